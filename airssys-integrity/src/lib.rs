@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+#![no_std]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+mod block;
+#[cfg(feature = "alloc")]
+mod buffer;
+mod crc32c;
+
+pub use block::BLOCK_BYTES;
+#[cfg(feature = "alloc")]
+pub use buffer::{AppendError, BufferWriter, CheckedBuffer, Corrupt, VerifiedBytes};
+pub use crc32c::Crc32c;

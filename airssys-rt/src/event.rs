@@ -1,0 +1,99 @@
+//! What a tree tells about itself: one typed, bounded stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+
+use crate::{ChildId, ExitCause};
+
+/// Events kept for a subscriber that does not keep up. Older ones are dropped and counted.
+pub const EVENT_BUFFER: usize = 4096;
+
+/// A change in the life of one child.
+#[derive(Debug, Clone)]
+pub struct LifecycleEvent {
+    /// Name of the supervisor the child belongs to.
+    pub supervisor: ChildId,
+    /// The child.
+    pub child: ChildId,
+    /// Which incarnation of it, counted from 1.
+    pub generation: u64,
+    /// What happened.
+    pub change: Change,
+}
+
+/// What happened to a child.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Change {
+    /// It runs. `recovery` is the time since its predecessor's death, where there was one.
+    Started {
+        /// From death to the new incarnation taking work.
+        recovery: Option<Duration>,
+    },
+    /// It ended.
+    Exited {
+        /// Why.
+        cause: Arc<ExitCause>,
+    },
+    /// It could not be started.
+    StartFailed {
+        /// Why.
+        cause: Arc<ExitCause>,
+    },
+    /// It will not be restarted by itself.
+    Stopped,
+    /// Its supervisor gives up and ends because of it.
+    Escalated {
+        /// What the supervisor ends with.
+        cause: Arc<ExitCause>,
+    },
+}
+
+/// The sending side; every supervisor of a tree holds the same one.
+#[derive(Debug, Clone)]
+pub struct Events(broadcast::Sender<LifecycleEvent>);
+
+impl Default for Events {
+    fn default() -> Self {
+        Self(broadcast::channel(EVENT_BUFFER).0)
+    }
+}
+
+impl Events {
+    /// A stream of everything that happens from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> EventStream {
+        EventStream(self.0.subscribe())
+    }
+
+    pub(crate) fn send(&self, event: LifecycleEvent) {
+        // An error only says that nobody listens, which is no failure.
+        self.0.send(event).ok();
+    }
+}
+
+/// What a subscriber gets next.
+#[derive(Debug, Clone)]
+pub enum Received {
+    /// The next event.
+    Event(LifecycleEvent),
+    /// The subscriber was too slow: this many events are gone.
+    Lagged(u64),
+}
+
+/// The receiving side.
+#[derive(Debug)]
+pub struct EventStream(broadcast::Receiver<LifecycleEvent>);
+
+impl EventStream {
+    /// The next event, or how many were lost; `None` once the tree is gone. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Received> {
+        match self.0.recv().await {
+            Ok(event) => Some(Received::Event(event)),
+            Err(broadcast::error::RecvError::Lagged(lost)) => Some(Received::Lagged(lost)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
