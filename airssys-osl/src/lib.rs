@@ -1,1 +1,10 @@
+//! What touches the operating system.
+//!
+//! Today: reading files whose content is not trusted, and the kernel limit that a pool of
+//! instances must fit. Grants, secrets and the audit log will live here too.
 
+mod file;
+mod map_count;
+
+pub use file::{ReadError, read_regular_file};
+pub use map_count::{MapCountError, max_map_count};

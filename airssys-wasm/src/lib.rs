@@ -1,1 +1,37 @@
+//! WebAssembly components under mandatory limits, each in a supervised actor that alone owns its
+//! Store and its limiter.
+//!
+//! [`ComponentConfig`] describes a component, [`ComponentSpec`] makes it a child of a supervisor,
+//! and a [`ComponentRef`] calls it, whichever instance serves it at the time. [`Runtime`] is what
+//! all components of one host share.
 
+mod actor;
+mod compiled;
+mod component;
+pub mod config;
+mod ending;
+mod engine;
+mod error;
+mod exports;
+mod instance;
+mod limits;
+mod payload;
+mod runtime;
+mod state;
+
+pub use actor::ComponentSpec;
+pub use compiled::{LoadError, MAX_WASM_BYTES};
+pub use component::{ComponentRef, DEFAULT_QUEUE_WAIT, MAILBOX_CAPACITY};
+pub use config::{ComponentConfig, ComponentName, ConfigError, CpuConfig, ResourcesConfig};
+pub use engine::{EngineError, TICK};
+pub use error::WasmError;
+pub use exports::{Exports, Function, FunctionError};
+pub use instance::START_TIMEOUT;
+pub use limits::{
+    ComponentResourceLimiter, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_TABLES,
+    MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, ResourceLimitError, ResourceLimits,
+    ResourceLimitsBuilder, TABLE_ELEMENT_BYTES,
+};
+pub use payload::{DecodeError, MAX_PAYLOAD_BYTES, ValueError};
+pub use runtime::{DEFAULT_MAX_COMPONENTS, NameTaken, Runtime};
+pub use state::ComponentState;

@@ -22,6 +22,7 @@ pub struct SupervisorSpec<E: Clone + Send + Sync + 'static = ()> {
     pub(crate) strategy: Strategy,
     pub(crate) intensity: Intensity,
     pub(crate) children: Vec<ChildSpec<E>>,
+    nested: Vec<SupervisorSpec<E>>,
     pub(crate) cell: Arc<SupervisorCell<E>>,
 }
 
@@ -32,6 +33,7 @@ impl<E: Clone + Send + Sync + 'static> Clone for SupervisorSpec<E> {
             strategy: self.strategy,
             intensity: self.intensity,
             children: self.children.clone(),
+            nested: self.nested.clone(),
             cell: Arc::clone(&self.cell),
         }
     }
@@ -56,6 +58,7 @@ impl<E: Clone + Send + Sync + 'static> SupervisorSpec<E> {
             strategy: Strategy::default(),
             intensity: Intensity::default(),
             children: Vec::new(),
+            nested: Vec::new(),
             cell: Arc::default(),
         }
     }
@@ -79,6 +82,28 @@ impl<E: Clone + Send + Sync + 'static> SupervisorSpec<E> {
     pub fn child(mut self, spec: ChildSpec<E>) -> Self {
         self.children.push(spec);
         self
+    }
+
+    /// Adds a supervisor as a child, last in the start order: permanent, and waited for without
+    /// limit when stopped.
+    #[must_use]
+    pub fn supervisor(mut self, spec: SupervisorSpec<E>) -> Self {
+        self.nested.push(spec.clone());
+        self.child(spec.into_child())
+    }
+
+    /// This supervisor and all those added to it with [`SupervisorSpec::supervisor`], at any
+    /// depth.
+    #[must_use]
+    pub fn supervisors(&self) -> Vec<SupervisorSpec<E>> {
+        let below = self.nested.iter().flat_map(SupervisorSpec::supervisors);
+        std::iter::once(self.clone()).chain(below).collect()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &ChildId {
+        &self.name
     }
 
     /// The supervisor as a child of another: permanent, waited for without limit when stopped.

@@ -1,0 +1,170 @@
+//! The actor that alone owns an instance, and the child its supervisor starts it as.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use airssys_rt::{BoxFuture, Child, ChildSpec, ExitCause, Running, StartContext, Work};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
+
+use crate::component::ComponentCell;
+use crate::config::{ComponentConfig, ComponentName};
+use crate::instance::Instance;
+use crate::limits::ComponentResourceLimiter;
+use crate::runtime::{LoadFailed, Runtime};
+
+struct ComponentActor;
+
+struct Serving {
+    cell: Arc<ComponentCell>,
+    generation: u64,
+    instance: Instance,
+}
+
+/// What is left of an incarnation once its instance is gone.
+enum Incarnation {
+    Alive(Box<Serving>),
+    Dead,
+}
+
+impl Actor for ComponentActor {
+    type Msg = Work;
+    type State = Incarnation;
+    type Arguments = (Arc<ComponentCell>, u64);
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Work>,
+        (cell, generation): Self::Arguments,
+    ) -> Result<Incarnation, ActorProcessingErr> {
+        let compiled = cell.compiled.get().ok_or(ExitCause::Shutdown)?;
+        let limiter = ComponentResourceLimiter::new(&cell.limits);
+        cell.set_meter(limiter.meter());
+        let instance = Instance::start(compiled, &cell.limits, limiter).await?;
+        Ok(Incarnation::Alive(Box::new(Serving {
+            cell,
+            generation,
+            instance,
+        })))
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Work>,
+        Work: Work,
+        state: &mut Incarnation,
+    ) -> Result<(), ActorProcessingErr> {
+        let Incarnation::Alive(serving) = state else {
+            return Ok(());
+        };
+        let generation = serving.generation;
+        let Some(invocation) = serving.cell.slot.take(generation) else {
+            return Ok(());
+        };
+        match serving.instance.serve(invocation).await {
+            Ok(outcome) => {
+                serving.cell.slot.answer(generation, outcome);
+                Ok(())
+            }
+            Err(cause) => {
+                serving.cell.slot.dying(generation);
+                // The Store goes now, not with the actor's state: the pool has its place back
+                // before a successor asks for one.
+                *state = Incarnation::Dead;
+                Err(Box::new(cause))
+            }
+        }
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<Work>,
+        state: &mut Incarnation,
+    ) -> Result<(), ActorProcessingErr> {
+        // ractor hands the state of a stopped actor to its supervisor's queue; the Store must not
+        // live on in there.
+        *state = Incarnation::Dead;
+        Ok(())
+    }
+}
+
+/// A component as a supervisor's child.
+struct ComponentChild {
+    cell: Arc<ComponentCell>,
+}
+
+impl Child<Runtime> for ComponentChild {
+    fn start(&self, context: StartContext<Runtime>) -> BoxFuture<'_, Result<Running, ExitCause>> {
+        Box::pin(async move {
+            let runtime = &context.environment;
+            runtime.register(&self.cell).map_err(failed)?;
+            let load = || runtime.load(&self.cell);
+            self.cell
+                .compiled
+                .get_or_try_init(load)
+                .await
+                .map_err(|error| match error {
+                    LoadFailed::Load(error) => failed(error),
+                    LoadFailed::Engine(error) => ExitCause::Capacity {
+                        source: Arc::new(error),
+                    },
+                })?;
+            let arguments = (Arc::clone(&self.cell), context.generation);
+            let (actor, handle) =
+                ComponentActor::spawn_linked(None, ComponentActor, arguments, context.supervisor)
+                    .await?;
+            // Work comes only once the actor is linked: nothing is in flight in an actor that
+            // nobody watches.
+            self.cell.slot.attach(context.generation, actor.clone());
+            Ok(Running {
+                actor: ActorCell::from(actor),
+                handle,
+            })
+        })
+    }
+
+    fn exited(&self, generation: u64, cause: &Arc<ExitCause>) {
+        self.cell.slot.exited(generation, cause);
+    }
+
+    fn stopped(&self, cause: &Arc<ExitCause>) {
+        self.cell.slot.close(cause);
+    }
+
+    fn removed(&self) {
+        if let Some(runtime) = self.cell.runtime.get().and_then(std::sync::Weak::upgrade) {
+            runtime.unregister(&self.cell);
+        }
+    }
+
+    fn recovery(&self) -> Option<Duration> {
+        self.cell.slot.recovery()
+    }
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ExitCause {
+    ExitCause::Failed {
+        source: Arc::new(error),
+    }
+}
+
+/// Makes children of a tree out of components: `ChildSpec::component(config)`.
+pub trait ComponentSpec {
+    /// The component as a permanent worker, under its own name.
+    #[must_use]
+    fn component(config: ComponentConfig) -> Self;
+
+    /// The component under another name, where one Component.toml runs more than once.
+    #[must_use]
+    fn component_named(name: ComponentName, config: ComponentConfig) -> Self;
+}
+
+impl ComponentSpec for ChildSpec<Runtime> {
+    fn component(config: ComponentConfig) -> Self {
+        Self::component_named(config.name.clone(), config)
+    }
+
+    fn component_named(name: ComponentName, config: ComponentConfig) -> Self {
+        let cell = Arc::new(ComponentCell::new(name.clone(), config));
+        Self::new(name.as_str(), ComponentChild { cell })
+    }
+}

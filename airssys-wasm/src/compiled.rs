@@ -1,0 +1,127 @@
+//! A component made ready to run: read, compiled and linked once, instantiated many times.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use airssys_osl::{ReadError, read_regular_file};
+use sha2::{Digest, Sha256};
+use wasmtime::component::{Component, InstancePre};
+
+use crate::engine::Engine;
+use crate::exports::Exports;
+use crate::state::ComponentState;
+
+/// Most bytes of a component binary.
+pub const MAX_WASM_BYTES: u64 = 64 * 1024 * 1024;
+
+/// SHA-256 of a component binary.
+pub(crate) type WasmDigest = [u8; 32];
+
+/// Why a component could not be made ready.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The binary could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A core module, not a component.
+    #[error(
+        "{} is a core WebAssembly module, not a component: build it for the target wasm32-wasip2, \
+         or wrap it with a component encoder", path.display()
+    )]
+    CoreModule {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not WebAssembly at all.
+    #[error("{} is not a WebAssembly binary", path.display())]
+    NotWasm {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Damaged, or not valid as a component.
+    #[error("{} is not a valid component: {reason}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What the validator or compiler said.
+        reason: Box<dyn Error + Send + Sync>,
+    },
+    /// It imports something the host does not offer.
+    #[error("{} cannot be linked: {reason}", path.display())]
+    Link {
+        /// The file.
+        path: PathBuf,
+        /// The import that is missing or of another type.
+        reason: Box<dyn Error + Send + Sync>,
+    },
+    /// The compiler panicked on it.
+    #[error("the compiler panicked on {}", path.display())]
+    CompilerPanic {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// A compiled and linked component.
+pub(crate) struct Compiled {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) pre: InstancePre<ComponentState>,
+    pub(crate) exports: Exports,
+    /// Pages of its largest memory at the start, in bytes, where that is known beforehand.
+    pub(crate) initial_memory_bytes: Option<usize>,
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compiled")
+            .field("exports", &self.exports)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads a binary and takes its digest. Blocks.
+pub(crate) fn read_wasm(path: &Path) -> Result<(Vec<u8>, WasmDigest), LoadError> {
+    let bytes = read_regular_file(path, MAX_WASM_BYTES)?;
+    let digest = Sha256::digest(&bytes).into();
+    Ok((bytes, digest))
+}
+
+/// Compiles and links. Blocks, for as long as the binary is large.
+pub(crate) fn compile(
+    engine: &Arc<Engine>,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Compiled, LoadError> {
+    let path = || path.to_path_buf();
+    match bytes.get(..8) {
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
+            return Err(LoadError::CoreModule { path: path() });
+        }
+        Some([0, b'a', b's', b'm', ..]) => {}
+        _ => return Err(LoadError::NotWasm { path: path() }),
+    }
+    let component =
+        Component::from_binary(&engine.wasmtime, bytes).map_err(|error| LoadError::Invalid {
+            path: path(),
+            reason: error.into(),
+        })?;
+    let pre = engine
+        .linker
+        .instantiate_pre(&component)
+        .map_err(|error| LoadError::Link {
+            path: path(),
+            reason: error.into(),
+        })?;
+    let initial_memory_bytes = component
+        .resources_required()
+        .and_then(|required| required.max_initial_memory_size)
+        .and_then(|pages| usize::try_from(pages.saturating_mul(64 * 1024)).ok());
+    Ok(Compiled {
+        exports: Exports::of(&component, &engine.wasmtime),
+        engine: Arc::clone(engine),
+        pre,
+        initial_memory_bytes,
+    })
+}

@@ -1,0 +1,353 @@
+//! A component as its callers see it: one name, whichever instance serves it.
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use airssys_integrity::CheckedBuffer;
+use airssys_rt::{BoxFuture, CallError, Slot};
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Instance, Val};
+
+use crate::compiled::Compiled;
+use crate::config::{ComponentConfig, ComponentName};
+use crate::error::WasmError;
+use crate::exports::Exports;
+use crate::instance::{Invocation, Outcome, Run};
+use crate::limits::{MemoryMeter, MemoryMetrics, ResourceLimits};
+use crate::payload::{decode, encode_arguments};
+use crate::runtime::Shared;
+use crate::state::ComponentState;
+
+/// Most calls that wait for one component.
+pub const MAILBOX_CAPACITY: usize = 1024;
+
+/// How long a call waits for its turn where its caller gives no deadline. The time inside the
+/// guest comes on top.
+pub const DEFAULT_QUEUE_WAIT: Duration = Duration::from_secs(60);
+
+/// What outlives the instances of one component.
+pub(crate) struct ComponentCell {
+    pub(crate) config: ComponentConfig,
+    pub(crate) name: ComponentName,
+    pub(crate) limits: ResourceLimits,
+    pub(crate) slot: Slot<Invocation, Outcome>,
+    pub(crate) compiled: OnceCell<Arc<Compiled>>,
+    pub(crate) runtime: OnceLock<Weak<Shared>>,
+    meter: Mutex<Option<Arc<MemoryMeter>>>,
+}
+
+impl ComponentCell {
+    pub(crate) fn new(name: ComponentName, config: ComponentConfig) -> Self {
+        Self {
+            limits: ResourceLimits::from(config.resources),
+            name,
+            config,
+            slot: Slot::new(MAILBOX_CAPACITY),
+            compiled: OnceCell::new(),
+            runtime: OnceLock::new(),
+            meter: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn set_meter(&self, meter: Arc<MemoryMeter>) {
+        *self.meter.lock().unwrap_or_else(PoisonError::into_inner) = Some(meter);
+    }
+}
+
+/// A component, stable across restarts. Cheap to clone.
+///
+/// Guarantees: a call ends with an answer or a typed error by its deadline; a call that waits
+/// survives the death of the instance before it; no call is carried out twice.
+#[derive(Clone)]
+pub struct ComponentRef {
+    cell: Arc<ComponentCell>,
+}
+
+impl fmt::Debug for ComponentRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ComponentRef").field(self.name()).finish()
+    }
+}
+
+impl ComponentRef {
+    pub(crate) fn new(cell: Arc<ComponentCell>) -> Self {
+        Self { cell }
+    }
+
+    pub(crate) fn cell(&self) -> &Arc<ComponentCell> {
+        &self.cell
+    }
+
+    /// Its name in the tree.
+    #[must_use]
+    pub fn name(&self) -> &ComponentName {
+        &self.cell.name
+    }
+
+    /// What it is held to.
+    #[must_use]
+    pub fn limits(&self) -> &ResourceLimits {
+        &self.cell.limits
+    }
+
+    /// The functions it exports.
+    ///
+    /// # Errors
+    /// [`WasmError::NotStarted`].
+    pub fn exports(&self) -> Result<&Exports, WasmError> {
+        Ok(&self.compiled()?.exports)
+    }
+
+    /// Memory of the instance that serves it, or of the last one. Does not stop the guest.
+    #[must_use]
+    pub fn memory(&self) -> Option<MemoryMetrics> {
+        let meter = self
+            .cell
+            .meter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        meter.as_ref().map(|meter| meter.metrics())
+    }
+
+    /// Calls waiting for their turn.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.cell.slot.waiting()
+    }
+
+    /// Calls a function by `pkg:name/iface@ver#func`, or by its bare name where only one has it.
+    /// Waits for its turn, at most [`DEFAULT_QUEUE_WAIT`] and the component's own time limit.
+    ///
+    /// # Errors
+    /// [`WasmError`]. After [`WasmError::OutOfMemory`] or [`WasmError::Exited`] a fresh instance
+    /// serves the next call.
+    pub async fn call(&self, function: &str, arguments: &[Val]) -> Result<Vec<Val>, WasmError> {
+        self.call_within(function, arguments, self.patience()).await
+    }
+
+    /// As [`ComponentRef::call`], ending by `deadline` from now. A call that the guest is already
+    /// working on is not cut short by it; its answer is dropped.
+    ///
+    /// # Errors
+    /// As [`ComponentRef::call`], and [`WasmError::Expired`].
+    pub async fn call_within(
+        &self,
+        function: &str,
+        arguments: &[Val],
+        deadline: Duration,
+    ) -> Result<Vec<Val>, WasmError> {
+        let (function, arguments) = self.prepare(function, arguments)?;
+        let call = Invocation::Call {
+            function,
+            arguments,
+        };
+        let outcome = self.cell.slot.call(call, after(deadline)).await;
+        self.results(function, outcome)
+    }
+
+    /// As [`ComponentRef::call`], but a full mailbox is an error at once.
+    ///
+    /// # Errors
+    /// As [`ComponentRef::call`], and [`WasmError::MailboxFull`].
+    pub async fn try_call(&self, function: &str, arguments: &[Val]) -> Result<Vec<Val>, WasmError> {
+        let (function, arguments) = self.prepare(function, arguments)?;
+        let call = Invocation::Call {
+            function,
+            arguments,
+        };
+        let outcome = self.cell.slot.try_call(call, after(self.patience())).await;
+        self.results(function, outcome)
+    }
+
+    /// Calls with arguments that are encoded already, as [`ComponentRef::encode`] does it: for
+    /// hosts that keep or forward messages.
+    ///
+    /// # Errors
+    /// As [`ComponentRef::call`]; damaged arguments end the instance with
+    /// [`airssys_rt::ExitCause::Integrity`] and never reach the guest.
+    pub async fn call_encoded(
+        &self,
+        function: &str,
+        arguments: CheckedBuffer,
+    ) -> Result<Vec<Val>, WasmError> {
+        let (function, _) = self
+            .compiled()?
+            .exports
+            .find(function)
+            .map_err(|source| self.no_function(source))?;
+        let call = Invocation::Call {
+            function,
+            arguments,
+        };
+        let outcome = self.cell.slot.call(call, after(self.patience())).await;
+        self.results(function, outcome)
+    }
+
+    /// Encodes the arguments of a call, checked against the function's type.
+    ///
+    /// # Errors
+    /// [`WasmError::NotStarted`], [`WasmError::Function`] or [`WasmError::Arguments`].
+    pub fn encode(&self, function: &str, arguments: &[Val]) -> Result<CheckedBuffer, WasmError> {
+        Ok(self.prepare(function, arguments)?.1)
+    }
+
+    /// Runs typed calls (of `wasmtime::component::bindgen!` or `get_typed_func`) on the instance,
+    /// under the same limits and deadline as a call. An error the body returns ends the instance:
+    /// keep errors of your own inside `T`.
+    ///
+    /// # Errors
+    /// As [`ComponentRef::call`].
+    pub async fn run<T, F>(&self, body: F) -> Result<T, WasmError>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(
+                StoreContextMut<'a, ComponentState>,
+                &'a Instance,
+            ) -> BoxFuture<'a, wasmtime::Result<T>>
+            + Send
+            + 'static,
+    {
+        let body = Invocation::Run(Box::new(Body(body, PhantomData)));
+        let outcome = self.cell.slot.call(body, after(self.patience())).await;
+        let any = match self.outcome(outcome)? {
+            Outcome::Ran(any) => any.downcast::<T>().ok(),
+            Outcome::Results(_) | Outcome::Unfit(_) => None,
+        };
+        any.map(|value| *value).ok_or_else(|| WasmError::Undecodable {
+            component: self.name().clone(),
+            source: crate::payload::DecodeError,
+        })
+    }
+
+    fn patience(&self) -> Duration {
+        DEFAULT_QUEUE_WAIT + self.cell.limits.timeout()
+    }
+
+    fn compiled(&self) -> Result<&Compiled, WasmError> {
+        match self.cell.compiled.get() {
+            Some(compiled) => Ok(compiled),
+            None => Err(WasmError::NotStarted {
+                component: self.name().clone(),
+            }),
+        }
+    }
+
+    fn prepare(
+        &self,
+        function: &str,
+        arguments: &[Val],
+    ) -> Result<(usize, CheckedBuffer), WasmError> {
+        let (position, function) = self
+            .compiled()?
+            .exports
+            .find(function)
+            .map_err(|source| self.no_function(source))?;
+        let buffer = encode_arguments(&function.params, arguments).map_err(|source| {
+            WasmError::Arguments {
+                component: self.name().clone(),
+                source,
+            }
+        })?;
+        Ok((position, buffer))
+    }
+
+    fn no_function(&self, source: crate::exports::FunctionError) -> WasmError {
+        WasmError::Function {
+            component: self.name().clone(),
+            source,
+        }
+    }
+
+    fn results(
+        &self,
+        function: usize,
+        outcome: Result<Outcome, CallError<Invocation>>,
+    ) -> Result<Vec<Val>, WasmError> {
+        let component = || self.name().clone();
+        let buffer = match self.outcome(outcome)? {
+            Outcome::Results(buffer) => buffer,
+            Outcome::Unfit(source) => {
+                return Err(WasmError::Results {
+                    component: component(),
+                    source,
+                });
+            }
+            Outcome::Ran(_) => {
+                return Err(WasmError::Undecodable {
+                    component: component(),
+                    source: crate::payload::DecodeError,
+                });
+            }
+        };
+        let bytes = buffer.verify().map_err(|source| WasmError::Damaged {
+            component: component(),
+            source,
+        })?;
+        let types = self
+            .compiled()?
+            .exports
+            .functions()
+            .get(function)
+            .map_or(&[][..], |function| &function.results);
+        decode(types.iter(), bytes).map_err(|source| WasmError::Undecodable {
+            component: component(),
+            source,
+        })
+    }
+
+    fn outcome(
+        &self,
+        outcome: Result<Outcome, CallError<Invocation>>,
+    ) -> Result<Outcome, WasmError> {
+        let component = self.name().clone();
+        outcome.map_err(|error| match error {
+            CallError::Exited(cause) => WasmError::exited(&component, cause),
+            CallError::Full { capacity, .. } => WasmError::MailboxFull {
+                component,
+                capacity,
+            },
+            CallError::Stopped { cause, .. } => WasmError::Stopped { component, cause },
+            CallError::Expired { waited } => WasmError::Expired { component, waited },
+            other => WasmError::Exited {
+                component,
+                cause: Arc::new(airssys_rt::ExitCause::Failed {
+                    source: Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
+                        other.to_string(),
+                    )),
+                }),
+            },
+        })
+    }
+}
+
+/// The moment `patience` from now; far ahead where that does not fit.
+fn after(patience: Duration) -> Instant {
+    let far = Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + patience.min(far)
+}
+
+struct Body<F, T>(F, PhantomData<fn() -> T>);
+
+impl<F, T> Run for Body<F, T>
+where
+    T: Send + 'static,
+    F: for<'a> FnOnce(
+            StoreContextMut<'a, ComponentState>,
+            &'a Instance,
+        ) -> BoxFuture<'a, wasmtime::Result<T>>
+        + Send,
+{
+    fn run<'a>(
+        self: Box<Self>,
+        store: StoreContextMut<'a, ComponentState>,
+        instance: &'a Instance,
+    ) -> BoxFuture<'a, wasmtime::Result<Box<dyn Any + Send>>> {
+        let body = (self.0)(store, instance);
+        Box::pin(async move { Ok(Box::new(body.await?) as Box<dyn Any + Send>) })
+    }
+}

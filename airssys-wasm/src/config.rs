@@ -1,0 +1,11 @@
+//! Configuration whose rules come from the ADRs (ADR-SYS-001).
+
+mod component;
+mod document;
+mod keys;
+mod problem;
+
+pub use component::{ComponentConfig, ComponentName, CpuConfig, NameError, ResourcesConfig};
+pub use document::{CONFIG_FILE_LIMIT, Document, parse_shutdown};
+pub use keys::{ConfigFile, Key, KeyType, Keys, keys};
+pub use problem::{ConfigError, MAX_PROBLEMS, Problem, Rule};

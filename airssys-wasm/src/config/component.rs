@@ -1,0 +1,196 @@
+//! Component.toml.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::document::Document;
+use super::keys::{ConfigFile, keys};
+use super::problem::ConfigError;
+use crate::limits::{MemoryConfig, ResourceLimits};
+
+/// Longest component name, in characters.
+const MAX_NAME_CHARS: usize = 64;
+
+/// A component's name: `[a-z][a-z0-9-]*`, at most 64 characters, unique in its tree.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ComponentName(String);
+
+/// A text that is no component name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a name is [a-z][a-z0-9-]*, at most 64 characters")]
+pub struct NameError;
+
+impl ComponentName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ComponentName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let starts = text.starts_with(|c: char| c.is_ascii_lowercase());
+        let goes_on = text
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if starts && goes_on && text.len() <= MAX_NAME_CHARS {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError)
+        }
+    }
+}
+
+impl fmt::Display for ComponentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A component as its Component.toml describes it. It always has limits.
+#[derive(Debug, Clone)]
+pub struct ComponentConfig {
+    /// Its name.
+    pub name: ComponentName,
+    /// Its version.
+    pub version: semver::Version,
+    /// The component-model binary.
+    pub wasm: PathBuf,
+    /// What it may use.
+    pub resources: ResourcesConfig,
+}
+
+/// `[resources]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResourcesConfig {
+    /// `[resources.memory]`, which has no default.
+    pub memory: MemoryConfig,
+    /// `[resources.cpu]`.
+    pub cpu: CpuConfig,
+}
+
+/// `[resources.cpu]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuConfig {
+    /// Time one call may take inside the guest, host waits included.
+    pub timeout: Duration,
+    /// Fuel one call may use.
+    pub max_fuel: Option<u64>,
+}
+
+impl From<ResourcesConfig> for ResourceLimits {
+    fn from(resources: ResourcesConfig) -> Self {
+        Self::new(
+            resources.memory,
+            resources.cpu.timeout,
+            resources.cpu.max_fuel,
+        )
+    }
+}
+
+impl ComponentConfig {
+    /// Reads and checks a Component.toml.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: the file cannot be read, or breaks rules (all of them are told).
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        Self::from_document(&Document::read(path.as_ref(), ConfigFile::Component)?)
+    }
+
+    /// As [`ComponentConfig::load`], from text; `path` is where it is said to stand.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`].
+    pub fn parse(path: impl AsRef<Path>, text: &str) -> Result<Self, ConfigError> {
+        let document = Document::from_text(path.as_ref(), text, ConfigFile::Component);
+        Self::from_document(&document)
+    }
+
+    fn from_document(document: &Document) -> Result<Self, ConfigError> {
+        let raw: Raw = document.values()?;
+        let broken = |key: &str, value: &str| {
+            let rule = super::problem::Rule::NotAllowed {
+                value: value.to_owned(),
+            };
+            document.invalid(vec![document.problem(0..0, Some(key), rule)])
+        };
+        let Raw {
+            component,
+            resources,
+        } = raw;
+        let name = component
+            .name
+            .parse()
+            .map_err(|_| broken("component.name", &component.name))?;
+        let version = semver::Version::parse(&component.version)
+            .map_err(|_| broken("component.version", &component.version))?;
+        let max_bytes = resources.memory.max_bytes;
+        let memory = MemoryConfig::new(max_bytes)
+            .map_err(|_| broken("resources.memory.max_bytes", &max_bytes.to_string()))?;
+        let timeout_seconds = resources
+            .cpu
+            .timeout_seconds
+            .or_else(|| default_of("resources.cpu.timeout_seconds"))
+            .ok_or_else(|| broken("resources.cpu.timeout_seconds", ""))?;
+        Ok(Self {
+            name,
+            version,
+            wasm: document.resolve(&component.wasm),
+            resources: ResourcesConfig {
+                memory,
+                cpu: CpuConfig {
+                    timeout: Duration::from_secs(timeout_seconds),
+                    max_fuel: resources.cpu.max_fuel,
+                },
+            },
+        })
+    }
+}
+
+/// The default an ADR gives an integer key.
+fn default_of(key: &str) -> Option<u64> {
+    keys()
+        .get(ConfigFile::Component, key)?
+        .default
+        .as_deref()?
+        .parse()
+        .ok()
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    component: RawComponent,
+    resources: RawResources,
+}
+
+#[derive(Deserialize)]
+struct RawComponent {
+    name: String,
+    version: String,
+    wasm: String,
+}
+
+#[derive(Deserialize)]
+struct RawResources {
+    memory: RawMemory,
+    #[serde(default)]
+    cpu: RawCpu,
+}
+
+#[derive(Deserialize)]
+struct RawMemory {
+    max_bytes: usize,
+}
+
+#[derive(Deserialize, Default)]
+struct RawCpu {
+    timeout_seconds: Option<u64>,
+    max_fuel: Option<u64>,
+}

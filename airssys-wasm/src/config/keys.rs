@@ -1,0 +1,248 @@
+//! The rules of every configuration key, read from the front matter of the ADRs that decide them.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+/// The ADRs that decide keys, by id. `no_key_without_an_adr` fails when one is left out.
+const DECISIONS: [(&str, &str); 3] = [
+    (
+        "ADR-SYS-001",
+        include_str!("../../../docs/adr/ADR-SYS-001-configuration-comes-from-adrs.md"),
+    ),
+    (
+        "ADR-WASM-002",
+        include_str!("../../../docs/adr/ADR-WASM-002-engine-and-mandatory-memory-limits.md"),
+    ),
+    (
+        "ADR-RT-001",
+        include_str!("../../../docs/adr/ADR-RT-001-supervisor-core-of-our-own-on-ractor.md"),
+    ),
+];
+
+/// Which of the two configuration files a key belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum ConfigFile {
+    /// Describes one component.
+    #[serde(rename = "Component.toml")]
+    Component,
+    /// Describes a tree of them.
+    #[serde(rename = "airssys.toml")]
+    System,
+}
+
+impl fmt::Display for ConfigFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Component => "Component.toml",
+            Self::System => "airssys.toml",
+        })
+    }
+}
+
+/// What a key's value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyType {
+    /// A whole number from `min` to `max`.
+    Integer,
+    /// `[a-z][a-z0-9-]*`, at most 64 characters.
+    Name,
+    /// A semantic version.
+    Version,
+    /// A path; a relative one counts from the folder of the file it stands in.
+    Path,
+    /// One of `choices`.
+    Choice,
+    /// `brutal`, `infinity` or a time such as `5s`.
+    Shutdown,
+}
+
+/// One key's rule.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// The file it stands in.
+    pub file: ConfigFile,
+    /// Its path, for example `resources.memory.max_bytes`; nested supervisors share the keys of
+    /// `supervisor`.
+    pub name: String,
+    /// What its value is.
+    #[serde(rename = "type")]
+    pub kind: KeyType,
+    /// Unit of an integer.
+    pub unit: Option<String>,
+    /// Whether a file without it is refused.
+    #[serde(default)]
+    pub required: bool,
+    /// Smallest value of an integer.
+    pub min: Option<i64>,
+    /// Largest value of an integer.
+    pub max: Option<i64>,
+    /// What holds where the key is absent, as TOML text.
+    pub default: Option<String>,
+    /// The values of a choice.
+    #[serde(default)]
+    pub choices: Vec<String>,
+    /// A value to paste, as TOML text.
+    pub example: String,
+    /// What the key does, in a line.
+    pub summary: String,
+    /// The ADR that decides it.
+    #[serde(skip)]
+    pub adr: &'static str,
+}
+
+impl Key {
+    /// The table the key stands in, for example `resources.memory`; empty at the top.
+    #[must_use]
+    pub fn section(&self) -> &str {
+        self.name.rsplit_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// The last part of its name.
+    #[must_use]
+    pub fn leaf(&self) -> &str {
+        self.name
+            .rsplit_once('.')
+            .map_or(self.name.as_str(), |(_, leaf)| leaf)
+    }
+
+    /// The rule as a line: type, unit, bounds, default.
+    #[must_use]
+    pub fn rule(&self) -> String {
+        let mut rule = match self.kind {
+            KeyType::Integer => String::from("integer"),
+            KeyType::Name => String::from("name: [a-z][a-z0-9-]*, at most 64 characters"),
+            KeyType::Version => String::from("semantic version such as \"0.1.0\""),
+            KeyType::Path => String::from("path, relative to the folder of this file"),
+            KeyType::Choice => format!("one of \"{}\"", self.choices.join("\", \"")),
+            KeyType::Shutdown => {
+                String::from("\"brutal\", \"infinity\" or a time such as \"5s\" or \"500ms\"")
+            }
+        };
+        if let Some(unit) = &self.unit {
+            rule.push_str(&format!(", {unit}"));
+        }
+        if let (Some(min), Some(max)) = (self.min, self.max) {
+            rule.push_str(&format!(", {min}..={max}"));
+        }
+        match (&self.default, self.required) {
+            (_, true) => rule.push_str(", MANDATORY: there is no default"),
+            (Some(default), false) => rule.push_str(&format!(", default {default}")),
+            (None, false) => rule.push_str(", optional"),
+        }
+        rule
+    }
+
+    /// Lines to paste: the section's header and the key with its example value.
+    #[must_use]
+    pub fn snippet(&self) -> String {
+        let section = self.section();
+        let header = match (self.file, section) {
+            (_, "") => String::new(),
+            (ConfigFile::System, "supervisor" | "supervisor.child") => format!("[[{section}]]\n"),
+            _ => format!("[{section}]\n"),
+        };
+        let bounds = match (self.min, self.max) {
+            (Some(min), Some(max)) => format!("   # {min}..={max}"),
+            _ => String::new(),
+        };
+        format!("{header}{} = {}{bounds}", self.leaf(), self.example)
+    }
+}
+
+/// Every key there is.
+#[derive(Debug)]
+pub struct Keys(Vec<Key>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FrontMatter {
+    #[allow(dead_code, reason = "read by people; checked for presence only")]
+    status: String,
+    #[allow(dead_code, reason = "read by people; checked for presence only")]
+    date: String,
+    #[serde(default)]
+    key: Vec<Key>,
+}
+
+impl Keys {
+    /// The key of that name in that file.
+    #[must_use]
+    pub fn get(&self, file: ConfigFile, name: &str) -> Option<&Key> {
+        self.of(file).find(|key| key.name == name)
+    }
+
+    /// All keys of a file, in the order of their ADRs.
+    pub fn of(&self, file: ConfigFile) -> impl Iterator<Item = &Key> {
+        self.0.iter().filter(move |key| key.file == file)
+    }
+
+    /// All keys of all files.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.0.iter()
+    }
+
+    /// Whether keys stand below `section` in that file.
+    #[must_use]
+    pub fn is_section(&self, file: ConfigFile, section: &str) -> bool {
+        self.of(file).any(|key| {
+            key.name
+                .strip_prefix(section)
+                .is_some_and(|rest| rest.starts_with('.'))
+        })
+    }
+
+    /// Reads the keys out of one ADR's front matter.
+    fn read(adr: &'static str, text: &str) -> Result<Vec<Key>, String> {
+        let matter = text
+            .strip_prefix("+++\n")
+            .and_then(|rest| rest.split_once("\n+++\n"))
+            .map(|(matter, _)| matter)
+            .ok_or_else(|| format!("{adr}: no front matter between +++ lines"))?;
+        let matter: FrontMatter =
+            toml::from_str(matter).map_err(|error| format!("{adr}: {error}"))?;
+        Ok(matter
+            .key
+            .into_iter()
+            .map(|key| Key { adr, ..key })
+            .collect())
+    }
+}
+
+/// The registry. An ADR that does not parse leaves its keys out, which
+/// `the_front_matter_of_every_adr_parses` turns into a failing test.
+pub fn keys() -> &'static Keys {
+    static KEYS: LazyLock<Keys> = LazyLock::new(|| {
+        Keys(
+            DECISIONS
+                .iter()
+                .flat_map(|(adr, text)| Keys::read(adr, text).unwrap_or_default())
+                .collect(),
+        )
+    });
+    &KEYS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_front_matter_of_every_adr_parses() {
+        for (adr, text) in DECISIONS {
+            assert_eq!(Keys::read(adr, text).map(|_| ()), Ok(()));
+        }
+    }
+
+    #[test]
+    fn every_key_has_a_name_of_its_own() {
+        let mut names: Vec<_> = keys().iter().map(|k| (k.file.to_string(), &k.name)).collect();
+        names.sort();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

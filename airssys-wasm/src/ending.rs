@@ -1,0 +1,126 @@
+//! How an ending of the guest is told: wasmtime's error and the limiter's record become a cause.
+
+use std::any::Any;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use airssys_rt::{DeadlinePhase, ExitCause, Frame, Trap};
+use wasmtime::{PoolConcurrencyLimitError, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use crate::state::ComponentState;
+
+/// What the guest was doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Start,
+    Call,
+}
+
+/// The cause of an ending. `state` is the Store's, where there is one already; `limit` the time
+/// that applied.
+pub(crate) fn exit_cause(
+    ending: Ending,
+    error: wasmtime::Error,
+    state: Option<&ComponentState>,
+    limit: Duration,
+) -> ExitCause {
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return ExitCause::GuestExit { status: *status };
+    }
+    let trap = error.downcast_ref::<wasmtime::Trap>().copied();
+    match trap {
+        Some(wasmtime::Trap::Interrupt) => {
+            return ExitCause::Deadline {
+                limit,
+                phase: match ending {
+                    Ending::Start => DeadlinePhase::Start,
+                    Ending::Call => DeadlinePhase::Computing,
+                },
+            };
+        }
+        Some(wasmtime::Trap::OutOfFuel) => {
+            let granted = state.map_or(0, |state| state.fuel);
+            return ExitCause::OutOfFuel { limit: granted };
+        }
+        Some(wasmtime::Trap::StackOverflow) => {
+            return ExitCause::StackOverflow {
+                backtrace: backtrace(&error),
+            };
+        }
+        _ => {}
+    }
+    let limiter = state.map(|state| &state.limiter);
+    // A trap after a refused growth in the same call: the guest could not go on without the
+    // memory. At the start every refusal ends the attempt.
+    if let Some(refused) = limiter.and_then(|limiter| limiter.refused())
+        && (trap.is_some() || ending == Ending::Start)
+    {
+        return ExitCause::OutOfMemory(refused);
+    }
+    if limiter.is_some_and(|limiter| limiter.host_refused())
+        || error.is::<PoolConcurrencyLimitError>()
+        || error.is::<wasmtime::OutOfMemory>()
+    {
+        return ExitCause::Capacity {
+            source: source(error),
+        };
+    }
+    match trap {
+        Some(trap) => ExitCause::Trap(Trap {
+            code: trap_code(trap),
+            backtrace: backtrace(&error),
+        }),
+        None => ExitCause::HostError {
+            source: source(error),
+        },
+    }
+}
+
+/// The cause of a panic caught at the boundary around a call.
+pub(crate) fn host_panic(payload: &(dyn Any + Send)) -> ExitCause {
+    let message = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| String::from("a panic without text"));
+    ExitCause::HostPanic { message }
+}
+
+fn source(error: wasmtime::Error) -> Arc<dyn Error + Send + Sync> {
+    Arc::from(Box::<dyn Error + Send + Sync>::from(error))
+}
+
+fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
+    let Some(trace) = error.downcast_ref::<WasmBacktrace>() else {
+        return Vec::new();
+    };
+    let frames = trace.frames().iter().map(|frame| Frame {
+        module: frame.module().name().map(str::to_owned),
+        function: frame.func_name().map(str::to_owned),
+        offset: frame.module_offset(),
+    });
+    frames.collect()
+}
+
+fn trap_code(trap: wasmtime::Trap) -> &'static str {
+    use wasmtime::Trap;
+    match trap {
+        Trap::MemoryOutOfBounds => "memory access out of bounds",
+        Trap::HeapMisaligned => "misaligned memory access",
+        Trap::TableOutOfBounds => "table access out of bounds",
+        Trap::IndirectCallToNull => "indirect call to null",
+        Trap::BadSignature => "indirect call of another type",
+        Trap::IntegerOverflow => "integer overflow",
+        Trap::IntegerDivisionByZero => "integer division by zero",
+        Trap::BadConversionToInteger => "bad conversion to integer",
+        Trap::UnreachableCodeReached => "unreachable",
+        Trap::NullReference => "null reference",
+        Trap::ArrayOutOfBounds => "array access out of bounds",
+        Trap::AllocationTooLarge => "allocation too large",
+        Trap::CastFailure => "cast failure",
+        Trap::CannotEnterComponent => "component instance entered again",
+        _ => "other",
+    }
+}

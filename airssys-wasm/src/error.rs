@@ -1,0 +1,136 @@
+//! Why a call to a component got no result.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use airssys_integrity::Corrupt;
+use airssys_rt::{ExitCause, OutOfMemory};
+
+use crate::config::ComponentName;
+use crate::exports::FunctionError;
+use crate::payload::{DecodeError, ValueError};
+
+/// Why a call got no result. The component is named in each.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WasmError {
+    /// The instance needed more memory than its limit while it worked on this call. It has been
+    /// replaced.
+    #[error("{component}: {}", OutOfMemory {
+        limit_bytes: *limit_bytes,
+        current_bytes: *current_bytes,
+        requested_bytes: *requested_bytes,
+        peak_bytes: *peak_bytes,
+    })]
+    OutOfMemory {
+        /// The component.
+        component: ComponentName,
+        /// What the instance may hold, in bytes.
+        limit_bytes: usize,
+        /// What it held when the growth was refused, in bytes.
+        current_bytes: usize,
+        /// What it asked for on top, in bytes.
+        requested_bytes: usize,
+        /// The most it ever held, in bytes.
+        peak_bytes: usize,
+    },
+    /// The instance ended for another reason while it worked on this call. It has been replaced.
+    #[error("{component}: {cause}")]
+    Exited {
+        /// The component.
+        component: ComponentName,
+        /// Why it ended.
+        cause: Arc<ExitCause>,
+    },
+    /// The mailbox is full: try later, or use `call`, which waits for room.
+    #[error("{component}: mailbox full, {capacity} calls are waiting")]
+    MailboxFull {
+        /// The component.
+        component: ComponentName,
+        /// Most calls that may wait.
+        capacity: usize,
+    },
+    /// The component is not running and will not be restarted by itself.
+    #[error("{component}: stopped: {cause}")]
+    Stopped {
+        /// The component.
+        component: ComponentName,
+        /// Why nobody serves it.
+        cause: Arc<ExitCause>,
+    },
+    /// The call's deadline passed before it was answered.
+    #[error("{component}: no answer within {waited:?}")]
+    Expired {
+        /// The component.
+        component: ComponentName,
+        /// From the call to its end.
+        waited: Duration,
+    },
+    /// The component has not been started yet.
+    #[error("{component}: not started yet")]
+    NotStarted {
+        /// The component.
+        component: ComponentName,
+    },
+    /// No such function, or more than one.
+    #[error("{component}: {source}")]
+    Function {
+        /// The component.
+        component: ComponentName,
+        /// Which functions there are.
+        source: FunctionError,
+    },
+    /// The arguments do not fit the function. The guest was not entered.
+    #[error("{component}: argument {source}")]
+    Arguments {
+        /// The component.
+        component: ComponentName,
+        /// Which one, and why.
+        source: ValueError,
+    },
+    /// The call went well, but its result does not fit a message. The instance goes on.
+    #[error("{component}: result {source}")]
+    Results {
+        /// The component.
+        component: ComponentName,
+        /// Why not.
+        source: ValueError,
+    },
+    /// The result was damaged on its way back and has been dropped.
+    #[error("{component}: result damaged: {source}")]
+    Damaged {
+        /// The component.
+        component: ComponentName,
+        /// The mismatch found.
+        source: Corrupt,
+    },
+    /// The result does not decode: a defect of this crate.
+    #[error("{component}: result: {source}")]
+    Undecodable {
+        /// The component.
+        component: ComponentName,
+        /// What decoding said.
+        source: DecodeError,
+    },
+}
+
+impl WasmError {
+    pub(crate) fn exited(component: &ComponentName, cause: Arc<ExitCause>) -> Self {
+        let component = component.clone();
+        match *cause {
+            ExitCause::OutOfMemory(OutOfMemory {
+                limit_bytes,
+                current_bytes,
+                requested_bytes,
+                peak_bytes,
+            }) => Self::OutOfMemory {
+                component,
+                limit_bytes,
+                current_bytes,
+                requested_bytes,
+                peak_bytes,
+            },
+            _ => Self::Exited { component, cause },
+        }
+    }
+}

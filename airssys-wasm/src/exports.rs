@@ -1,0 +1,152 @@
+//! The functions a component exports, found by name before any instance exists.
+
+use std::collections::HashMap;
+
+use wasmtime::Engine;
+use wasmtime::component::types::{ComponentFunc, ComponentItem};
+use wasmtime::component::{Component, ComponentExportIndex, Type};
+
+/// A function a component exports.
+#[derive(Debug)]
+pub struct Function {
+    /// `pkg:name/iface@ver#func`, or the bare name for a function of the world itself.
+    pub name: String,
+    /// Names and types of its parameters.
+    pub params: Vec<(String, Type)>,
+    /// Types of its results: none or one.
+    pub results: Vec<Type>,
+    pub(crate) index: ComponentExportIndex,
+}
+
+/// All functions a component exports.
+#[derive(Debug)]
+pub struct Exports {
+    functions: Vec<Function>,
+    by_name: HashMap<String, Found>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Found {
+    One(usize),
+    Many,
+}
+
+/// Why a name leads to no function.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FunctionError {
+    /// No function of that name.
+    #[error("no function `{name}`; there are: {}", list(known))]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// All functions there are.
+        known: Vec<String>,
+    },
+    /// A bare name that several interfaces export.
+    #[error("`{name}` is ambiguous; write one of: {}", list(candidates))]
+    Ambiguous {
+        /// The name asked for.
+        name: String,
+        /// The functions it could mean.
+        candidates: Vec<String>,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::from("none");
+    }
+    names.join(", ")
+}
+
+impl Exports {
+    pub(crate) fn of(component: &Component, engine: &Engine) -> Self {
+        let mut functions = Vec::new();
+        for (name, item) in component.component_type().exports(engine) {
+            match item.ty {
+                ComponentItem::ComponentFunc(func) => {
+                    if let Some(index) = component.get_export_index(None, name) {
+                        functions.push(function(name.to_owned(), &func, index));
+                    }
+                }
+                ComponentItem::ComponentInstance(instance) => {
+                    let Some(parent) = component.get_export_index(None, name) else {
+                        continue;
+                    };
+                    for (inner, item) in instance.exports(engine) {
+                        let ComponentItem::ComponentFunc(func) = item.ty else {
+                            continue;
+                        };
+                        if let Some(index) = component.get_export_index(Some(&parent), inner) {
+                            functions.push(function(format!("{name}#{inner}"), &func, index));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut by_name = HashMap::new();
+        for (position, function) in functions.iter().enumerate() {
+            if let Some((_, bare)) = function.name.split_once('#') {
+                by_name
+                    .entry(bare.to_owned())
+                    .and_modify(|found| *found = Found::Many)
+                    .or_insert(Found::One(position));
+            }
+        }
+        // Full names are unique and win over a bare name that looks the same.
+        for (position, function) in functions.iter().enumerate() {
+            by_name.insert(function.name.clone(), Found::One(position));
+        }
+        Self { functions, by_name }
+    }
+
+    /// All functions, in the order of the component's exports.
+    #[must_use]
+    pub fn functions(&self) -> &[Function] {
+        &self.functions
+    }
+
+    /// The function of that full name, or of that bare name where only one has it.
+    ///
+    /// # Errors
+    /// [`FunctionError`], with the names that would do.
+    pub fn find(&self, name: &str) -> Result<(usize, &Function), FunctionError> {
+        let found = match self.by_name.get(name) {
+            Some(Found::One(position)) => self.functions.get(*position).map(|f| (*position, f)),
+            Some(Found::Many) => {
+                let bare = format!("#{name}");
+                return Err(FunctionError::Ambiguous {
+                    name: name.to_owned(),
+                    candidates: self.names(|full| full.ends_with(&bare)),
+                });
+            }
+            None => None,
+        };
+        found.ok_or_else(|| FunctionError::Unknown {
+            name: name.chars().take(200).collect(),
+            known: self.names(|_| true),
+        })
+    }
+
+    fn names(&self, keep: impl Fn(&str) -> bool) -> Vec<String> {
+        self.functions
+            .iter()
+            .filter(|function| keep(&function.name))
+            .map(|function| function.name.clone())
+            .collect()
+    }
+}
+
+fn function(name: String, func: &ComponentFunc, index: ComponentExportIndex) -> Function {
+    Function {
+        name,
+        params: func
+            .params()
+            .map(|(name, ty)| (name.to_owned(), ty))
+            .collect(),
+        results: func.results().collect(),
+        index,
+    }
+}

@@ -1,0 +1,249 @@
+//! One instance: a Store with its limiter, entered by one call at a time and never again after a
+//! trap.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use airssys_integrity::CheckedBuffer;
+use airssys_rt::{BoxFuture, DeadlinePhase, ExitCause, OutOfMemory};
+use futures_util::FutureExt;
+use wasmtime::component::{self, Func, Val};
+use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
+
+use crate::compiled::Compiled;
+use crate::ending::{Ending, exit_cause, host_panic};
+use crate::limits::{ComponentResourceLimiter, ResourceLimits};
+use crate::payload::{ValueError, decode, encode_results};
+use crate::state::ComponentState;
+
+/// Time an instance may take to start, its start functions included.
+pub const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much later than a call's deadline the runtime's timer cuts it, so that a guest that
+/// computes is stopped by its epoch, and only one that waits for the host by the timer.
+const TIMER_GRACE: Duration = Duration::from_millis(5);
+
+/// Most bytes a guest may hand to the host in one host call.
+const HOSTCALL_BYTES: usize = 32 * 1024 * 1024;
+
+/// Most component-model handles an instance may hold.
+const MAX_HANDLES: usize = 1024;
+
+/// What a component is asked to do.
+pub(crate) enum Invocation {
+    Call {
+        function: usize,
+        arguments: CheckedBuffer,
+    },
+    Run(Box<dyn Run>),
+}
+
+/// What came of it.
+pub(crate) enum Outcome {
+    Results(CheckedBuffer),
+    /// The call went well, but its results do not fit a message.
+    Unfit(ValueError),
+    Ran(Box<dyn Any + Send>),
+}
+
+/// A host closure over the Store and the instance, its result type erased.
+pub(crate) trait Run: Send {
+    fn run<'a>(
+        self: Box<Self>,
+        store: StoreContextMut<'a, ComponentState>,
+        instance: &'a component::Instance,
+    ) -> BoxFuture<'a, wasmtime::Result<Box<dyn Any + Send>>>;
+}
+
+pub(crate) struct Instance {
+    store: Store<ComponentState>,
+    instance: component::Instance,
+    compiled: Arc<Compiled>,
+    limits: ResourceLimits,
+    functions: Vec<Option<Func>>,
+}
+
+impl Instance {
+    /// Instantiates within the limits. This is the one place where a Store is made.
+    pub(crate) async fn start(
+        compiled: &Arc<Compiled>,
+        limits: &ResourceLimits,
+        limiter: ComponentResourceLimiter,
+    ) -> Result<Self, ExitCause> {
+        // Asked before the pool is, which would not tell whose limit it was.
+        if let Some(bytes) = compiled.initial_memory_bytes
+            && bytes > limits.max_memory_bytes()
+        {
+            return Err(ExitCause::OutOfMemory(OutOfMemory {
+                limit_bytes: limits.max_memory_bytes(),
+                current_bytes: 0,
+                requested_bytes: bytes,
+                peak_bytes: 0,
+            }));
+        }
+        let deadline = Instant::now() + START_TIMEOUT;
+        let state = ComponentState::new(limiter, deadline);
+        let mut store = Store::try_new(&compiled.engine.wasmtime, state)
+            .map_err(|error| exit_cause(Ending::Start, error, None, START_TIMEOUT))?;
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_max_component_handles(MAX_HANDLES);
+        store.epoch_deadline_callback(|store| {
+            Ok(if Instant::now() < store.data().deadline {
+                // wasmtime's own yield wakes itself at once and starves tokio's timers.
+                UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
+            } else {
+                UpdateDeadline::Interrupt
+            })
+        });
+        arm(&mut store, limits, deadline)
+            .map_err(|error| exit_cause(Ending::Start, error, None, START_TIMEOUT))?;
+        let attempt = compiled.pre.instantiate_async(&mut store);
+        let instance = match bounded(deadline, attempt).await {
+            Ok(Ok(instance)) => instance,
+            Ok(Err(error)) => {
+                let state = store.data();
+                return Err(exit_cause(Ending::Start, error, Some(state), START_TIMEOUT));
+            }
+            Err(Cut::Deadline) => {
+                return Err(ExitCause::Deadline {
+                    limit: START_TIMEOUT,
+                    phase: DeadlinePhase::Start,
+                });
+            }
+            Err(Cut::Panic(payload)) => return Err(host_panic(payload.as_ref())),
+        };
+        Ok(Self {
+            functions: vec![None; compiled.exports.functions().len()],
+            compiled: Arc::clone(compiled),
+            limits: *limits,
+            store,
+            instance,
+        })
+    }
+
+    /// Does what it is asked within the limits. After an error the instance must be dropped.
+    pub(crate) async fn serve(&mut self, invocation: Invocation) -> Result<Outcome, ExitCause> {
+        let limit = self.limits.timeout();
+        let deadline = Instant::now() + limit;
+        arm(&mut self.store, &self.limits, deadline)
+            .map_err(|error| exit_cause(Ending::Call, error, None, limit))?;
+        self.store.data_mut().limiter.begin_call();
+        let served = match invocation {
+            Invocation::Call {
+                function,
+                arguments,
+            } => bounded(deadline, self.call(function, arguments)).await,
+            Invocation::Run(body) => {
+                let body = body.run(self.store.as_context_mut(), &self.instance);
+                let body = async { body.await.map(Outcome::Ran).map_err(Failed::Guest) };
+                bounded(deadline, body).await
+            }
+        };
+        match served {
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(Failed::Guest(error))) => {
+                let state = self.store.data();
+                Err(exit_cause(Ending::Call, error, Some(state), limit))
+            }
+            Ok(Err(Failed::Host(cause))) => Err(cause),
+            Err(Cut::Deadline) => Err(ExitCause::Deadline {
+                limit,
+                phase: DeadlinePhase::Waiting,
+            }),
+            Err(Cut::Panic(payload)) => Err(host_panic(payload.as_ref())),
+        }
+    }
+
+    async fn call(
+        &mut self,
+        function: usize,
+        arguments: CheckedBuffer,
+    ) -> Result<Outcome, Failed> {
+        let compiled = Arc::clone(&self.compiled);
+        let missing = || Failed::Host(internal(format!("no function at {function}")));
+        let export = compiled
+            .exports
+            .functions()
+            .get(function)
+            .ok_or_else(missing)?;
+        let func = match self.functions.get(function).copied().flatten() {
+            Some(func) => func,
+            None => {
+                let func = self
+                    .instance
+                    .get_func(&mut self.store, export.index)
+                    .ok_or_else(missing)?;
+                if let Some(cached) = self.functions.get_mut(function) {
+                    *cached = Some(func);
+                }
+                func
+            }
+        };
+        let bytes = arguments.verify().map_err(|corrupt| {
+            Failed::Host(ExitCause::Integrity {
+                source: Arc::new(corrupt),
+            })
+        })?;
+        let values = decode(export.params.iter().map(|(_, ty)| ty), bytes).map_err(|error| {
+            Failed::Host(ExitCause::Integrity {
+                source: Arc::new(error),
+            })
+        })?;
+        drop(arguments);
+        let mut results = vec![Val::Bool(false); export.results.len()];
+        func.call_async(&mut self.store, &values, &mut results)
+            .await
+            .map_err(Failed::Guest)?;
+        Ok(match encode_results(&export.results, &results) {
+            Ok(results) => Outcome::Results(results),
+            Err(unfit) => Outcome::Unfit(unfit),
+        })
+    }
+}
+
+enum Failed {
+    Guest(wasmtime::Error),
+    Host(ExitCause),
+}
+
+enum Cut {
+    Deadline,
+    Panic(Box<dyn Any + Send>),
+}
+
+/// Gives the next entry into the guest its deadline and its fuel.
+fn arm(
+    store: &mut Store<ComponentState>,
+    limits: &ResourceLimits,
+    deadline: Instant,
+) -> wasmtime::Result<()> {
+    store.data_mut().deadline = deadline;
+    store.set_epoch_deadline(1);
+    match limits.max_fuel() {
+        Some(fuel) => {
+            store.data_mut().fuel = fuel;
+            store.set_fuel(fuel)
+        }
+        None => Ok(()),
+    }
+}
+
+/// Runs a guest with the runtime's timer and a panic boundary around it.
+async fn bounded<T>(deadline: Instant, guest: impl Future<Output = T>) -> Result<T, Cut> {
+    let guest = AssertUnwindSafe(guest).catch_unwind();
+    match tokio::time::timeout_at((deadline + TIMER_GRACE).into(), guest).await {
+        Ok(Ok(output)) => Ok(output),
+        Ok(Err(panic)) => Err(Cut::Panic(panic)),
+        Err(_) => Err(Cut::Deadline),
+    }
+}
+
+fn internal(message: String) -> ExitCause {
+    ExitCause::HostError {
+        source: Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(message)),
+    }
+}

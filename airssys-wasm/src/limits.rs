@@ -1,0 +1,374 @@
+//! What an instance may hold, and the limiter that holds it to that.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use airssys_rt::OutOfMemory;
+use wasmtime::ResourceLimiter;
+
+/// Least memory a component may be given, in bytes (ADR-WASM-002).
+pub const MIN_MEMORY_BYTES: usize = 524_288;
+
+/// Most memory a component may be given, in bytes (ADR-WASM-002).
+pub const MAX_MEMORY_BYTES: usize = 4_194_304;
+
+/// What one table element is counted as, in bytes.
+pub const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
+
+/// Core instances one component may consist of.
+pub const MAX_CORE_INSTANCES: usize = 64;
+
+/// Linear memories one component may have.
+pub const MAX_MEMORIES: usize = 8;
+
+/// Tables one component may have.
+pub const MAX_TABLES: usize = 16;
+
+/// Why limits were refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResourceLimitError {
+    /// Less than [`MIN_MEMORY_BYTES`].
+    #[error("memory limit {requested} is below the least of {MIN_MEMORY_BYTES} bytes (ADR-WASM-002)")]
+    MemoryTooLow {
+        /// Bytes asked for.
+        requested: usize,
+    },
+    /// More than [`MAX_MEMORY_BYTES`].
+    #[error("memory limit {requested} is above the most of {MAX_MEMORY_BYTES} bytes (ADR-WASM-002)")]
+    MemoryTooHigh {
+        /// Bytes asked for.
+        requested: usize,
+    },
+    /// No limit was given, and there is no default.
+    #[error("a memory limit is mandatory and has no default (ADR-WASM-002)")]
+    MemoryNotConfigured,
+}
+
+/// `[resources.memory]`: a limit that has been checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryConfig {
+    max_bytes: usize,
+}
+
+impl MemoryConfig {
+    /// A limit from [`MIN_MEMORY_BYTES`] to [`MAX_MEMORY_BYTES`] bytes.
+    ///
+    /// # Errors
+    /// [`ResourceLimitError::MemoryTooLow`] or [`ResourceLimitError::MemoryTooHigh`].
+    pub fn new(max_bytes: usize) -> Result<Self, ResourceLimitError> {
+        match max_bytes {
+            0..MIN_MEMORY_BYTES => Err(ResourceLimitError::MemoryTooLow {
+                requested: max_bytes,
+            }),
+            MIN_MEMORY_BYTES..=MAX_MEMORY_BYTES => Ok(Self { max_bytes }),
+            _ => Err(ResourceLimitError::MemoryTooHigh {
+                requested: max_bytes,
+            }),
+        }
+    }
+
+    /// The limit, in bytes.
+    #[must_use]
+    pub fn max_bytes(self) -> usize {
+        self.max_bytes
+    }
+}
+
+/// Everything an instance is held to. Without a memory limit there is none of these, and without
+/// one of these there is no Store:
+///
+/// ```compile_fail
+/// let limits = airssys_wasm::ResourceLimits::default();
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResourceLimits {
+    memory: MemoryConfig,
+    timeout: Duration,
+    max_fuel: Option<u64>,
+}
+
+impl ResourceLimits {
+    /// Time one call may take where nothing else is said.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// Limits from checked parts.
+    #[must_use]
+    pub fn new(memory: MemoryConfig, timeout: Duration, max_fuel: Option<u64>) -> Self {
+        Self {
+            memory,
+            timeout,
+            max_fuel,
+        }
+    }
+
+    /// Starts from nothing; a memory limit must be set before it builds.
+    #[must_use]
+    pub fn builder() -> ResourceLimitsBuilder {
+        ResourceLimitsBuilder::default()
+    }
+
+    /// The sum of all linear memories and tables of the instance, in bytes.
+    #[must_use]
+    pub fn max_memory_bytes(&self) -> usize {
+        self.memory.max_bytes()
+    }
+
+    /// Time one call may take inside the guest.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Fuel one call may use.
+    #[must_use]
+    pub fn max_fuel(&self) -> Option<u64> {
+        self.max_fuel
+    }
+}
+
+/// Collects [`ResourceLimits`] for hosts that do not read a Component.toml.
+#[derive(Debug, Clone, Default)]
+pub struct ResourceLimitsBuilder {
+    max_memory_bytes: Option<usize>,
+    timeout: Option<Duration>,
+    max_fuel: Option<u64>,
+}
+
+impl ResourceLimitsBuilder {
+    /// Sets the mandatory memory limit, in bytes.
+    #[must_use]
+    pub fn max_memory_bytes(mut self, bytes: usize) -> Self {
+        self.max_memory_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets the time one call may take.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets the fuel one call may use.
+    #[must_use]
+    pub fn max_fuel(mut self, fuel: u64) -> Self {
+        self.max_fuel = Some(fuel);
+        self
+    }
+
+    /// The limits.
+    ///
+    /// # Errors
+    /// [`ResourceLimitError`]; [`ResourceLimitError::MemoryNotConfigured`] where no memory limit
+    /// was set.
+    pub fn build(self) -> Result<ResourceLimits, ResourceLimitError> {
+        let bytes = self
+            .max_memory_bytes
+            .ok_or(ResourceLimitError::MemoryNotConfigured)?;
+        Ok(ResourceLimits {
+            memory: MemoryConfig::new(bytes)?,
+            timeout: self.timeout.unwrap_or(ResourceLimits::DEFAULT_TIMEOUT),
+            max_fuel: self.max_fuel,
+        })
+    }
+}
+
+/// An instance's memory at one moment. Reading it does not stop the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryMetrics {
+    /// Held now, in bytes.
+    pub current_bytes: usize,
+    /// The limit, in bytes.
+    pub max_bytes: usize,
+    /// The most ever held, in bytes.
+    pub peak_bytes: usize,
+    /// Growths granted, those of the instance's start included.
+    pub allocation_count: usize,
+    /// Growths refused because of the limit.
+    pub denied_count: usize,
+}
+
+impl MemoryMetrics {
+    /// Current use in percent of the limit, 0.0 to 100.0.
+    #[must_use]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "byte counts up to 4 MiB are exact in f64"
+    )]
+    pub fn usage_percentage(&self) -> f64 {
+        self.current_bytes as f64 / self.max_bytes as f64 * 100.0
+    }
+
+    /// What may still be taken, in bytes.
+    #[must_use]
+    pub fn remaining_bytes(&self) -> usize {
+        self.max_bytes.saturating_sub(self.current_bytes)
+    }
+}
+
+/// The counters behind [`MemoryMetrics`]: written by the limiter, read by anyone. Each is
+/// consistent in itself; two of them may be one growth apart.
+#[derive(Debug)]
+pub(crate) struct MemoryMeter {
+    max_bytes: usize,
+    current: AtomicUsize,
+    peak: AtomicUsize,
+    granted: AtomicUsize,
+    denied: AtomicUsize,
+}
+
+impl MemoryMeter {
+    pub(crate) fn metrics(&self) -> MemoryMetrics {
+        MemoryMetrics {
+            current_bytes: self.current.load(Ordering::Relaxed),
+            max_bytes: self.max_bytes,
+            peak_bytes: self.peak.load(Ordering::Relaxed),
+            allocation_count: self.granted.load(Ordering::Relaxed),
+            denied_count: self.denied.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Holds one instance to its limit: the sum over all its linear memories and tables, during
+/// instantiation as well as in calls. Refusing means `memory.grow` answers -1.
+pub struct ComponentResourceLimiter {
+    meter: Arc<MemoryMeter>,
+    held: usize,
+    /// The last growth granted, so that a growth the operating system then refuses is given back.
+    last_granted: usize,
+    refused: Option<OutOfMemory>,
+    host_refused: bool,
+}
+
+impl fmt::Debug for ComponentResourceLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ComponentResourceLimiter")
+            .field("metrics", &self.metrics())
+            .field("refused", &self.refused)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ComponentResourceLimiter {
+    /// A limiter for a new instance.
+    #[must_use]
+    pub fn new(limits: &ResourceLimits) -> Self {
+        Self {
+            meter: Arc::new(MemoryMeter {
+                max_bytes: limits.max_memory_bytes(),
+                current: AtomicUsize::new(0),
+                peak: AtomicUsize::new(0),
+                granted: AtomicUsize::new(0),
+                denied: AtomicUsize::new(0),
+            }),
+            held: 0,
+            last_granted: 0,
+            refused: None,
+            host_refused: false,
+        }
+    }
+
+    /// The instance's memory now.
+    #[must_use]
+    pub fn metrics(&self) -> MemoryMetrics {
+        self.meter.metrics()
+    }
+
+    pub(crate) fn meter(&self) -> Arc<MemoryMeter> {
+        Arc::clone(&self.meter)
+    }
+
+    /// Forgets what was refused before, so that a trap is blamed on its own call only.
+    pub(crate) fn begin_call(&mut self) {
+        self.refused = None;
+        self.host_refused = false;
+    }
+
+    /// The last growth refused because of the limit since the call began.
+    pub(crate) fn refused(&self) -> Option<OutOfMemory> {
+        self.refused
+    }
+
+    /// Whether the operating system refused memory since the call began.
+    pub(crate) fn host_refused(&self) -> bool {
+        self.host_refused
+    }
+
+    fn grow(&mut self, bytes: usize) -> bool {
+        let after = self.held.saturating_add(bytes);
+        if after > self.meter.max_bytes {
+            self.meter.denied.fetch_add(1, Ordering::Relaxed);
+            self.refused = Some(OutOfMemory {
+                limit_bytes: self.meter.max_bytes,
+                current_bytes: self.held,
+                requested_bytes: bytes,
+                peak_bytes: self.meter.peak.load(Ordering::Relaxed),
+            });
+            return false;
+        }
+        self.held = after;
+        self.last_granted = bytes;
+        self.meter.granted.fetch_add(1, Ordering::Relaxed);
+        self.meter.current.store(after, Ordering::Relaxed);
+        self.meter.peak.fetch_max(after, Ordering::Relaxed);
+        true
+    }
+}
+
+impl ResourceLimiter for ComponentResourceLimiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // Past its own declared maximum the growth fails whatever we say; counting it as held or
+        // as refused by the limit would both be wrong.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        Ok(self.grow(desired.saturating_sub(current)))
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        // wasmtime also calls this for growths it never asked us about (beyond what the memory's
+        // type can hold). Giving those back would let a guest grow for free, so only a refusal by
+        // the operating system, which always follows a grant, is given back.
+        if error.is::<io::Error>() {
+            self.held = self.held.saturating_sub(self.last_granted);
+            self.last_granted = 0;
+            self.host_refused = true;
+            self.meter.current.store(self.held, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let elements = desired.saturating_sub(current);
+        Ok(self.grow(elements.saturating_mul(TABLE_ELEMENT_BYTES)))
+    }
+
+    fn instances(&self) -> usize {
+        MAX_CORE_INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES
+    }
+}

@@ -1,0 +1,475 @@
+//! Values as bytes: how the arguments and results of a call travel in a checked buffer.
+//!
+//! The function's type is known on both sides, so only values travel, little-endian and without
+//! padding: integers and floats as themselves, `char` as u32, lengths and case numbers as u32,
+//! `bool`, `option` and `result` with one byte in front. Encoding checks each value against its
+//! type, so a wrong argument never reaches a guest.
+
+use airssys_integrity::{AppendError, BufferWriter, CheckedBuffer, VerifiedBytes};
+use wasmtime::component::{Type, Val};
+
+/// Most bytes the arguments of a call, or its results, may take.
+pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;
+
+/// Deepest nesting of values.
+const MAX_DEPTH: usize = 64;
+
+/// Why values were not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ValueError {
+    /// Not as many values as the function takes.
+    #[error("expected {expected} arguments, got {found}")]
+    Arity {
+        /// Parameters of the function.
+        expected: usize,
+        /// Values given.
+        found: usize,
+    },
+    /// A value of another type than the function takes.
+    #[error("{place}: expected {expected}, found {found}")]
+    Type {
+        /// The parameter, and the way into it.
+        place: String,
+        /// The type it has.
+        expected: String,
+        /// What was given.
+        found: &'static str,
+    },
+    /// Resources, futures, streams and the like do not travel in a message.
+    #[error("{place}: values of type {ty} cannot travel in a message; use `run`")]
+    Unsupported {
+        /// The parameter, and the way into it.
+        place: String,
+        /// Its type.
+        ty: &'static str,
+    },
+    /// More than [`MAX_PAYLOAD_BYTES`].
+    #[error("the values take more than {MAX_PAYLOAD_BYTES} bytes")]
+    TooLarge,
+    /// Nested deeper than 64 levels.
+    #[error("{place}: nested too deeply")]
+    TooDeep {
+        /// The parameter, and the way into it.
+        place: String,
+    },
+    /// The host has no memory for the message.
+    #[error("no memory for the message")]
+    NoMemory,
+}
+
+impl From<AppendError> for ValueError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::LimitExceeded { .. } => Self::TooLarge,
+            _ => Self::NoMemory,
+        }
+    }
+}
+
+/// Bytes that do not decode as the type they were encoded by: a defect of ours, never the guest's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("message does not decode as its type")]
+pub struct DecodeError;
+
+/// The arguments of a call, checked against its parameters.
+pub(crate) fn encode_arguments(
+    params: &[(String, Type)],
+    values: &[Val],
+) -> Result<CheckedBuffer, ValueError> {
+    if params.len() != values.len() {
+        return Err(ValueError::Arity {
+            expected: params.len(),
+            found: values.len(),
+        });
+    }
+    let mut encoder = Encoder::new();
+    for ((name, ty), value) in params.iter().zip(values) {
+        encoder.path.push(Step::Name(name));
+        encoder.value(ty, value)?;
+        encoder.path.pop();
+    }
+    Ok(encoder.writer.finish())
+}
+
+/// The results of a call.
+pub(crate) fn encode_results(types: &[Type], values: &[Val]) -> Result<CheckedBuffer, ValueError> {
+    let mut encoder = Encoder::new();
+    for (ty, value) in types.iter().zip(values) {
+        encoder.path.push(Step::Name("result"));
+        encoder.value(ty, value)?;
+        encoder.path.pop();
+    }
+    Ok(encoder.writer.finish())
+}
+
+/// Values of these types, from bytes whose checksum has just been verified.
+pub(crate) fn decode<'a>(
+    types: impl Iterator<Item = &'a Type>,
+    bytes: VerifiedBytes<'_>,
+) -> Result<Vec<Val>, DecodeError> {
+    let mut decoder = Decoder { rest: &bytes };
+    let values = types
+        .map(|ty| decoder.value(ty))
+        .collect::<Result<_, _>>()?;
+    if decoder.rest.is_empty() {
+        Ok(values)
+    } else {
+        Err(DecodeError)
+    }
+}
+
+/// One step into a value, kept so that an error can say where it is.
+#[derive(Clone, Copy)]
+enum Step<'v> {
+    Name(&'v str),
+    Index(usize),
+}
+
+struct Encoder<'v> {
+    writer: BufferWriter,
+    path: Vec<Step<'v>>,
+}
+
+impl<'v> Encoder<'v> {
+    fn new() -> Self {
+        Self {
+            writer: BufferWriter::with_limit(MAX_PAYLOAD_BYTES),
+            path: Vec::new(),
+        }
+    }
+
+    fn value(&mut self, ty: &Type, value: &'v Val) -> Result<(), ValueError> {
+        if self.path.len() > MAX_DEPTH {
+            return Err(ValueError::TooDeep {
+                place: self.place(),
+            });
+        }
+        match (ty, value) {
+            (Type::Bool, Val::Bool(v)) => self.put(&[u8::from(*v)]),
+            (Type::U8, Val::U8(v)) => self.put(&[*v]),
+            (Type::S8, Val::S8(v)) => self.put(&v.to_le_bytes()),
+            (Type::U16, Val::U16(v)) => self.put(&v.to_le_bytes()),
+            (Type::S16, Val::S16(v)) => self.put(&v.to_le_bytes()),
+            (Type::U32, Val::U32(v)) => self.put(&v.to_le_bytes()),
+            (Type::S32, Val::S32(v)) => self.put(&v.to_le_bytes()),
+            (Type::U64, Val::U64(v)) => self.put(&v.to_le_bytes()),
+            (Type::S64, Val::S64(v)) => self.put(&v.to_le_bytes()),
+            (Type::Float32, Val::Float32(v)) => self.put(&v.to_le_bytes()),
+            (Type::Float64, Val::Float64(v)) => self.put(&v.to_le_bytes()),
+            (Type::Char, Val::Char(v)) => self.put(&u32::from(*v).to_le_bytes()),
+            (Type::String, Val::String(v)) => {
+                self.length(v.len())?;
+                self.put(v.as_bytes())
+            }
+            (Type::List(list), Val::List(values)) => {
+                self.length(values.len())?;
+                self.elements(&list.ty(), values)
+            }
+            (Type::Record(record), Val::Record(fields)) => {
+                if record.fields().len() != fields.len() {
+                    return Err(self.mismatch(ty, value));
+                }
+                for (field, (name, inner)) in record.fields().zip(fields) {
+                    if field.name != name {
+                        return Err(self.mismatch(ty, value));
+                    }
+                    self.inner(Step::Name(name), &field.ty, inner)?;
+                }
+                Ok(())
+            }
+            (Type::Tuple(tuple), Val::Tuple(values)) => {
+                if tuple.types().len() != values.len() {
+                    return Err(self.mismatch(ty, value));
+                }
+                for (position, (inner_ty, inner)) in tuple.types().zip(values).enumerate() {
+                    self.inner(Step::Index(position), &inner_ty, inner)?;
+                }
+                Ok(())
+            }
+            (Type::Variant(variant), Val::Variant(name, payload)) => {
+                let case = variant.cases().enumerate().find(|(_, c)| c.name == name);
+                let Some((position, case)) = case else {
+                    return Err(self.mismatch(ty, value));
+                };
+                self.length(position)?;
+                self.payload(ty, value, name, case.ty.as_ref(), payload.as_deref())
+            }
+            (Type::Enum(cases), Val::Enum(name)) => {
+                match cases.names().position(|case| case == name) {
+                    Some(position) => self.length(position),
+                    None => Err(self.mismatch(ty, value)),
+                }
+            }
+            (Type::Option(option), Val::Option(inner)) => {
+                self.put(&[u8::from(inner.is_some())])?;
+                match inner {
+                    Some(inner) => self.inner(Step::Name("some"), &option.ty(), inner),
+                    None => Ok(()),
+                }
+            }
+            (Type::Result(result), Val::Result(outcome)) => {
+                let (tag, name, case, payload) = match outcome {
+                    Ok(payload) => (0, "ok", result.ok(), payload),
+                    Err(payload) => (1, "err", result.err(), payload),
+                };
+                self.put(&[tag])?;
+                self.payload(ty, value, name, case.as_ref(), payload.as_deref())
+            }
+            (Type::Flags(flags), Val::Flags(set)) => {
+                self.length(set.len())?;
+                for name in set {
+                    match flags.names().position(|flag| flag == name) {
+                        Some(position) => self.length(position)?,
+                        None => return Err(self.mismatch(ty, value)),
+                    }
+                }
+                Ok(())
+            }
+            (
+                Type::Own(_) | Type::Borrow(_) | Type::Future(_) | Type::Stream(_)
+                | Type::ErrorContext | Type::Map(_) | Type::FixedLengthList(_),
+                _,
+            ) => Err(ValueError::Unsupported {
+                place: self.place(),
+                ty: type_name(ty),
+            }),
+            _ => Err(self.mismatch(ty, value)),
+        }
+    }
+
+    /// Elements of a list. Bytes go in runs, since a list of them is how most data travels.
+    fn elements(&mut self, ty: &Type, values: &'v [Val]) -> Result<(), ValueError> {
+        if !matches!(ty, Type::U8) {
+            for (position, value) in values.iter().enumerate() {
+                self.inner(Step::Index(position), ty, value)?;
+            }
+            return Ok(());
+        }
+        let mut run = Vec::with_capacity(values.len().min(MAX_PAYLOAD_BYTES));
+        for value in values {
+            let Val::U8(byte) = value else {
+                return Err(self.mismatch(ty, value));
+            };
+            run.push(*byte);
+        }
+        self.put(&run)
+    }
+
+    fn payload(
+        &mut self,
+        ty: &Type,
+        value: &Val,
+        name: &'v str,
+        case: Option<&Type>,
+        payload: Option<&'v Val>,
+    ) -> Result<(), ValueError> {
+        match (case, payload) {
+            (Some(case), Some(payload)) => self.inner(Step::Name(name), case, payload),
+            (None, None) => Ok(()),
+            _ => Err(self.mismatch(ty, value)),
+        }
+    }
+
+    fn inner(&mut self, step: Step<'v>, ty: &Type, value: &'v Val) -> Result<(), ValueError> {
+        self.path.push(step);
+        self.value(ty, value)?;
+        self.path.pop();
+        Ok(())
+    }
+
+    fn length(&mut self, length: usize) -> Result<(), ValueError> {
+        let length = u32::try_from(length).map_err(|_| ValueError::TooLarge)?;
+        self.put(&length.to_le_bytes())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), ValueError> {
+        Ok(self.writer.append(bytes)?)
+    }
+
+    fn place(&self) -> String {
+        let steps = self.path.iter().map(|step| match step {
+            Step::Name(name) => (*name).to_owned(),
+            Step::Index(index) => index.to_string(),
+        });
+        steps.collect::<Vec<_>>().join(".")
+    }
+
+    fn mismatch(&self, ty: &Type, value: &Val) -> ValueError {
+        ValueError::Type {
+            place: self.place(),
+            expected: type_name(ty).to_owned(),
+            found: value_name(value),
+        }
+    }
+}
+
+struct Decoder<'a> {
+    rest: &'a [u8],
+}
+
+impl Decoder<'_> {
+    fn value(&mut self, ty: &Type) -> Result<Val, DecodeError> {
+        Ok(match ty {
+            Type::Bool => match self.array()? {
+                [0] => Val::Bool(false),
+                [1] => Val::Bool(true),
+                _ => return Err(DecodeError),
+            },
+            Type::U8 => Val::U8(u8::from_le_bytes(self.array()?)),
+            Type::S8 => Val::S8(i8::from_le_bytes(self.array()?)),
+            Type::U16 => Val::U16(u16::from_le_bytes(self.array()?)),
+            Type::S16 => Val::S16(i16::from_le_bytes(self.array()?)),
+            Type::U32 => Val::U32(u32::from_le_bytes(self.array()?)),
+            Type::S32 => Val::S32(i32::from_le_bytes(self.array()?)),
+            Type::U64 => Val::U64(u64::from_le_bytes(self.array()?)),
+            Type::S64 => Val::S64(i64::from_le_bytes(self.array()?)),
+            Type::Float32 => Val::Float32(f32::from_le_bytes(self.array()?)),
+            Type::Float64 => Val::Float64(f64::from_le_bytes(self.array()?)),
+            Type::Char => Val::Char(
+                char::from_u32(u32::from_le_bytes(self.array()?)).ok_or(DecodeError)?,
+            ),
+            Type::String => {
+                let length = self.length()?;
+                let bytes = self.bytes(length)?.to_vec();
+                Val::String(String::from_utf8(bytes).map_err(|_| DecodeError)?)
+            }
+            Type::List(list) => {
+                let length = self.length()?;
+                let ty = list.ty();
+                if matches!(ty, Type::U8) {
+                    Val::List(self.bytes(length)?.iter().copied().map(Val::U8).collect())
+                } else {
+                    // Not reserved up front: the length is only as good as what follows it.
+                    let values = (0..length).map(|_| self.value(&ty));
+                    Val::List(values.collect::<Result<_, _>>()?)
+                }
+            }
+            Type::Record(record) => Val::Record(
+                record
+                    .fields()
+                    .map(|field| Ok((field.name.to_owned(), self.value(&field.ty)?)))
+                    .collect::<Result<_, _>>()?,
+            ),
+            Type::Tuple(tuple) => Val::Tuple(
+                tuple
+                    .types()
+                    .map(|ty| self.value(&ty))
+                    .collect::<Result<_, _>>()?,
+            ),
+            Type::Variant(variant) => {
+                let case = self.length()?;
+                let case = variant.cases().nth(case).ok_or(DecodeError)?;
+                Val::Variant(case.name.to_owned(), self.payload(case.ty.as_ref())?)
+            }
+            Type::Enum(cases) => {
+                let case = self.length()?;
+                Val::Enum(cases.names().nth(case).ok_or(DecodeError)?.to_owned())
+            }
+            Type::Option(option) => match self.array()? {
+                [0] => Val::Option(None),
+                [1] => Val::Option(self.payload(Some(&option.ty()))?),
+                _ => return Err(DecodeError),
+            },
+            Type::Result(result) => match self.array()? {
+                [0] => Val::Result(Ok(self.payload(result.ok().as_ref())?)),
+                [1] => Val::Result(Err(self.payload(result.err().as_ref())?)),
+                _ => return Err(DecodeError),
+            },
+            Type::Flags(flags) => {
+                let count = self.length()?;
+                let names = (0..count).map(|_| {
+                    let position = self.length()?;
+                    Ok(flags.names().nth(position).ok_or(DecodeError)?.to_owned())
+                });
+                Val::Flags(names.collect::<Result<_, _>>()?)
+            }
+            _ => return Err(DecodeError),
+        })
+    }
+
+    fn payload(&mut self, ty: Option<&Type>) -> Result<Option<Box<Val>>, DecodeError> {
+        ty.map(|ty| self.value(ty).map(Box::new)).transpose()
+    }
+
+    fn length(&mut self) -> Result<usize, DecodeError> {
+        usize::try_from(u32::from_le_bytes(self.array()?)).map_err(|_| DecodeError)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (array, rest) = self.rest.split_first_chunk().ok_or(DecodeError)?;
+        self.rest = rest;
+        Ok(*array)
+    }
+
+    fn bytes(&mut self, length: usize) -> Result<&[u8], DecodeError> {
+        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(DecodeError)?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+}
+
+fn type_name(ty: &Type) -> &'static str {
+    match ty {
+        Type::Bool => "bool",
+        Type::S8 => "s8",
+        Type::U8 => "u8",
+        Type::S16 => "s16",
+        Type::U16 => "u16",
+        Type::S32 => "s32",
+        Type::U32 => "u32",
+        Type::S64 => "s64",
+        Type::U64 => "u64",
+        Type::Float32 => "f32",
+        Type::Float64 => "f64",
+        Type::Char => "char",
+        Type::String => "string",
+        Type::List(_) => "list",
+        Type::Map(_) => "map",
+        Type::FixedLengthList(_) => "fixed-length list",
+        Type::Record(_) => "record",
+        Type::Tuple(_) => "tuple",
+        Type::Variant(_) => "variant",
+        Type::Enum(_) => "enum",
+        Type::Option(_) => "option",
+        Type::Result(_) => "result",
+        Type::Flags(_) => "flags",
+        Type::Own(_) => "own",
+        Type::Borrow(_) => "borrow",
+        Type::Future(_) => "future",
+        Type::Stream(_) => "stream",
+        Type::ErrorContext => "error-context",
+    }
+}
+
+fn value_name(value: &Val) -> &'static str {
+    match value {
+        Val::Bool(_) => "bool",
+        Val::S8(_) => "s8",
+        Val::U8(_) => "u8",
+        Val::S16(_) => "s16",
+        Val::U16(_) => "u16",
+        Val::S32(_) => "s32",
+        Val::U32(_) => "u32",
+        Val::S64(_) => "s64",
+        Val::U64(_) => "u64",
+        Val::Float32(_) => "f32",
+        Val::Float64(_) => "f64",
+        Val::Char(_) => "char",
+        Val::String(_) => "string",
+        Val::List(_) => "list",
+        Val::Map(_) => "map",
+        Val::Record(_) => "record",
+        Val::Tuple(_) => "tuple",
+        Val::Variant(..) => "variant",
+        Val::Enum(_) => "enum",
+        Val::Option(_) => "option",
+        Val::Result(_) => "result",
+        Val::Flags(_) => "flags",
+        Val::Resource(_) => "resource",
+        Val::Future(_) => "future",
+        Val::Stream(_) => "stream",
+        Val::ErrorContext(_) => "error-context",
+        Val::FixedLengthList(_) => "fixed-length list",
+    }
+}

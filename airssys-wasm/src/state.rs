@@ -1,0 +1,63 @@
+//! What a Store holds besides the guest: its limiter, its deadline, and a WASI context that
+//! grants nothing.
+
+use std::time::Instant;
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::limits::ComponentResourceLimiter;
+
+/// Most bytes of randomness a guest gets at a time.
+const MAX_RANDOM_BYTES: u64 = 64 * 1024;
+
+/// Most WASI resources (streams, pollables) an instance may hold at a time.
+const MAX_RESOURCES: usize = 1024;
+
+/// The data of a component's Store. Only this crate makes one, always with a limiter.
+pub struct ComponentState {
+    pub(crate) limiter: ComponentResourceLimiter,
+    pub(crate) deadline: Instant,
+    /// Fuel granted to the call under way, 0 where fuel is not metered.
+    pub(crate) fuel: u64,
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl ComponentState {
+    pub(crate) fn new(limiter: ComponentResourceLimiter, deadline: Instant) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
+        // Nothing is inherited: no directories, no network, no environment, no arguments, and
+        // standard streams that are empty or go nowhere.
+        let wasi = WasiCtx::builder()
+            .max_random_size(MAX_RANDOM_BYTES)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .build();
+        Self {
+            limiter,
+            deadline,
+            fuel: 0,
+            wasi,
+            table,
+        }
+    }
+}
+
+impl std::fmt::Debug for ComponentState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ComponentState")
+            .field("limiter", &self.limiter)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WasiView for ComponentState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The host: one tree of components, started, called and shut down.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use airssys_rt::{Events, ExitCause};
+use airssys_wasm::{DEFAULT_MAX_COMPONENTS, EngineError, Runtime};
+use ractor::concurrency::JoinHandle;
+use tokio::sync::watch;
+
+use crate::{
+    ComponentRef, ConfigErrors, EventStream, SupervisorRef, SupervisorSpec, SystemConfig,
+};
+
+/// Name of the supervisor above all others.
+const ROOT: &str = "airssys";
+
+/// Why a host did not start, or does not know a name.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// The configuration is refused.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The engine could not be made.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Part of the tree did not start; what had started has been stopped again.
+    #[error("{0}")]
+    Start(Arc<ExitCause>),
+    /// Two supervisors have the same name.
+    #[error("two supervisors are named `{0}`")]
+    DuplicateSupervisor(String),
+    /// No component of that name.
+    #[error("no component `{name}`; there are: {}", known.join(", "))]
+    UnknownComponent {
+        /// The name asked for.
+        name: String,
+        /// The components there are.
+        known: Vec<String>,
+    },
+    /// No supervisor of that name.
+    #[error("no supervisor `{name}`; there are: {}", known.join(", "))]
+    UnknownSupervisor {
+        /// The name asked for.
+        name: String,
+        /// The supervisors there are.
+        known: Vec<String>,
+    },
+}
+
+/// A running tree. End it with [`Host::shutdown`]; a host that is only dropped stops its tree too,
+/// but nobody waits for it.
+#[derive(Debug)]
+pub struct Host {
+    runtime: Runtime,
+    events: Events,
+    root: SupervisorRef,
+    supervisors: HashMap<String, SupervisorRef>,
+    ended: watch::Receiver<bool>,
+    /// Joined by the first shutdown.
+    watcher: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Collects what a [`Host`] starts with.
+#[derive(Debug)]
+pub struct HostBuilder {
+    max_components: u32,
+    supervisors: Vec<SupervisorSpec>,
+}
+
+impl HostBuilder {
+    /// Sets how many instances the pool holds at a time, 1000 where nothing is said.
+    #[must_use]
+    pub fn max_components(mut self, components: u32) -> Self {
+        self.max_components = components;
+        self
+    }
+
+    /// Adds a supervisor below the root, last in the start order.
+    #[must_use]
+    pub fn supervisor(mut self, spec: SupervisorSpec) -> Self {
+        self.supervisors.push(spec);
+        self
+    }
+
+    /// Starts the tree: every supervisor and component in order.
+    ///
+    /// # Errors
+    /// [`HostError::Engine`], [`HostError::Start`] or [`HostError::DuplicateSupervisor`].
+    pub async fn start(self) -> Result<Host, HostError> {
+        let runtime = Runtime::new(self.max_components)?;
+        let events = Events::default();
+        let root = self
+            .supervisors
+            .into_iter()
+            .fold(SupervisorSpec::new(ROOT), SupervisorSpec::supervisor);
+        let specs = root.supervisors();
+        let (root, handle) = root
+            .start(runtime.clone(), events.clone())
+            .await
+            .map_err(|cause| HostError::Start(Arc::new(cause)))?;
+        let mut supervisors = HashMap::new();
+        for spec in specs {
+            let name = spec.name().to_string();
+            if let Some(handle) = spec.handle()
+                && supervisors.insert(name.clone(), handle).is_some()
+            {
+                root.actor().stop(None);
+                return Err(HostError::DuplicateSupervisor(name));
+            }
+        }
+        let (tell, ended) = watch::channel(false);
+        let watcher = tokio::spawn(async move {
+            handle.await.ok();
+            tell.send_replace(true);
+        });
+        Ok(Host {
+            runtime,
+            events,
+            root,
+            supervisors,
+            ended,
+            watcher: Mutex::new(Some(watcher)),
+        })
+    }
+}
+
+impl Host {
+    /// Starts the tree of an airssys.toml, or of a single Component.toml.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub async fn from_config(path: impl AsRef<Path>) -> Result<Self, HostError> {
+        Self::start(SystemConfig::load(path)?).await
+    }
+
+    /// Starts a tree that has been read already.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub async fn start(config: SystemConfig) -> Result<Self, HostError> {
+        let builder = Self::builder().max_components(config.max_components);
+        let specs = config.specs().into_iter();
+        specs.fold(builder, HostBuilder::supervisor).start().await
+    }
+
+    /// A host without a configuration file.
+    #[must_use]
+    pub fn builder() -> HostBuilder {
+        HostBuilder {
+            max_components: DEFAULT_MAX_COMPONENTS,
+            supervisors: Vec::new(),
+        }
+    }
+
+    /// The component of that name; the reference stays valid over restarts.
+    ///
+    /// # Errors
+    /// [`HostError::UnknownComponent`].
+    pub fn component(&self, name: &str) -> Result<ComponentRef, HostError> {
+        self.runtime
+            .component(name)
+            .ok_or_else(|| HostError::UnknownComponent {
+                name: name.to_owned(),
+                known: self
+                    .components()
+                    .iter()
+                    .map(|component| component.name().to_string())
+                    .collect(),
+            })
+    }
+
+    /// All components, by name.
+    #[must_use]
+    pub fn components(&self) -> Vec<ComponentRef> {
+        self.runtime.components()
+    }
+
+    /// The supervisor of that name; `airssys` is the one above all others.
+    ///
+    /// # Errors
+    /// [`HostError::UnknownSupervisor`].
+    pub fn supervisor(&self, name: &str) -> Result<SupervisorRef, HostError> {
+        self.supervisors
+            .get(name)
+            .cloned()
+            .ok_or_else(|| HostError::UnknownSupervisor {
+                name: name.to_owned(),
+                known: {
+                    let mut known: Vec<String> = self.supervisors.keys().cloned().collect();
+                    known.sort();
+                    known
+                },
+            })
+    }
+
+    /// Everything that happens in the tree from now on.
+    #[must_use]
+    pub fn events(&self) -> EventStream {
+        self.events.subscribe()
+    }
+
+    /// Returns once the whole tree has ended: why the topmost supervisor gave up, or `None` after
+    /// a shutdown.
+    pub async fn ended(&self) -> Option<Arc<ExitCause>> {
+        let mut ended = self.ended.clone();
+        // An error means the watching task is gone, and the tree with it.
+        ended.wait_for(|ended| *ended).await.ok();
+        self.root.gave_up()
+    }
+
+    /// Stops the tree in reverse start order and returns once everything in it has ended. Bounded
+    /// by the shutdown times of its children. Later calls through references end in
+    /// [`crate::WasmError::Stopped`].
+    pub async fn shutdown(&self) {
+        self.root.actor().stop(None);
+        let mut ended = self.ended.clone();
+        ended.wait_for(|ended| *ended).await.ok();
+        let watcher = self
+            .watcher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(watcher) = watcher {
+            watcher.await.ok();
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.root.actor().stop(None);
+    }
+}

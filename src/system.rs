@@ -1,0 +1,340 @@
+//! airssys.toml: the tree of supervisors and components.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use airssys_wasm::config::{ConfigFile, Document, Problem, Rule, keys, parse_shutdown};
+use airssys_wasm::{ComponentConfig, ComponentName, ComponentSpec, ConfigError};
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::{ChildSpec, Intensity, Restart, Shutdown, Strategy, SupervisorSpec};
+
+/// A whole tree, read and checked.
+#[derive(Debug, Clone)]
+pub struct SystemConfig {
+    /// Instances the pool holds at a time.
+    pub max_components: u32,
+    /// The supervisors below the root, in start order.
+    pub supervisors: Vec<SupervisorConfig>,
+}
+
+/// A supervisor of the tree.
+#[derive(Debug, Clone)]
+pub struct SupervisorConfig {
+    /// Its name, unique in the tree.
+    pub name: ComponentName,
+    /// Whom an exit concerns.
+    pub strategy: Strategy,
+    /// How many restarts are allowed within how much time.
+    pub intensity: Intensity,
+    /// Its children in start order, which is the order they are written in.
+    pub children: Vec<ChildConfig>,
+}
+
+/// A child of a supervisor.
+#[derive(Debug, Clone)]
+pub enum ChildConfig {
+    /// A component.
+    Component(Box<ComponentNode>),
+    /// A supervisor of its own.
+    Supervisor(SupervisorConfig),
+}
+
+/// A component's place in the tree.
+#[derive(Debug, Clone)]
+pub struct ComponentNode {
+    /// Its name in the tree.
+    pub name: ComponentName,
+    /// Its Component.toml.
+    pub config: ComponentConfig,
+    /// When it is started again.
+    pub restart: Restart,
+    /// How it is stopped.
+    pub shutdown: Shutdown,
+}
+
+/// Everything wrong in a tree's files.
+#[derive(Debug)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, error) in self.0.iter().enumerate() {
+            if position > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl SystemConfig {
+    /// Reads an airssys.toml and every Component.toml it names, or a single Component.toml as a
+    /// tree of one.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`]: everything wrong in all of these files.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
+        let one = |error| ConfigErrors(vec![error]);
+        let path = path.as_ref();
+        let document = Document::read(path, ConfigFile::System).map_err(one)?;
+        if document.has_table("component") {
+            let config = ComponentConfig::load(path).map_err(one)?;
+            return Ok(Self::of_one(config));
+        }
+        Self::from_document(&document)
+    }
+
+    /// A tree of one component under a supervisor named `components`.
+    #[must_use]
+    pub fn of_one(config: ComponentConfig) -> Self {
+        let node = ComponentNode {
+            name: config.name.clone(),
+            config,
+            restart: Restart::default(),
+            shutdown: Shutdown::Timeout(airssys_rt::DEFAULT_SHUTDOWN),
+        };
+        let supervisor = "components".parse().map(|name| SupervisorConfig {
+            name,
+            strategy: Strategy::default(),
+            intensity: Intensity::default(),
+            children: vec![ChildConfig::Component(Box::new(node))],
+        });
+        Self {
+            max_components: airssys_wasm::DEFAULT_MAX_COMPONENTS,
+            supervisors: supervisor.into_iter().collect(),
+        }
+    }
+
+    fn from_document(document: &Document) -> Result<Self, ConfigErrors> {
+        let raw: Raw = document
+            .values()
+            .map_err(|error| ConfigErrors(vec![error]))?;
+        let mut reader = Reader {
+            document,
+            names: HashSet::new(),
+            problems: Vec::new(),
+            errors: Vec::new(),
+        };
+        let supervisors = raw
+            .supervisor
+            .into_iter()
+            .filter_map(|supervisor| reader.supervisor(supervisor))
+            .collect();
+        let Reader {
+            problems,
+            mut errors,
+            ..
+        } = reader;
+        if !problems.is_empty() {
+            errors.insert(0, document.invalid(problems));
+        }
+        if !errors.is_empty() {
+            return Err(ConfigErrors(errors));
+        }
+        Ok(Self {
+            max_components: raw
+                .system
+                .max_components
+                .or_else(|| default_of("system.max_components"))
+                .unwrap_or(airssys_wasm::DEFAULT_MAX_COMPONENTS),
+            supervisors,
+        })
+    }
+
+    /// The specs of its supervisors.
+    #[must_use]
+    pub fn specs(&self) -> Vec<SupervisorSpec> {
+        self.supervisors.iter().map(SupervisorConfig::spec).collect()
+    }
+}
+
+impl SupervisorConfig {
+    fn spec(&self) -> SupervisorSpec {
+        let empty = SupervisorSpec::new(self.name.as_str())
+            .strategy(self.strategy)
+            .intensity(self.intensity);
+        self.children.iter().fold(empty, |spec, child| match child {
+            ChildConfig::Component(node) => spec.child(
+                ChildSpec::component_named(node.name.clone(), node.config.clone())
+                    .restart(node.restart)
+                    .shutdown(node.shutdown),
+            ),
+            ChildConfig::Supervisor(nested) => spec.supervisor(nested.spec()),
+        })
+    }
+}
+
+/// The default an ADR gives a key, as what it stands for.
+fn default_of<T: serde::de::DeserializeOwned>(key: &str) -> Option<T> {
+    let default = keys().get(ConfigFile::System, key)?.default.as_deref()?;
+    let document = format!("value = {default}");
+    toml::from_str::<Value<T>>(&document).ok().map(|v| v.value)
+}
+
+#[derive(Deserialize)]
+struct Value<T> {
+    value: T,
+}
+
+struct Reader<'a> {
+    document: &'a Document,
+    names: HashSet<ComponentName>,
+    problems: Vec<Problem>,
+    errors: Vec<ConfigError>,
+}
+
+impl Reader<'_> {
+    fn supervisor(&mut self, raw: Spanned<RawSupervisor>) -> Option<SupervisorConfig> {
+        let raw = raw.into_inner();
+        let name = self.name(&raw.name, "supervisor.name");
+        let intensity = raw.intensity.or_else(|| default_of("supervisor.intensity"));
+        let period = raw
+            .period_seconds
+            .or_else(|| default_of("supervisor.period_seconds"));
+        let strategy = raw.strategy.or_else(|| default_of("supervisor.strategy"));
+        // Written order is start order, across the two lists.
+        let mut children: Vec<(usize, ChildConfig)> = Vec::new();
+        for child in raw.child {
+            let start = child.span().start;
+            if let Some(node) = self.child(child.into_inner()) {
+                children.push((start, ChildConfig::Component(Box::new(node))));
+            }
+        }
+        for nested in raw.supervisor {
+            let start = nested.span().start;
+            if let Some(nested) = self.supervisor(nested) {
+                children.push((start, ChildConfig::Supervisor(nested)));
+            }
+        }
+        children.sort_by_key(|(start, _)| *start);
+        Some(SupervisorConfig {
+            name: name?,
+            strategy: strategy.unwrap_or(RawStrategy::OneForOne).into(),
+            intensity: Intensity {
+                restarts: intensity.unwrap_or(Intensity::default().restarts),
+                period: period.map_or(Intensity::default().period, Duration::from_secs),
+            },
+            children: children.into_iter().map(|(_, child)| child).collect(),
+        })
+    }
+
+    fn child(&mut self, raw: RawChild) -> Option<ComponentNode> {
+        let path = self.document.resolve(raw.component.get_ref());
+        let config = match ComponentConfig::load(&path) {
+            Ok(config) => Some(config),
+            Err(error) => {
+                self.errors.push(error);
+                None
+            }
+        };
+        let name = match (&raw.name, &config) {
+            (Some(name), _) => self.name(name, "supervisor.child.name"),
+            (None, Some(config)) => {
+                let own = Spanned::new(raw.component.span(), config.name.to_string());
+                self.name(&own, "supervisor.child.name")
+            }
+            (None, None) => None,
+        };
+        let restart = raw
+            .restart
+            .or_else(|| default_of("supervisor.child.restart"));
+        let shutdown = raw
+            .shutdown
+            .or_else(|| default_of("supervisor.child.shutdown"))
+            .and_then(|text| parse_shutdown(&text));
+        Some(ComponentNode {
+            name: name?,
+            config: config?,
+            restart: restart.unwrap_or(RawRestart::Permanent).into(),
+            shutdown: shutdown.unwrap_or(Shutdown::Timeout(airssys_rt::DEFAULT_SHUTDOWN)),
+        })
+    }
+
+    /// A name nobody else in the tree has.
+    fn name(&mut self, raw: &Spanned<String>, key: &str) -> Option<ComponentName> {
+        let text = raw.get_ref();
+        let name: ComponentName = text.parse().ok()?;
+        if self.names.insert(name.clone()) {
+            return Some(name);
+        }
+        let rule = Rule::DuplicateName { name: text.clone() };
+        self.problems
+            .push(self.document.problem(raw.span(), Some(key), rule));
+        None
+    }
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(default)]
+    system: RawSystem,
+    supervisor: Vec<Spanned<RawSupervisor>>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawSystem {
+    max_components: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct RawSupervisor {
+    name: Spanned<String>,
+    strategy: Option<RawStrategy>,
+    intensity: Option<u32>,
+    period_seconds: Option<u64>,
+    #[serde(default)]
+    child: Vec<Spanned<RawChild>>,
+    #[serde(default)]
+    supervisor: Vec<Spanned<RawSupervisor>>,
+}
+
+#[derive(Deserialize)]
+struct RawChild {
+    component: Spanned<String>,
+    name: Option<Spanned<String>>,
+    restart: Option<RawRestart>,
+    shutdown: Option<String>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum RawStrategy {
+    OneForOne,
+    OneForAll,
+    RestForOne,
+}
+
+impl From<RawStrategy> for Strategy {
+    fn from(raw: RawStrategy) -> Self {
+        match raw {
+            RawStrategy::OneForOne => Self::OneForOne,
+            RawStrategy::OneForAll => Self::OneForAll,
+            RawStrategy::RestForOne => Self::RestForOne,
+        }
+    }
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum RawRestart {
+    Permanent,
+    Transient,
+    Temporary,
+}
+
+impl From<RawRestart> for Restart {
+    fn from(raw: RawRestart) -> Self {
+        match raw {
+            RawRestart::Permanent => Self::Permanent,
+            RawRestart::Transient => Self::Transient,
+            RawRestart::Temporary => Self::Temporary,
+        }
+    }
+}
