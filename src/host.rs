@@ -9,9 +9,7 @@ use airssys_wasm::{DEFAULT_MAX_COMPONENTS, EngineError, Runtime};
 use ractor::concurrency::JoinHandle;
 use tokio::sync::watch;
 
-use crate::{
-    ComponentRef, ConfigErrors, EventStream, SupervisorRef, SupervisorSpec, SystemConfig,
-};
+use crate::{ComponentRef, ConfigErrors, EventStream, SupervisorRef, SupervisorSpec, SystemConfig};
 
 /// Name of the supervisor above all others.
 const ROOT: &str = "airssys";

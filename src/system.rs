@@ -151,7 +151,10 @@ impl SystemConfig {
     /// The specs of its supervisors.
     #[must_use]
     pub fn specs(&self) -> Vec<SupervisorSpec> {
-        self.supervisors.iter().map(SupervisorConfig::spec).collect()
+        self.supervisors
+            .iter()
+            .map(SupervisorConfig::spec)
+            .collect()
     }
 }
 

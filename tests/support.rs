@@ -25,7 +25,7 @@ pub fn shared_machine() -> RwLockReadGuard<'static, ()> {
 pub struct Tree {
     dir: TempDir,
     intensity: Intensity,
-    strategy: &'static str,
+    shutdown: &'static str,
     children: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl Tree {
                 restarts: 10_000,
                 period: std::time::Duration::from_secs(60),
             },
-            strategy: "one_for_one",
+            shutdown: "5s",
             children: Vec::new(),
         }
     }
@@ -50,8 +50,9 @@ impl Tree {
         self
     }
 
-    pub fn strategy(mut self, strategy: &'static str) -> Self {
-        self.strategy = strategy;
+    /// The time each child has to stop.
+    pub fn shutdown(mut self, shutdown: &'static str) -> Self {
+        self.shutdown = shutdown;
         self
     }
 
@@ -87,14 +88,14 @@ impl Tree {
     pub fn write(&self) -> PathBuf {
         let Intensity { restarts, period } = self.intensity;
         let mut toml = format!(
-            "[[supervisor]]\nname = \"tools\"\nstrategy = \"{}\"\nintensity = {restarts}\nperiod_seconds = {}\n",
-            self.strategy,
+            "[[supervisor]]\nname = \"tools\"\nintensity = {restarts}\nperiod_seconds = {}\n",
             period.as_secs()
         );
         for child in &self.children {
             write!(
                 toml,
-                "\n[[supervisor.child]]\ncomponent = \"{child}/Component.toml\"\n"
+                "\n[[supervisor.child]]\ncomponent = \"{child}/Component.toml\"\nshutdown = \"{}\"\n",
+                self.shutdown
             )
             .unwrap();
         }

@@ -169,12 +169,7 @@ impl<T: Send, R: Send> Slot<T, R> {
     }
 
     /// Owns one unit of room, which the queue gives back when the request leaves it.
-    async fn send(
-        &self,
-        request: T,
-        began: Instant,
-        deadline: Instant,
-    ) -> Result<R, CallError<T>> {
+    async fn send(&self, request: T, began: Instant, deadline: Instant) -> Result<R, CallError<T>> {
         let (reply, answer) = oneshot::channel();
         {
             let mut inner = self.lock();

@@ -89,7 +89,9 @@ impl Actor for WorkerActor {
                 sleep(time).await;
                 self.0.slot.answer(state.generation, 0);
             }
-            Some(Request::Die(n)) => return Err(Box::new(ExitCause::OutOfFuel { limit: n.into() })),
+            Some(Request::Die(n)) => {
+                return Err(Box::new(ExitCause::OutOfFuel { limit: n.into() }));
+            }
             Some(Request::Panic) => panic!("worker panics"),
             None => {}
         }
@@ -127,7 +129,9 @@ impl Worker {
     }
 
     async fn call(&self, request: Request) -> Result<u32, CallError<Request>> {
-        self.slot.call(request, Instant::now() + Duration::from_secs(10)).await
+        self.slot
+            .call(request, Instant::now() + Duration::from_secs(10))
+            .await
     }
 }
 
@@ -170,7 +174,9 @@ fn lines(log: &Log) -> String {
 async fn queued_calls_survive_a_restart() {
     let log = Log::default();
     let worker = Worker::new("w", &log);
-    let spec = SupervisorSpec::new("s").intensity(often()).child(worker.spec());
+    let spec = SupervisorSpec::new("s")
+        .intensity(often())
+        .child(worker.spec());
     let (sup, handle) = spec.start((), Events::default()).await.unwrap();
     let (killer, queued, second) = tokio::join!(
         worker.call(Request::Die(7)),
@@ -180,7 +186,10 @@ async fn queued_calls_survive_a_restart() {
     let Err(CallError::Exited(cause)) = killer else {
         panic!("{killer:?}");
     };
-    assert!(matches!(*cause, ExitCause::OutOfFuel { limit: 7 }), "the typed cause");
+    assert!(
+        matches!(*cause, ExitCause::OutOfFuel { limit: 7 }),
+        "the typed cause"
+    );
     assert_eq!((queued.unwrap(), second.unwrap()), (1, 2));
     sup.actor().stop(None);
     handle.await.unwrap();
@@ -189,7 +198,9 @@ async fn queued_calls_survive_a_restart() {
 #[tokio::test(start_paused = true)]
 async fn a_panicking_actor_is_replaced_and_its_caller_told() {
     let worker = Worker::new("w", &Log::default());
-    let spec = SupervisorSpec::new("s").intensity(often()).child(worker.spec());
+    let spec = SupervisorSpec::new("s")
+        .intensity(often())
+        .child(worker.spec());
     let (_sup, _handle) = spec.start((), Events::default()).await.unwrap();
     let died = worker.call(Request::Panic).await;
     assert!(matches!(died, Err(CallError::Exited(_))), "{died:?}");
@@ -205,9 +216,16 @@ async fn full_mailbox_hands_the_message_back() {
         slot.try_call(Request::Answer(2), later),
         slot.try_call(Request::Answer(3), later),
     );
-    assert!(matches!(a, Err(CallError::Expired { .. })), "nobody serves it");
+    assert!(
+        matches!(a, Err(CallError::Expired { .. })),
+        "nobody serves it"
+    );
     assert!(matches!(b, Err(CallError::Expired { .. })));
-    let Err(CallError::Full { request, capacity: 2 }) = c else {
+    let Err(CallError::Full {
+        request,
+        capacity: 2,
+    }) = c
+    else {
         panic!("{c:?}");
     };
     assert_eq!(request, Request::Answer(3));
@@ -241,11 +259,16 @@ async fn every_call_ends_by_its_deadline() {
         .unwrap();
     let began = Instant::now();
     let deadline = began + Duration::from_secs(2);
-    let slow = worker.slot.call(Request::Take(Duration::from_secs(3600)), deadline);
+    let slow = worker
+        .slot
+        .call(Request::Take(Duration::from_secs(3600)), deadline);
     let behind = worker.slot.call(Request::Answer(1), deadline);
     let (slow, behind) = tokio::join!(slow, behind);
     assert!(matches!(slow, Err(CallError::Expired { .. })), "{slow:?}");
-    assert!(matches!(behind, Err(CallError::Expired { .. })), "{behind:?}");
+    assert!(
+        matches!(behind, Err(CallError::Expired { .. })),
+        "{behind:?}"
+    );
     assert!(began.elapsed() <= Duration::from_secs(2) + airssys_rt::DEADLINE_GRACE * 2);
 }
 
@@ -263,19 +286,33 @@ async fn an_abandoned_call_is_never_carried_out() {
     });
     tokio::task::yield_now().await;
     let dropped = worker.call(Request::Die(1));
-    assert!(tokio::time::timeout(Duration::from_millis(1), dropped).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(1), dropped)
+            .await
+            .is_err()
+    );
     busy.await.unwrap().unwrap();
-    assert_eq!(worker.call(Request::Answer(5)).await.unwrap(), 5, "nobody died of it");
+    assert_eq!(
+        worker.call(Request::Answer(5)).await.unwrap(),
+        5,
+        "nobody died of it"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn children_start_in_order_and_stop_in_reverse() {
     let log = Log::default();
-    let spec = ["a", "b", "c"].into_iter().fold(SupervisorSpec::new("s"), |spec, name| {
-        spec.child(Worker::new(name, &log).spec())
-    });
+    let spec = ["a", "b", "c"]
+        .into_iter()
+        .fold(SupervisorSpec::new("s"), |spec, name| {
+            spec.child(Worker::new(name, &log).spec())
+        });
     let nested = SupervisorSpec::new("n").child(Worker::new("d", &log).spec());
-    let (sup, handle) = spec.supervisor(nested).start((), Events::default()).await.unwrap();
+    let (sup, handle) = spec
+        .supervisor(nested)
+        .start((), Events::default())
+        .await
+        .unwrap();
     assert_eq!(lines(&log), "start a, start b, start c, start d");
     sup.actor().stop(None);
     handle.await.unwrap();
@@ -304,8 +341,12 @@ async fn a_child_that_does_not_start_takes_the_started_ones_down_in_reverse() {
 async fn one_for_all_restarts_every_sibling_in_order() {
     let log = Log::default();
     let workers = ["a", "b", "c"].map(|name| Worker::new(name, &log));
-    let spec = SupervisorSpec::new("s").strategy(Strategy::OneForAll).intensity(often());
-    let spec = workers.iter().fold(spec, |spec, worker| spec.child(worker.spec()));
+    let spec = SupervisorSpec::new("s")
+        .strategy(Strategy::OneForAll)
+        .intensity(often());
+    let spec = workers
+        .iter()
+        .fold(spec, |spec, worker| spec.child(worker.spec()));
     let (_sup, _handle) = spec.start((), Events::default()).await.unwrap();
     lines(&log);
     workers[1].call(Request::Die(1)).await.unwrap_err();
@@ -320,7 +361,10 @@ async fn intensity_ends_the_supervisor_and_the_parent_starts_it_again() {
     let log = Log::default();
     let worker = Worker::new("w", &log);
     let nested = SupervisorSpec::new("n")
-        .intensity(Intensity { restarts: 1, period: Duration::from_secs(60) })
+        .intensity(Intensity {
+            restarts: 1,
+            period: Duration::from_secs(60),
+        })
         .child(worker.spec());
     let nested_handle = nested.clone();
     let events = Events::default();
@@ -337,7 +381,10 @@ async fn intensity_ends_the_supervisor_and_the_parent_starts_it_again() {
             escalated = Some(cause);
         }
     }
-    assert!(matches!(&*escalated.unwrap(), ExitCause::Escalated { intensity: 1, .. }));
+    assert!(matches!(
+        &*escalated.unwrap(),
+        ExitCause::Escalated { intensity: 1, .. }
+    ));
     // Calls are refused while the nested supervisor is down, and answered by its successor.
     loop {
         match worker.call(Request::Answer(4)).await {
@@ -348,7 +395,12 @@ async fn intensity_ends_the_supervisor_and_the_parent_starts_it_again() {
     }
     let status = root.which_child("n").await.unwrap().unwrap();
     assert_eq!((status.generation, status.state), (2, ChildState::Running));
-    let count = nested_handle.handle().unwrap().count_children().await.unwrap();
+    let count = nested_handle
+        .handle()
+        .unwrap()
+        .count_children()
+        .await
+        .unwrap();
     assert_eq!((count.specs, count.active, count.workers), (1, 1, 1));
 }
 
@@ -358,19 +410,34 @@ async fn the_root_that_gives_up_tells_why_and_leaves_nothing_running() {
     let worker = Worker::new("w", &log);
     let sibling = Worker::new("v", &log);
     let spec = SupervisorSpec::new("root")
-        .intensity(Intensity { restarts: 0, period: Duration::from_secs(5) })
+        .intensity(Intensity {
+            restarts: 0,
+            period: Duration::from_secs(5),
+        })
         .child(worker.spec())
         .child(sibling.spec());
     let (sup, handle) = spec.start((), Events::default()).await.unwrap();
     worker.call(Request::Die(1)).await.unwrap_err();
     handle.await.unwrap();
-    assert!(matches!(&*sup.gave_up().unwrap(), ExitCause::Escalated { .. }));
-    assert_eq!(worker.live.load(Ordering::SeqCst) + sibling.live.load(Ordering::SeqCst), 0);
+    assert!(matches!(
+        &*sup.gave_up().unwrap(),
+        ExitCause::Escalated { .. }
+    ));
+    assert_eq!(
+        worker.live.load(Ordering::SeqCst) + sibling.live.load(Ordering::SeqCst),
+        0
+    );
     assert!(matches!(
         sibling.call(Request::Answer(1)).await,
-        Err(CallError::Stopped { request: Some(Request::Answer(1)), .. })
+        Err(CallError::Stopped {
+            request: Some(Request::Answer(1)),
+            ..
+        })
     ));
-    assert!(matches!(sup.which_children().await, Err(SupervisorError::Gone(_))));
+    assert!(matches!(
+        sup.which_children().await,
+        Err(SupervisorError::Gone(_))
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -379,7 +446,9 @@ async fn a_slow_start_does_not_hold_up_a_siblings_restart() {
     let worker = Worker::new("w", &log);
     let mut slow = Worker::new("slow", &log);
     slow.start_takes = Duration::from_secs(30);
-    let spec = SupervisorSpec::new("s").intensity(often()).child(worker.spec());
+    let spec = SupervisorSpec::new("s")
+        .intensity(often())
+        .child(worker.spec());
     let (sup, _handle) = spec.start((), Events::default()).await.unwrap();
     let starting = tokio::spawn({
         let (sup, spec) = (sup.clone(), slow.spec());
@@ -399,7 +468,10 @@ async fn a_slow_start_does_not_hold_up_a_siblings_restart() {
 async fn a_start_that_takes_too_long_is_given_up() {
     let mut slow = Worker::new("slow", &Log::default());
     slow.start_takes = airssys_rt::START_LIMIT * 2;
-    let (sup, _handle) = SupervisorSpec::new("s").start((), Events::default()).await.unwrap();
+    let (sup, _handle) = SupervisorSpec::new("s")
+        .start((), Events::default())
+        .await
+        .unwrap();
     let Err(SupervisorError::Refused(Refusal::StartFailed(_, cause))) =
         sup.start_child(slow.spec()).await
     else {
@@ -412,8 +484,14 @@ async fn a_start_that_takes_too_long_is_given_up() {
 async fn a_child_is_killed_when_its_shutdown_time_is_over() {
     let log = Log::default();
     let worker = Worker::new("w", &log);
-    let spec = worker.spec().shutdown(Shutdown::Timeout(Duration::from_secs(2)));
-    let (sup, _handle) = SupervisorSpec::new("s").child(spec).start((), Events::default()).await.unwrap();
+    let spec = worker
+        .spec()
+        .shutdown(Shutdown::Timeout(Duration::from_secs(2)));
+    let (sup, _handle) = SupervisorSpec::new("s")
+        .child(spec)
+        .start((), Events::default())
+        .await
+        .unwrap();
     let busy = tokio::spawn({
         let worker = worker.clone();
         async move { worker.call(Request::Take(Duration::from_secs(8))).await }
@@ -426,8 +504,15 @@ async fn a_child_is_killed_when_its_shutdown_time_is_over() {
         panic!("the call in flight was answered");
     };
     assert!(matches!(*cause, ExitCause::Killed));
-    assert_eq!(worker.live.load(Ordering::SeqCst), 0, "joined, its state dropped");
-    assert!(matches!(worker.call(Request::Answer(1)).await, Err(CallError::Stopped { .. })));
+    assert_eq!(
+        worker.live.load(Ordering::SeqCst),
+        0,
+        "joined, its state dropped"
+    );
+    assert!(matches!(
+        worker.call(Request::Answer(1)).await,
+        Err(CallError::Stopped { .. })
+    ));
     sup.restart_child("w").await.unwrap();
     assert_eq!(worker.call(Request::Answer(1)).await.unwrap(), 1);
 }
@@ -437,7 +522,11 @@ async fn a_child_that_ends_while_it_is_being_stopped_keeps_its_own_reason() {
     let worker = Worker::new("w", &Log::default());
     let events = Events::default();
     let mut stream = events.subscribe();
-    let (sup, _handle) = SupervisorSpec::new("s").child(worker.spec()).start((), events).await.unwrap();
+    let (sup, _handle) = SupervisorSpec::new("s")
+        .child(worker.spec())
+        .start((), events)
+        .await
+        .unwrap();
     let (died, stopped) = tokio::join!(worker.call(Request::Die(9)), sup.terminate_child("w"));
     stopped.unwrap();
     assert!(died.is_err());
@@ -455,8 +544,13 @@ async fn a_child_that_ends_while_it_is_being_stopped_keeps_its_own_reason() {
 async fn a_supervisor_obeys_plain_ractor_messages() {
     let log = Log::default();
     let worker = Worker::new("w", &log);
-    let (sup, handle) = SupervisorSpec::new("s").start((), Events::default()).await.unwrap();
-    ractor::call!(sup.actor(), SupervisorMessage::StartChild, worker.spec()).unwrap().unwrap();
+    let (sup, handle) = SupervisorSpec::new("s")
+        .start((), Events::default())
+        .await
+        .unwrap();
+    ractor::call!(sup.actor(), SupervisorMessage::StartChild, worker.spec())
+        .unwrap()
+        .unwrap();
     assert_eq!(worker.call(Request::Answer(2)).await.unwrap(), 2);
     let children = ractor::call!(sup.actor(), SupervisorMessage::WhichChildren).unwrap();
     assert_eq!(children.len(), 1);
@@ -478,9 +572,16 @@ async fn a_transient_child_that_stops_by_itself_stays_down() {
         .await
         .unwrap();
     worker.call(Request::Die(1)).await.unwrap_err();
-    assert_eq!(worker.call(Request::Answer(1)).await.unwrap(), 1, "abnormal: restarted");
+    assert_eq!(
+        worker.call(Request::Answer(1)).await.unwrap(),
+        1,
+        "abnormal: restarted"
+    );
     sup.terminate_child("w").await.unwrap();
-    assert!(matches!(worker.call(Request::Answer(1)).await, Err(CallError::Stopped { .. })));
+    assert!(matches!(
+        worker.call(Request::Answer(1)).await,
+        Err(CallError::Stopped { .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -488,7 +589,10 @@ async fn a_subscriber_that_lags_is_told_how_much_it_missed() {
     let worker = Worker::new("w", &Log::default());
     let events = Events::default();
     let mut stream = events.subscribe();
-    let intensity = Intensity { restarts: 100_000, period: Duration::from_secs(1) };
+    let intensity = Intensity {
+        restarts: 100_000,
+        period: Duration::from_secs(1),
+    };
     let (_sup, _handle) = SupervisorSpec::new("s")
         .intensity(intensity)
         .child(worker.spec())

@@ -218,10 +218,11 @@ impl ComponentRef {
             Outcome::Ran(any) => any.downcast::<T>().ok(),
             Outcome::Results(_) | Outcome::Unfit(_) => None,
         };
-        any.map(|value| *value).ok_or_else(|| WasmError::Undecodable {
-            component: self.name().clone(),
-            source: crate::payload::DecodeError,
-        })
+        any.map(|value| *value)
+            .ok_or_else(|| WasmError::Undecodable {
+                component: self.name().clone(),
+                source: crate::payload::DecodeError,
+            })
     }
 
     fn patience(&self) -> Duration {

@@ -227,8 +227,13 @@ impl<'v> Encoder<'v> {
                 Ok(())
             }
             (
-                Type::Own(_) | Type::Borrow(_) | Type::Future(_) | Type::Stream(_)
-                | Type::ErrorContext | Type::Map(_) | Type::FixedLengthList(_),
+                Type::Own(_)
+                | Type::Borrow(_)
+                | Type::Future(_)
+                | Type::Stream(_)
+                | Type::ErrorContext
+                | Type::Map(_)
+                | Type::FixedLengthList(_),
                 _,
             ) => Err(ValueError::Unsupported {
                 place: self.place(),
@@ -326,9 +331,9 @@ impl Decoder<'_> {
             Type::S64 => Val::S64(i64::from_le_bytes(self.array()?)),
             Type::Float32 => Val::Float32(f32::from_le_bytes(self.array()?)),
             Type::Float64 => Val::Float64(f64::from_le_bytes(self.array()?)),
-            Type::Char => Val::Char(
-                char::from_u32(u32::from_le_bytes(self.array()?)).ok_or(DecodeError)?,
-            ),
+            Type::Char => {
+                Val::Char(char::from_u32(u32::from_le_bytes(self.array()?)).ok_or(DecodeError)?)
+            }
             Type::String => {
                 let length = self.length()?;
                 let bytes = self.bytes(length)?.to_vec();

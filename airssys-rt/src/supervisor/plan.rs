@@ -195,7 +195,6 @@ impl Plan {
         })
     }
 
-
     pub(crate) fn step(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.over {
@@ -364,13 +363,7 @@ impl Plan {
         }
     }
 
-    fn retry(
-        &mut self,
-        id: &ChildId,
-        generation: u64,
-        now: Duration,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn retry(&mut self, id: &ChildId, generation: u64, now: Duration, effects: &mut Vec<Effect>) {
         let waiting = self
             .entry(id, generation)
             .is_some_and(|e| matches!(e.phase, Phase::Waiting));
@@ -385,7 +378,10 @@ impl Plan {
         };
         if !self.window.allow(now) {
             let Intensity { restarts, period } = self.window.limit();
-            let last_exit = self.children.get(position).and_then(|e| e.last_exit.clone());
+            let last_exit = self
+                .children
+                .get(position)
+                .and_then(|e| e.last_exit.clone());
             self.over = true;
             effects.push(Effect::GiveUp(Arc::new(ExitCause::Escalated {
                 child: id.clone(),
@@ -409,7 +405,8 @@ impl Plan {
             .skip(first)
             .map(|e| e.policy.id.clone())
             .collect();
-        self.agenda.extend(group.iter().rev().cloned().map(Task::Stop));
+        self.agenda
+            .extend(group.iter().rev().cloned().map(Task::Stop));
         self.agenda.extend(group.into_iter().map(Task::Start));
     }
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use ractor::SupervisionEvent;
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort};
-use ractor::SupervisionEvent;
 use tokio::time::Instant;
 
 use super::message::{ChildCounts, ChildStatus, SupervisorMessage};
@@ -17,8 +17,7 @@ use super::plan::{ChildState, Effect, Event, Plan, Refusal, Token};
 use super::spec::{SupervisorCell, SupervisorSpec};
 use super::stop::stop;
 use crate::{
-    Change, ChildId, ChildKind, ChildSpec, Events, ExitCause, LifecycleEvent, Running,
-    StartContext,
+    Change, ChildId, ChildKind, ChildSpec, Events, ExitCause, LifecycleEvent, Running, StartContext,
 };
 
 /// How long one worker may take to start. A supervisor's start is bounded by its workers'.
@@ -136,13 +135,8 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
             SupervisorMessage::StartChild(spec, reply) => {
                 let token = state.token(reply);
                 let policy = spec.policy.clone();
-                state
-                    .specs
-                    .entry(policy.id.clone())
-                    .or_insert(spec);
-                state
-                    .apply(&myself, Event::StartChild(policy, token))
-                    .await
+                state.specs.entry(policy.id.clone()).or_insert(spec);
+                state.apply(&myself, Event::StartChild(policy, token)).await
             }
             SupervisorMessage::TerminateChild(id, reply) => {
                 let token = state.token(reply);
@@ -177,9 +171,7 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
                 myself.stop(None);
                 Ok(())
             }
-            SupervisorMessage::Report(Report(finished)) => {
-                state.finished(&myself, finished).await
-            }
+            SupervisorMessage::Report(Report(finished)) => state.finished(&myself, finished).await,
         }
     }
 
@@ -393,7 +385,8 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
                 let seen = self.stopping.remove(&actor).and_then(|(_, _, seen)| seen);
                 let cause = Arc::new(seen.unwrap_or(cause));
                 self.mourn(&id, generation, &cause);
-                self.apply(myself, Event::Exited(id, generation, cause)).await
+                self.apply(myself, Event::Exited(id, generation, cause))
+                    .await
             }
             Finished::Retry(id, generation) => {
                 self.apply(myself, Event::Retry(id, generation)).await
@@ -517,11 +510,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         self.next_token
     }
 
-    fn context(
-        &self,
-        myself: &ActorRef<SupervisorMessage<E>>,
-        generation: u64,
-    ) -> StartContext<E> {
+    fn context(&self, myself: &ActorRef<SupervisorMessage<E>>, generation: u64) -> StartContext<E> {
         StartContext {
             supervisor: ActorCell::from(myself.clone()),
             generation,

@@ -85,8 +85,8 @@ impl Document {
     /// # Errors
     /// [`ConfigError::Invalid`] with everything found wrong.
     pub fn values<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        let table = DeTable::parse(&self.text)
-            .map_err(|error| self.invalid(vec![self.syntax(&error)]))?;
+        let table =
+            DeTable::parse(&self.text).map_err(|error| self.invalid(vec![self.syntax(&error)]))?;
         let mut check = Check {
             document: self,
             problems: Vec::new(),
@@ -185,7 +185,12 @@ impl Check<'_> {
                 }
             }
             other if list => {
-                self.wrong_type(value.span(), name, &format!("a list of [[{name}]] tables"), other);
+                self.wrong_type(
+                    value.span(),
+                    name,
+                    &format!("a list of [[{name}]] tables"),
+                    other,
+                );
             }
             other => self.wrong_type(value.span(), name, "a table", other),
         }

@@ -98,7 +98,9 @@ impl Key {
     /// The table the key stands in, for example `resources.memory`; empty at the top.
     #[must_use]
     pub fn section(&self) -> &str {
-        self.name.rsplit_once('.').map_or("", |(section, _)| section)
+        self.name
+            .rsplit_once('.')
+            .map_or("", |(section, _)| section)
     }
 
     /// The last part of its name.
@@ -239,7 +241,10 @@ mod tests {
 
     #[test]
     fn every_key_has_a_name_of_its_own() {
-        let mut names: Vec<_> = keys().iter().map(|k| (k.file.to_string(), &k.name)).collect();
+        let mut names: Vec<_> = keys()
+            .iter()
+            .map(|k| (k.file.to_string(), &k.name))
+            .collect();
         names.sort();
         let all = names.len();
         names.dedup();

@@ -81,7 +81,10 @@ impl From<&Key> for Decision {
 /// The rule a file breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "the message of each variant says what its fields are")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what its fields are"
+)]
 pub enum Rule {
     #[error("not TOML: {message}")]
     Syntax { message: String },
@@ -90,7 +93,10 @@ pub enum Rule {
     #[error("missing")]
     Missing,
     #[error("expected {expected}, found {found}")]
-    WrongType { expected: String, found: &'static str },
+    WrongType {
+        expected: String,
+        found: &'static str,
+    },
     #[error("{value} is too low: the least is {min}")]
     TooLow { value: i128, min: i64 },
     #[error("{value} is too high: the most is {max}")]

@@ -68,7 +68,10 @@ impl World {
     fn carry_out(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Start(id, generation) => {
-                assert!(!self.running.contains_key(&id), "two live generations of {id}");
+                assert!(
+                    !self.running.contains_key(&id),
+                    "two live generations of {id}"
+                );
                 if self.fail_start.contains(&id.as_str()) {
                     self.log.push(format!("fail {id}"));
                     return Some(Event::StartFailed(id, generation, killed()));
@@ -108,7 +111,11 @@ impl World {
 
     fn dies(&mut self, id: &str, cause: ExitCause) {
         let generation = self.running.remove(id).unwrap();
-        self.tell(Event::Exited(ChildId::from(id), generation, Arc::new(cause)));
+        self.tell(Event::Exited(
+            ChildId::from(id),
+            generation,
+            Arc::new(cause),
+        ));
     }
 
     fn retry(&mut self) {
@@ -183,14 +190,24 @@ fn one_restart_too_many_gives_up_with_the_last_cause() {
     world.dies("a", ExitCause::Killed);
     world.dies("a", ExitCause::OutOfFuel { limit: 7 });
     let cause = world.gave_up.clone().unwrap();
-    let ExitCause::Escalated { child, intensity, cause, .. } = &*cause else {
+    let ExitCause::Escalated {
+        child,
+        intensity,
+        cause,
+        ..
+    } = &*cause
+    else {
         panic!("{cause}");
     };
     assert_eq!((child.as_str(), *intensity), ("a", 1));
     assert!(matches!(**cause, ExitCause::OutOfFuel { limit: 7 }));
     world.log();
     world.tell(Event::RestartChild(ChildId::from("a"), 1));
-    assert_eq!(world.log(), "", "a supervisor that gave up does nothing more");
+    assert_eq!(
+        world.log(),
+        "",
+        "a supervisor that gave up does nothing more"
+    );
 }
 
 #[test]
@@ -222,7 +239,10 @@ fn each_failed_restart_counts_and_others_get_their_turn_between_attempts() {
     world.retry();
     assert!(world.gave_up.is_none());
     world.retry();
-    assert!(world.gave_up.is_some(), "the fourth attempt is one too many");
+    assert!(
+        world.gave_up.is_some(),
+        "the fourth attempt is one too many"
+    );
 }
 
 #[test]
@@ -285,16 +305,38 @@ fn commands_are_refused_by_the_state_of_the_child() {
         world.answer()
     };
     let new = || policy("a", Restart::Permanent);
-    assert!(matches!(ask(&mut world, Event::StartChild(new(), 1)), Err(Refusal::AlreadyStarted(_))));
-    assert!(matches!(ask(&mut world, Event::RestartChild(id(), 2)), Err(Refusal::Running(_))));
-    assert!(matches!(ask(&mut world, Event::DeleteChild(id(), 3)), Err(Refusal::Running(_))));
+    assert!(matches!(
+        ask(&mut world, Event::StartChild(new(), 1)),
+        Err(Refusal::AlreadyStarted(_))
+    ));
+    assert!(matches!(
+        ask(&mut world, Event::RestartChild(id(), 2)),
+        Err(Refusal::Running(_))
+    ));
+    assert!(matches!(
+        ask(&mut world, Event::DeleteChild(id(), 3)),
+        Err(Refusal::Running(_))
+    ));
     assert!(ask(&mut world, Event::TerminateChild(id(), 4)).is_ok());
-    assert!(ask(&mut world, Event::TerminateChild(id(), 5)).is_ok(), "idempotent");
-    assert!(matches!(ask(&mut world, Event::StartChild(new(), 6)), Err(Refusal::AlreadyPresent(_))));
+    assert!(
+        ask(&mut world, Event::TerminateChild(id(), 5)).is_ok(),
+        "idempotent"
+    );
+    assert!(matches!(
+        ask(&mut world, Event::StartChild(new(), 6)),
+        Err(Refusal::AlreadyPresent(_))
+    ));
     assert!(ask(&mut world, Event::DeleteChild(id(), 7)).is_ok());
-    assert!(matches!(ask(&mut world, Event::DeleteChild(id(), 8)), Err(Refusal::NotFound(_))));
+    assert!(matches!(
+        ask(&mut world, Event::DeleteChild(id(), 8)),
+        Err(Refusal::NotFound(_))
+    ));
     assert!(ask(&mut world, Event::StartChild(new(), 9)).is_ok());
-    assert_eq!(world.plan.order().last(), Some(&id()), "a new child is last");
+    assert_eq!(
+        world.plan.order().last(),
+        Some(&id()),
+        "a new child is last"
+    );
 }
 
 #[test]
@@ -331,7 +373,11 @@ fn at_most_one_generation_is_live_in_any_order_of_events() {
 
 fn simulate(seed: u64) {
     let mut dice = Dice(seed);
-    let strategy = [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne][dice.roll(3)];
+    let strategy = [
+        Strategy::OneForOne,
+        Strategy::OneForAll,
+        Strategy::RestForOne,
+    ][dice.roll(3)];
     let restarts = [Restart::Permanent, Restart::Transient, Restart::Temporary];
     let names = ["a", "b", "c", "d"];
     let mut plan = Plan::new(
@@ -372,7 +418,9 @@ fn simulate(seed: u64) {
                 if pending.iter().any(unreported) {
                     continue;
                 }
-                let Some(generation) = live.remove(&id) else { continue };
+                let Some(generation) = live.remove(&id) else {
+                    continue;
+                };
                 let cause = [ExitCause::Killed, ExitCause::Normal][dice.roll(2)].clone();
                 Event::Exited(id, generation, Arc::new(cause))
             }
@@ -381,13 +429,31 @@ fn simulate(seed: u64) {
                 None => continue,
             },
         };
-        if settle(&mut plan, event, now, &mut live, &mut pending, &mut answered, &mut dice, seed) {
+        if settle(
+            &mut plan,
+            event,
+            now,
+            &mut live,
+            &mut pending,
+            &mut answered,
+            &mut dice,
+            seed,
+        ) {
             return;
         }
     }
     let later = Duration::from_secs(60);
     while let Some(event) = pending.pop() {
-        if settle(&mut plan, event, later, &mut live, &mut pending, &mut answered, &mut dice, seed) {
+        if settle(
+            &mut plan,
+            event,
+            later,
+            &mut live,
+            &mut pending,
+            &mut answered,
+            &mut dice,
+            seed,
+        ) {
             return;
         }
     }
