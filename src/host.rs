@@ -1,6 +1,6 @@
 //! The host: one tree of components, started, called and shut down.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -95,20 +95,21 @@ impl HostBuilder {
             .into_iter()
             .fold(SupervisorSpec::new(ROOT), SupervisorSpec::supervisor);
         let specs = root.supervisors();
+        let mut names = HashSet::new();
+        for spec in &specs {
+            let name = spec.name().to_string();
+            if !names.insert(name.clone()) {
+                return Err(HostError::DuplicateSupervisor(name));
+            }
+        }
         let (root, handle) = root
             .start(runtime.clone(), events.clone())
             .await
             .map_err(|cause| HostError::Start(Arc::new(cause)))?;
-        let mut supervisors = HashMap::new();
-        for spec in specs {
-            let name = spec.name().to_string();
-            if let Some(handle) = spec.handle()
-                && supervisors.insert(name.clone(), handle).is_some()
-            {
-                root.actor().stop(None);
-                return Err(HostError::DuplicateSupervisor(name));
-            }
-        }
+        let supervisors = specs
+            .iter()
+            .filter_map(|spec| Some((spec.name().to_string(), spec.handle()?)))
+            .collect();
         let (tell, ended) = watch::channel(false);
         let watcher = tokio::spawn(async move {
             handle.await.ok();

@@ -1,4 +1,23 @@
-#![doc = include_str!("../README.md")]
+//! Supervision in the manner of Erlang/OTP for WebAssembly components, to embed in agent hosts.
+//!
+//! [`Host`] runs a tree of components from configuration files or from code; [`ComponentRef`] calls
+//! one of them, whichever instance serves it at the time; [`SupervisorRef`] starts and stops
+//! children while the tree runs.
+//!
+//! ```
+//! use airssys::{Host, Val};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/guests/components/calculator/Component.toml");
+//! let host = Host::from_config(file).await?;
+//! let calculator = host.component("calculator")?;
+//! let sum = calculator.call("docs:adder/add@0.1.0#add", &[Val::U32(2), Val::U32(3)]).await?;
+//! assert_eq!(sum, [Val::U32(5)]);
+//! host.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod host;
 mod system;
