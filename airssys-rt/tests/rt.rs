@@ -41,6 +41,7 @@ struct Worker {
     live: Arc<AtomicUsize>,
     fail_start: Arc<AtomicBool>,
     start_takes: Duration,
+    drop_takes: Duration,
 }
 
 struct WorkerActor(Worker);
@@ -48,10 +49,15 @@ struct WorkerActor(Worker);
 struct Incarnation {
     generation: u64,
     live: Arc<AtomicUsize>,
+    drop_takes: Duration,
 }
 
 impl Drop for Incarnation {
     fn drop(&mut self) {
+        let began = std::time::Instant::now();
+        while began.elapsed() < self.drop_takes {
+            std::hint::spin_loop();
+        }
         self.live.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -68,7 +74,11 @@ impl Actor for WorkerActor {
     ) -> Result<Incarnation, ActorProcessingErr> {
         assert_eq!(self.0.live.fetch_add(1, Ordering::SeqCst), 0, "two live");
         let live = Arc::clone(&self.0.live);
-        let incarnation = Incarnation { generation, live };
+        let incarnation = Incarnation {
+            generation,
+            live,
+            drop_takes: self.0.drop_takes,
+        };
         sleep(self.0.start_takes).await;
         if self.0.fail_start.load(Ordering::SeqCst) {
             return Err(Box::new(ExitCause::OutOfFuel { limit: 1 }));
@@ -117,6 +127,7 @@ impl Worker {
             live: Arc::default(),
             fail_start: Arc::default(),
             start_takes: Duration::ZERO,
+            drop_takes: Duration::ZERO,
         }
     }
 
@@ -604,4 +615,24 @@ async fn a_subscriber_that_lags_is_told_how_much_it_missed() {
     }
     worker.call(Request::Answer(1)).await.unwrap();
     assert!(matches!(stream.next().await, Some(Received::Lagged(lost)) if lost > 0));
+}
+
+/// ractor reports a failure before it drops the actor's state; the worker asserts that it is alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_generation_starts_after_the_state_of_the_last_is_dropped() {
+    let log = Log::default();
+    let mut worker = Worker::new("w", &log);
+    worker.drop_takes = Duration::from_millis(20);
+    let spec = SupervisorSpec::new("s")
+        .intensity(often())
+        .child(worker.spec());
+    let (sup, handle) = spec.start((), Events::default()).await.unwrap();
+    for _ in 0..5 {
+        worker.call(Request::Die(1)).await.unwrap_err();
+        assert_eq!(worker.call(Request::Answer(1)).await.unwrap(), 1);
+    }
+    let status = sup.which_child("w").await.unwrap().unwrap();
+    assert_eq!(status.generation, 6, "one start for each death");
+    sup.actor().stop(None);
+    handle.await.unwrap();
 }
