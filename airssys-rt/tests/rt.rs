@@ -636,3 +636,30 @@ async fn the_next_generation_starts_after_the_state_of_the_last_is_dropped() {
     sup.actor().stop(None);
     handle.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_child_started_while_its_namesake_goes_with_its_group_gets_its_own_spec() {
+    let log = Log::default();
+    let (old, new) = (Worker::new("a", &log), Worker::new("a", &log));
+    let other = Worker::new("b", &log);
+    let (sup, _handle) = SupervisorSpec::new("s")
+        .strategy(Strategy::OneForAll)
+        .intensity(often())
+        .child(old.spec().restart(Restart::Temporary))
+        .child(other.spec())
+        .start((), Events::default())
+        .await
+        .unwrap();
+    let busy = old.call(Request::Take(Duration::from_secs(3)));
+    let dying = other.call(Request::Die(1));
+    let started = async {
+        sleep(Duration::from_secs(1)).await;
+        sup.start_child(new.spec()).await
+    };
+    let (busy, dying, started) = tokio::join!(busy, dying, started);
+    busy.unwrap();
+    dying.unwrap_err();
+    started.unwrap();
+    assert_eq!(new.call(Request::Answer(8)).await.unwrap(), 8);
+    assert!(old.call(Request::Answer(8)).await.is_err());
+}

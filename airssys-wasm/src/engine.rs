@@ -28,7 +28,7 @@ const MAP_SHARE: f64 = 0.8;
 pub enum EngineError {
     /// The pool would not fit the kernel's bound on mappings, which ends in an aborted process.
     #[error(
-        "a pool of {components} components needs up to {needed} memory mappings, and {allowed} are at hand: \
+        "pools of {components} components need up to {needed} memory mappings, and {allowed} are at hand: \
          lower system.max_components or raise vm.max_map_count"
     )]
     TooManyMappings {
@@ -66,10 +66,14 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// An engine whose pool holds `components` instances.
-    pub(crate) fn new(components: u32, metering: Metering) -> Result<Self, EngineError> {
+    /// An engine whose pool holds `components` instances, beside `others` engines of that size.
+    pub(crate) fn new(
+        components: u32,
+        metering: Metering,
+        others: u64,
+    ) -> Result<Self, EngineError> {
         let refused = |error: wasmtime::Error| EngineError::Engine(error.into());
-        let config = config(components, metering)?;
+        let config = config(components, metering, others)?;
         let wasmtime = wasmtime::Engine::new(&config).map_err(refused)?;
         let mut linker = Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(refused)?;
@@ -82,11 +86,11 @@ impl Engine {
     }
 }
 
-fn config(components: u32, metering: Metering) -> Result<Config, EngineError> {
+fn config(components: u32, metering: Metering, others: u64) -> Result<Config, EngineError> {
     // Most components have one linear memory; interpreters have up to three.
     let memories = components.saturating_add(components / 4).saturating_add(8);
     // A pooled instance that has run takes up to two mappings for its stack and two a memory.
-    let needed = 2 * (u64::from(components) + u64::from(memories));
+    let needed = (others + 1) * 2 * (u64::from(components) + u64::from(memories));
     if let Some(bound) = max_map_count()? {
         #[allow(
             clippy::cast_precision_loss,
@@ -164,5 +168,22 @@ impl Drop for Ticker {
             // The thread runs nothing that could panic.
             thread.join().ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_that_could_exceed_the_kernels_mappings_is_refused() {
+        let refused = Engine::new(1_000_000, Metering::Time, 0);
+        let Err(EngineError::TooManyMappings {
+            needed, allowed, ..
+        }) = refused
+        else {
+            return assert!(max_map_count().is_ok_and(|bound| bound.is_none()));
+        };
+        assert!(needed > allowed);
     }
 }

@@ -63,7 +63,7 @@ impl Runtime {
         Ok(Self {
             shared: Arc::new(Shared {
                 max_components,
-                engine: Arc::new(Engine::new(max_components, Metering::Time)?),
+                engine: Arc::new(Engine::new(max_components, Metering::Time, 0)?),
                 fuel_engine: Mutex::new(None),
                 compiled: DashMap::new(),
                 components: DashMap::new(),
@@ -144,7 +144,7 @@ impl Shared {
         if let Some(engine) = &*made {
             return Ok(Arc::clone(engine));
         }
-        let engine = Arc::new(Engine::new(self.max_components, metering)?);
+        let engine = Arc::new(Engine::new(self.max_components, metering, 1)?);
         *made = Some(Arc::clone(&engine));
         Ok(engine)
     }

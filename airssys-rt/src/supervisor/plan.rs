@@ -56,6 +56,8 @@ pub(crate) enum Event {
 
 #[derive(Debug)]
 pub(crate) enum Effect {
+    /// The spec that came with this command is the child's from now on.
+    Adopt(ChildId, Token),
     /// Start this generation; report `Started` or `StartFailed`.
     Start(ChildId, u64),
     /// Stop this generation; report `Exited`.
@@ -463,6 +465,7 @@ impl Plan {
             phase: Phase::Stopped,
             last_exit: None,
         });
+        effects.push(Effect::Adopt(id.clone(), token));
         self.begin_start(&id, Origin::New(token), effects);
     }
 

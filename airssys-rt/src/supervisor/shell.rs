@@ -72,6 +72,8 @@ pub(crate) struct State<E: Clone + Send + Sync + 'static> {
     cell: Arc<SupervisorCell<E>>,
     plan: Plan,
     specs: HashMap<ChildId, ChildSpec<E>>,
+    /// Specs of start commands that have not been decided yet.
+    offered: HashMap<Token, ChildSpec<E>>,
     live: HashMap<ChildId, Live>,
     by_actor: HashMap<ActorId, ChildId>,
     starting: HashMap<ChildId, Start>,
@@ -105,6 +107,7 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
             cell: Arc::clone(&spec.cell),
             plan: Plan::new(spec.strategy, spec.intensity),
             specs: HashMap::new(),
+            offered: HashMap::new(),
             live: HashMap::new(),
             by_actor: HashMap::new(),
             starting: HashMap::new(),
@@ -135,7 +138,7 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
             SupervisorMessage::StartChild(spec, reply) => {
                 let token = state.token(reply);
                 let policy = spec.policy.clone();
-                state.specs.entry(policy.id.clone()).or_insert(spec);
+                state.offered.insert(token, spec);
                 state.apply(&myself, Event::StartChild(policy, token)).await
             }
             SupervisorMessage::TerminateChild(id, reply) => {
@@ -240,6 +243,11 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         let effects = self.plan.step(event, self.began.elapsed());
         for effect in effects {
             match effect {
+                Effect::Adopt(id, token) => {
+                    if let Some(spec) = self.offered.remove(&token) {
+                        self.specs.insert(id, spec);
+                    }
+                }
                 Effect::Start(id, generation) => self.begin_start(myself, &id, generation),
                 Effect::Stop(id, generation, shutdown) => {
                     self.begin_stop(myself, &id, generation, shutdown);
@@ -261,6 +269,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
                     }
                 }
                 Effect::Answer(token, answer) => {
+                    self.offered.remove(&token);
                     if let Some(reply) = self.answers.remove(&token) {
                         reply.send(answer).ok();
                     }
@@ -358,9 +367,13 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
                 match start.take() {
                     Some(Ok(running)) => {
                         let actor = running.actor.get_id();
+                        let ended = self.early.remove(&actor);
+                        if self.starting.is_empty() {
+                            self.early.clear();
+                        }
                         self.run(&id, generation, running);
                         self.apply(myself, Event::Started(id, generation)).await?;
-                        match self.early.remove(&actor) {
+                        match ended {
                             Some(cause) => self.child_ended(myself, actor, cause).await,
                             None => Ok(()),
                         }

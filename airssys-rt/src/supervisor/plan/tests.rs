@@ -94,6 +94,7 @@ impl World {
                 self.log.push(format!("parked {id}"));
                 None
             }
+            Effect::Adopt(..) => None,
             Effect::Removed(id) => {
                 self.log.push(format!("removed {id}"));
                 None
@@ -508,7 +509,7 @@ fn settle(
             Effect::Retry(id, generation) => pending.push(Event::Retry(id, generation)),
             Effect::Answer(..) => *answered += 1,
             Effect::GiveUp(_) => return true,
-            Effect::Parked(..) | Effect::Removed(_) => {}
+            Effect::Parked(..) | Effect::Removed(_) | Effect::Adopt(..) => {}
         }
     }
     false
