@@ -65,7 +65,7 @@ pub(crate) enum Effect {
     /// Report `Retry` once everything already queued has been handled.
     Retry(ChildId, u64),
     /// The child stays down until somebody asks for it.
-    Parked(ChildId, Arc<ExitCause>),
+    Parked(ChildId, u64, Arc<ExitCause>),
     /// The spec is gone.
     Removed(ChildId),
     Answer(Token, Result<(), Refusal>),
@@ -282,7 +282,7 @@ impl Plan {
             }
             Origin::Asked(token) => {
                 entry.phase = Phase::Stopped;
-                effects.push(Effect::Parked(id.clone(), Arc::clone(&cause)));
+                effects.push(Effect::Parked(id.clone(), generation, Arc::clone(&cause)));
                 effects.push(Effect::Answer(
                     token,
                     Err(Refusal::StartFailed(id.clone(), cause)),
@@ -297,7 +297,7 @@ impl Plan {
             }
             Origin::Restart | Origin::Group => {
                 entry.phase = Phase::Stopped;
-                effects.push(Effect::Parked(id.clone(), cause));
+                effects.push(Effect::Parked(id.clone(), generation, cause));
                 self.drop_if_temporary(id, effects);
             }
         }
@@ -323,7 +323,7 @@ impl Plan {
                 let tokens = std::mem::take(tokens);
                 entry.phase = Phase::Stopped;
                 if !busy {
-                    effects.push(Effect::Parked(id.clone(), cause));
+                    effects.push(Effect::Parked(id.clone(), generation, cause));
                 }
                 self.drop_if_temporary(id, effects);
                 effects.extend(tokens.into_iter().map(|t| Effect::Answer(t, Ok(()))));
@@ -360,7 +360,7 @@ impl Plan {
             self.restart(id, now, effects);
         } else {
             entry.phase = Phase::Stopped;
-            effects.push(Effect::Parked(id.clone(), cause));
+            effects.push(Effect::Parked(id.clone(), entry.generation, cause));
             self.drop_if_temporary(id, effects);
         }
     }
@@ -480,7 +480,11 @@ impl Plan {
                 // Outdates the retry that is on its way.
                 entry.generation += 1;
                 entry.phase = Phase::Stopped;
-                effects.push(Effect::Parked(id.clone(), Arc::new(ExitCause::Shutdown)));
+                effects.push(Effect::Parked(
+                    id.clone(),
+                    entry.generation,
+                    Arc::new(ExitCause::Shutdown),
+                ));
                 self.drop_if_temporary(id, effects);
                 effects.push(Effect::Answer(token, Ok(())));
             }

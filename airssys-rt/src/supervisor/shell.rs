@@ -256,11 +256,11 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
                     let retry = Report(Finished::Retry(id, generation));
                     myself.send_message(SupervisorMessage::Report(retry)).ok();
                 }
-                Effect::Parked(id, cause) => {
+                Effect::Parked(id, generation, cause) => {
                     if let Some(spec) = self.specs.get(&id) {
                         spec.child.stopped(&cause);
                     }
-                    self.tell(&id, 0, Change::Stopped);
+                    self.tell(&id, generation, Change::Stopped);
                 }
                 Effect::Removed(id) => {
                     if let Some(spec) = self.specs.remove(&id) {

@@ -90,7 +90,7 @@ impl World {
                 self.retries.push_back(Event::Retry(id, generation));
                 None
             }
-            Effect::Parked(id, _) => {
+            Effect::Parked(id, ..) => {
                 self.log.push(format!("parked {id}"));
                 None
             }
