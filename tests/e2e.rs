@@ -10,5 +10,8 @@
     reason = "a test that meets something unexpected should fail there"
 )]
 
+mod adr_test;
+mod config_component_toml_test;
+mod memory_limits_test;
 mod supervision_test;
 mod support;
