@@ -11,7 +11,9 @@
 )]
 
 mod adr_test;
+mod bad_input_test;
 mod config_component_toml_test;
+mod deadline_and_trap_test;
 mod memory_limits_test;
 mod supervision_test;
 mod support;
