@@ -10,6 +10,11 @@
     reason = "a test that meets something unexpected should fail there"
 )]
 
+mod adr_test;
 mod architecture_test;
+mod bad_input_test;
+mod config_component_toml_test;
+mod deadline_and_trap_test;
+mod memory_limits_test;
 mod supervision_test;
 mod support;

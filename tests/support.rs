@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
-use airssys::{Host, HostError, Intensity};
+use airssys::{ComponentRef, ExitCause, Host, HostError, Intensity, Val, WasmError};
 use airssys_guests::Guest;
 use tempfile::TempDir;
 
@@ -109,12 +110,150 @@ impl Tree {
     }
 }
 
-/// A runtime with two workers, as an embedder has them.
+/// Longest time one test may take.
+const TEST_LIMIT: Duration = Duration::from_secs(120);
+
+/// A runtime with two workers, as an embedder has them; a test that hangs fails.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap()
-        .block_on(future)
+        .block_on(async {
+            tokio::time::timeout(TEST_LIMIT, future)
+                .await
+                .expect("the test hangs")
+        })
 }
+
+/// One page of linear memory, in bytes.
+pub const PAGE: usize = 65_536;
+
+/// One component alone in a host.
+pub struct Alone {
+    pub host: Host,
+    pub component: ComponentRef,
+    _tree: Tree,
+}
+
+impl Alone {
+    pub async fn try_text(text: &str, max_bytes: usize, cpu: &str) -> Result<Self, HostError> {
+        Self::try_wasm(&wat::parse_str(text).unwrap(), max_bytes, cpu).await
+    }
+
+    pub async fn try_wasm(wasm: &[u8], max_bytes: usize, cpu: &str) -> Result<Self, HostError> {
+        let tree = Tree::new().component("alone", wasm, max_bytes, cpu);
+        let host = tree.start().await?;
+        Ok(Self {
+            component: host.component("alone")?,
+            host,
+            _tree: tree,
+        })
+    }
+
+    pub async fn text(text: &str, max_bytes: usize, cpu: &str) -> Self {
+        Self::try_text(text, max_bytes, cpu).await.unwrap()
+    }
+
+    pub async fn guest(guest: Guest, max_bytes: usize, cpu: &str) -> Self {
+        Self::try_wasm(guest.wasm, max_bytes, cpu).await.unwrap()
+    }
+
+    pub async fn call(&self, function: &str, arguments: &[Val]) -> Result<Vec<Val>, WasmError> {
+        self.component.call(function, arguments).await
+    }
+
+    /// The answer of a function that answers one number.
+    pub async fn number(&self, function: &str, arguments: &[Val]) -> i64 {
+        number(&self.call(function, arguments).await.unwrap())
+    }
+
+    /// Why the instance ended in this call.
+    pub async fn exit(&self, function: &str, arguments: &[Val]) -> Arc<ExitCause> {
+        exit(self.call(function, arguments).await)
+    }
+}
+
+/// The one number of an answer.
+pub fn number(answer: &[Val]) -> i64 {
+    match answer {
+        [Val::U8(n)] => i64::from(*n),
+        [Val::U32(n)] => i64::from(*n),
+        [Val::S32(n)] => i64::from(*n),
+        [Val::S64(n)] => *n,
+        [Val::U64(n)] => i64::try_from(*n).unwrap(),
+        other => panic!("no number: {other:?}"),
+    }
+}
+
+/// The cause a call ended with.
+pub fn exit(answer: Result<Vec<Val>, WasmError>) -> Arc<ExitCause> {
+    match answer {
+        Err(WasmError::Exited { cause, .. }) => cause,
+        Err(WasmError::OutOfMemory {
+            limit_bytes,
+            current_bytes,
+            requested_bytes,
+            peak_bytes,
+            ..
+        }) => Arc::new(ExitCause::OutOfMemory(airssys::OutOfMemory {
+            limit_bytes,
+            current_bytes,
+            requested_bytes,
+            peak_bytes,
+        })),
+        other => panic!("no exit: {other:?}"),
+    }
+}
+
+/// The cause of the one child that did not start.
+pub fn start_failure(outcome: Result<Alone, HostError>) -> Arc<ExitCause> {
+    let mut cause = match outcome.map(|_| ()) {
+        Err(HostError::Start(cause)) => cause,
+        other => panic!("no failed start: {other:?}"),
+    };
+    while let ExitCause::ChildStart { cause: inner, .. } = &*cause {
+        cause = Arc::clone(inner);
+    }
+    cause
+}
+
+/// A component around one core module, with each of `exports` (name, type) lifted from the core
+/// function of that name. The module exports `memory` and `realloc` if `memory` says so.
+pub fn component(core: &str, memory: bool, exports: &[(&str, &str)]) -> String {
+    let options = if memory {
+        "(memory $i \"memory\") (realloc (func $i \"realloc\"))"
+    } else {
+        ""
+    };
+    let mut text =
+        format!("(component (core module $m {core})\n(core instance $i (instantiate $m))\n");
+    for (name, ty) in exports {
+        writeln!(
+            text,
+            "(func (export \"{name}\") {ty} (canon lift (core func $i \"{name}\") {options}))"
+        )
+        .unwrap();
+    }
+    text + ")"
+}
+
+/// A memory of one page, and a `realloc` that takes from a bump pointer and grows the memory by
+/// what is missing; a refused growth traps.
+pub const BUMP: &str = r#"
+    (memory (export "memory") 1)
+    (global $next (mut i32) (i32.const 4096))
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+        (local $at i32) (local $end i32)
+        (local.set $at (i32.and (i32.add (global.get $next) (i32.const 15)) (i32.const -16)))
+        (local.set $end (i32.add (local.get $at) (local.get 3)))
+        (if (i32.gt_u (local.get $end) (i32.mul (memory.size) (i32.const 65536)))
+            (then
+                (if (i32.eq (i32.const -1) (memory.grow (i32.shr_u
+                        (i32.add (i32.const 65535) (i32.sub (local.get $end)
+                            (i32.mul (memory.size) (i32.const 65536)))) (i32.const 16))))
+                    (then unreachable))))
+        (global.set $next (local.get $end))
+        (local.get $at))
+"#;

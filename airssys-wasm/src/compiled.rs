@@ -1,6 +1,7 @@
 //! A component made ready to run: read, compiled and linked once, instantiated many times.
 
 use std::error::Error;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// Damaged, or not valid as a component.
-    #[error("{} is not a valid component: {reason}", path.display())]
+    #[error("{} is not a valid component: {}", path.display(), Chain(reason.as_ref()))]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -49,7 +50,7 @@ pub enum LoadError {
         reason: Box<dyn Error + Send + Sync>,
     },
     /// It imports something the host does not offer.
-    #[error("{} cannot be linked: {reason}", path.display())]
+    #[error("{} cannot be linked: {}", path.display(), Chain(reason.as_ref()))]
     Link {
         /// The file.
         path: PathBuf,
@@ -64,6 +65,21 @@ pub enum LoadError {
     },
 }
 
+/// An error with all that it was caused by: wasmtime's outermost message seldom says enough.
+struct Chain<'a>(&'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
 /// A compiled and linked component.
 pub(crate) struct Compiled {
     pub(crate) engine: Arc<Engine>,
@@ -73,8 +89,8 @@ pub(crate) struct Compiled {
     pub(crate) initial_memory_bytes: Option<usize>,
 }
 
-impl std::fmt::Debug for Compiled {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Compiled")
             .field("exports", &self.exports)
             .finish_non_exhaustive()

@@ -178,7 +178,7 @@ impl ComponentRef {
         let (function, _) = self
             .compiled()?
             .exports
-            .find(function)
+            .callable(function)
             .map_err(|source| self.no_function(source))?;
         let call = Invocation::Call {
             function,
@@ -246,7 +246,7 @@ impl ComponentRef {
         let (position, function) = self
             .compiled()?
             .exports
-            .find(function)
+            .callable(function)
             .map_err(|source| self.no_function(source))?;
         let buffer = encode_arguments(&function.params, arguments).map_err(|source| {
             WasmError::Arguments {

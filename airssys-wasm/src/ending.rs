@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,8 +89,25 @@ pub(crate) fn host_panic(payload: &(dyn Any + Send)) -> ExitCause {
     ExitCause::HostPanic { message }
 }
 
+/// What the engine or a host function reported, told by its innermost cause: the errors around it
+/// say where the guest was.
+#[derive(Debug)]
+struct Reported(wasmtime::Error);
+
+impl fmt::Display for Reported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.0.root_cause(), f)
+    }
+}
+
+impl Error for Reported {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self.0.as_ref())
+    }
+}
+
 fn source(error: wasmtime::Error) -> Arc<dyn Error + Send + Sync> {
-    Arc::from(Box::<dyn Error + Send + Sync>::from(error))
+    Arc::new(Reported(error))
 }
 
 fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {

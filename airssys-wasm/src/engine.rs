@@ -9,7 +9,7 @@ use airssys_osl::{MapCountError, max_map_count};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_TABLES};
+use crate::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES};
 use crate::state::ComponentState;
 
 /// Time between two ticks of the epoch. A guest yields to the runtime, and is looked at for its
@@ -18,6 +18,11 @@ pub const TICK: Duration = Duration::from_millis(1);
 
 /// Memory an instance leaves resident in the pool for its successor, in bytes.
 const KEEP_RESIDENT_BYTES: usize = 256 * 1024;
+
+/// Largest memory the pool has a place for, in bytes: all that 32 bits address, for which room is
+/// reserved anyway. What an instance may hold is the limiter's to say, and only the limiter can say
+/// by how much a component that starts too large is over its limit.
+const POOLED_MEMORY_BYTES: usize = 1 << 32;
 
 /// Share of `vm.max_map_count` the pool may use up.
 const MAP_SHARE: f64 = 0.8;
@@ -116,8 +121,10 @@ fn config(components: u32, metering: Metering, others: u64) -> Result<Config, En
         .total_core_instances(components.saturating_mul(per_component(MAX_CORE_INSTANCES)))
         .max_core_instances_per_component(per_component(MAX_CORE_INSTANCES))
         .max_memories_per_component(per_component(MAX_MEMORIES))
+        .max_memories_per_module(per_component(MAX_MEMORIES))
         .max_tables_per_component(per_component(MAX_TABLES))
-        .max_memory_size(MAX_MEMORY_BYTES)
+        .max_tables_per_module(per_component(MAX_TABLES))
+        .max_memory_size(POOLED_MEMORY_BYTES)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
         .decommit_batch_size(1)
         .pagemap_scan(Enabled::Auto);

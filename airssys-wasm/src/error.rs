@@ -72,7 +72,7 @@ pub enum WasmError {
         /// The component.
         component: ComponentName,
     },
-    /// No such function, or more than one.
+    /// No such function, more than one, or one that cannot be called by message.
     #[error("{component}: {source}")]
     Function {
         /// The component.

@@ -6,6 +6,8 @@ use wasmtime::Engine;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, Type};
 
+use crate::payload::{travels, type_name};
+
 /// A function a component exports.
 #[derive(Debug)]
 pub struct Function {
@@ -16,6 +18,8 @@ pub struct Function {
     /// Types of its results: none or one.
     pub results: Vec<Type>,
     pub(crate) index: ComponentExportIndex,
+    /// The first type in its signature that does not travel in a message.
+    bound: Option<&'static str>,
 }
 
 /// All functions a component exports.
@@ -50,6 +54,14 @@ pub enum FunctionError {
         name: String,
         /// The functions it could mean.
         candidates: Vec<String>,
+    },
+    /// It takes or returns resources, futures, streams or the like, which live in an instance.
+    #[error("`{name}` has a value of type {ty}, which cannot travel in a message; use `run`")]
+    Bound {
+        /// The function.
+        name: String,
+        /// The type.
+        ty: &'static str,
     },
 }
 
@@ -108,6 +120,19 @@ impl Exports {
         &self.functions
     }
 
+    /// As [`Exports::find`], of functions whose values travel in messages. The others must not be
+    /// entered that way: handles they return could never be given back.
+    pub(crate) fn callable(&self, name: &str) -> Result<(usize, &Function), FunctionError> {
+        let (position, function) = self.find(name)?;
+        match function.bound {
+            None => Ok((position, function)),
+            Some(ty) => Err(FunctionError::Bound {
+                name: function.name.clone(),
+                ty,
+            }),
+        }
+    }
+
     /// The function of that full name, or of that bare name where only one has it.
     ///
     /// # Errors
@@ -140,13 +165,36 @@ impl Exports {
 }
 
 fn function(name: String, func: &ComponentFunc, index: ComponentExportIndex) -> Function {
+    let params: Vec<(String, Type)> = func
+        .params()
+        .map(|(name, ty)| (name.to_owned(), ty))
+        .collect();
+    let results: Vec<Type> = func.results().collect();
     Function {
         name,
-        params: func
-            .params()
-            .map(|(name, ty)| (name.to_owned(), ty))
-            .collect(),
-        results: func.results().collect(),
+        bound: params
+            .iter()
+            .map(|(_, ty)| ty)
+            .chain(&results)
+            .find_map(bound),
+        params,
+        results,
         index,
+    }
+}
+
+/// The type in `ty` whose values do not travel in a message, where there is one.
+fn bound(ty: &Type) -> Option<&'static str> {
+    match ty {
+        Type::List(list) => bound(&list.ty()),
+        Type::Record(record) => record.fields().find_map(|field| bound(&field.ty)),
+        Type::Tuple(tuple) => tuple.types().find_map(|ty| bound(&ty)),
+        Type::Variant(variant) => variant
+            .cases()
+            .find_map(|case| case.ty.as_ref().and_then(bound)),
+        Type::Option(option) => bound(&option.ty()),
+        Type::Result(result) => [result.ok(), result.err()].iter().flatten().find_map(bound),
+        _ if travels(ty) => None,
+        _ => Some(type_name(ty)),
     }
 }

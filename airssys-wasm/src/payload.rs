@@ -226,16 +226,7 @@ impl<'v> Encoder<'v> {
                 }
                 Ok(())
             }
-            (
-                Type::Own(_)
-                | Type::Borrow(_)
-                | Type::Future(_)
-                | Type::Stream(_)
-                | Type::ErrorContext
-                | Type::Map(_)
-                | Type::FixedLengthList(_),
-                _,
-            ) => Err(ValueError::Unsupported {
+            (ty, _) if !travels(ty) => Err(ValueError::Unsupported {
                 place: self.place(),
                 ty: type_name(ty),
             }),
@@ -414,7 +405,21 @@ impl Decoder<'_> {
     }
 }
 
-fn type_name(ty: &Type) -> &'static str {
+/// Whether values of the type itself, whatever is in them, travel in a message.
+pub(crate) fn travels(ty: &Type) -> bool {
+    !matches!(
+        ty,
+        Type::Own(_)
+            | Type::Borrow(_)
+            | Type::Future(_)
+            | Type::Stream(_)
+            | Type::ErrorContext
+            | Type::Map(_)
+            | Type::FixedLengthList(_)
+    )
+}
+
+pub(crate) fn type_name(ty: &Type) -> &'static str {
     match ty {
         Type::Bool => "bool",
         Type::S8 => "s8",

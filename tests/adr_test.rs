@@ -1,0 +1,324 @@
+//! The configuration keys, the ADRs that decide them, and the code that obeys them.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use airssys::config::{ConfigFile, Key, KeyType, Rule, keys};
+use airssys::{
+    ComponentConfig, ConfigError, Intensity, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, ResourceLimits,
+    Restart, Strategy, SystemConfig,
+};
+use airssys_guests::CALCULATOR;
+use tempfile::TempDir;
+
+/// Front matter of every file in docs/adr: its id and its keys.
+fn decisions() -> Vec<(String, toml::Table)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/adr");
+    let mut decisions = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let Some(id) = file
+            .starts_with("ADR-")
+            .then(|| file.splitn(4, '-').take(3).collect::<Vec<_>>().join("-"))
+        else {
+            continue;
+        };
+        let text = std::fs::read_to_string(&path).unwrap();
+        let matter = text
+            .strip_prefix("+++\n")
+            .and_then(|rest| rest.split_once("\n+++\n"))
+            .unwrap_or_else(|| panic!("{file}: no front matter"))
+            .0;
+        decisions.push((id, toml::from_str(matter).unwrap()));
+    }
+    assert!(decisions.len() >= 5);
+    decisions
+}
+
+fn key(file: ConfigFile, name: &str) -> &'static Key {
+    keys()
+        .get(file, name)
+        .unwrap_or_else(|| panic!("no key `{name}`"))
+}
+
+/// A value the key also takes, other than its example and its default.
+fn another_value(key: &Key) -> String {
+    match key.kind {
+        KeyType::Integer => key.max.unwrap().to_string(),
+        KeyType::Name => String::from("\"another\""),
+        KeyType::Version => String::from("\"9.8.7\""),
+        KeyType::Path if key.file == ConfigFile::System => String::from("\"other/Component.toml\""),
+        KeyType::Path => String::from("\"another.wasm\""),
+        KeyType::Choice => format!("\"{}\"", key.choices.last().unwrap()),
+        KeyType::Shutdown => String::from("\"brutal\""),
+    }
+}
+
+/// A whole file of that kind with `value` for `key` and examples for what is mandatory besides.
+fn document(file: ConfigFile, key: &str, value: Option<&str>) -> String {
+    let mut sections: Vec<(&str, String)> = Vec::new();
+    let sets = |other: &Key| other.name == key && value.is_some();
+    for other in keys()
+        .of(file)
+        .filter(|other| other.required || sets(other))
+    {
+        let value = value
+            .filter(|_| other.name == key)
+            .unwrap_or(&other.example);
+        let line = format!("{} = {value}\n", other.leaf());
+        match sections
+            .iter_mut()
+            .find(|(section, _)| *section == other.section())
+        {
+            Some((_, lines)) => lines.push_str(&line),
+            None => sections.push((other.section(), line)),
+        }
+    }
+    let mut text = String::new();
+    sections.sort_by_key(|(section, _)| *section);
+    for (section, lines) in sections {
+        match (file, section.starts_with("supervisor")) {
+            (ConfigFile::System, true) => writeln!(text, "[[{section}]]\n{lines}").unwrap(),
+            _ => writeln!(text, "[{section}]\n{lines}").unwrap(),
+        }
+    }
+    text
+}
+
+/// A folder in which every path of an example leads somewhere.
+fn folder() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in [("calculator", "2097152"), ("other", "1048576")] {
+        let folder = dir.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("calculator.wasm"), CALCULATOR.wasm).unwrap();
+        let text = document(
+            ConfigFile::Component,
+            "resources.memory.max_bytes",
+            Some(bytes),
+        );
+        std::fs::write(folder.join("Component.toml"), text).unwrap();
+    }
+    dir
+}
+
+/// What the loader makes of a file, whole, as text.
+fn load(dir: &TempDir, file: ConfigFile, text: &str) -> Result<String, Vec<ConfigError>> {
+    let path = dir.path().join(file.to_string());
+    std::fs::write(&path, text).unwrap();
+    match file {
+        ConfigFile::Component => ComponentConfig::load(&path)
+            .map(|config| format!("{config:?}"))
+            .map_err(|error| vec![error]),
+        ConfigFile::System => SystemConfig::load(&path)
+            .map(|config| format!("{config:?}"))
+            .map_err(|errors| errors.0),
+    }
+}
+
+fn broken_rule(errors: &[ConfigError], key: &Key) -> Rule {
+    let [ConfigError::Invalid { problems, .. }] = errors else {
+        panic!("{errors:?}");
+    };
+    let [problem] = &problems[..] else {
+        panic!("{problems:?}");
+    };
+    assert_eq!(problem.key.as_deref(), Some(&*key.name));
+    assert_eq!(problem.decision.as_ref().unwrap().adr, key.adr);
+    problem.broken.clone()
+}
+
+#[test]
+fn no_key_without_an_adr() {
+    let dir = folder();
+    let mut decided = BTreeSet::new();
+    for (id, matter) in decisions() {
+        for entry in matter
+            .get("key")
+            .and_then(|keys| keys.as_array())
+            .into_iter()
+            .flatten()
+        {
+            let text = |name: &str| {
+                entry
+                    .get(name)
+                    .and_then(toml::Value::as_str)
+                    .unwrap()
+                    .to_owned()
+            };
+            decided.insert((text("file"), text("name"), id.clone()));
+        }
+    }
+    let registered: BTreeSet<_> = keys()
+        .iter()
+        .map(|key| (key.file.to_string(), key.name.clone(), key.adr.to_owned()))
+        .collect();
+    assert_eq!(registered, decided);
+    for key in keys().iter() {
+        let with_example = load(
+            &dir,
+            key.file,
+            &document(key.file, &key.name, Some(&key.example)),
+        );
+        let another = another_value(key);
+        let with_another = load(
+            &dir,
+            key.file,
+            &document(key.file, &key.name, Some(&another)),
+        );
+        let without = load(&dir, key.file, &document(key.file, &key.name, None));
+        let with_example = with_example.unwrap_or_else(|e| panic!("`{}`: {e:?}", key.name));
+        let with_another = with_another.unwrap_or_else(|e| panic!("`{}`: {e:?}", key.name));
+        assert_ne!(with_example, with_another, "`{}` changes nothing", key.name);
+        if !key.required {
+            let without = without.unwrap_or_else(|e| panic!("`{}`: {e:?}", key.name));
+            assert_ne!(without, with_another, "`{}` changes nothing", key.name);
+        }
+    }
+}
+
+#[test]
+fn a_key_without_a_value_has_the_default_its_adr_gives() {
+    let dir = folder();
+    for key in keys().iter().filter(|key| !key.required) {
+        let Some(default) = &key.default else {
+            continue;
+        };
+        let without = load(&dir, key.file, &document(key.file, &key.name, None)).unwrap();
+        let with = load(
+            &dir,
+            key.file,
+            &document(key.file, &key.name, Some(default)),
+        )
+        .unwrap();
+        assert_eq!(without, with, "`{}`", key.name);
+    }
+}
+
+#[test]
+fn a_mandatory_key_that_is_missing_is_refused() {
+    let dir = folder();
+    for key in keys().iter().filter(|key| key.required) {
+        let text = document(key.file, &key.name, None);
+        let line = format!("{} = {}\n", key.leaf(), key.example);
+        let cut = text.replacen(&line, "", 1);
+        assert_ne!(text, cut);
+        let errors = load(&dir, key.file, &cut).unwrap_err();
+        assert_eq!(broken_rule(&errors, key), Rule::Missing, "`{}`", key.name);
+    }
+}
+
+#[test]
+fn an_integer_is_taken_from_its_least_to_its_most_and_no_further() {
+    let dir = folder();
+    for key in keys().iter().filter(|key| key.kind == KeyType::Integer) {
+        let (least, most) = (key.min.unwrap(), key.max.unwrap());
+        let load = |value: i64| {
+            load(
+                &dir,
+                key.file,
+                &document(key.file, &key.name, Some(&value.to_string())),
+            )
+        };
+        load(least).unwrap();
+        load(most).unwrap();
+        let low = broken_rule(&load(least - 1).unwrap_err(), key);
+        assert_eq!(
+            low,
+            Rule::TooLow {
+                value: i128::from(least) - 1,
+                min: least
+            }
+        );
+        let high = broken_rule(&load(most + 1).unwrap_err(), key);
+        assert_eq!(
+            high,
+            Rule::TooHigh {
+                value: i128::from(most) + 1,
+                max: most
+            }
+        );
+    }
+}
+
+#[test]
+fn every_choice_is_taken_and_no_other() {
+    let dir = folder();
+    for key in keys().iter().filter(|key| key.kind == KeyType::Choice) {
+        let load = |value: &str| {
+            load(
+                &dir,
+                key.file,
+                &document(key.file, &key.name, Some(&format!("\"{value}\""))),
+            )
+        };
+        let taken: BTreeSet<_> = key
+            .choices
+            .iter()
+            .map(|choice| load(choice).unwrap())
+            .collect();
+        assert_eq!(taken.len(), key.choices.len());
+        let value = String::from("sometimes");
+        let rule = broken_rule(&load(&value).unwrap_err(), key);
+        assert_eq!(rule, Rule::NotAllowed { value });
+    }
+}
+
+#[test]
+fn the_figures_in_the_code_are_those_of_the_adrs() {
+    let integer = |text: &Option<String>| text.as_ref().unwrap().parse::<u64>().unwrap();
+    let bytes = key(ConfigFile::Component, "resources.memory.max_bytes");
+    assert_eq!(bytes.min, i64::try_from(MIN_MEMORY_BYTES).ok());
+    assert_eq!(bytes.max, i64::try_from(MAX_MEMORY_BYTES).ok());
+    assert!(bytes.required && bytes.default.is_none());
+    assert_eq!(bytes.adr, "ADR-WASM-002");
+    let timeout = key(ConfigFile::Component, "resources.cpu.timeout_seconds");
+    assert_eq!(
+        ResourceLimits::DEFAULT_TIMEOUT,
+        Duration::from_secs(integer(&timeout.default))
+    );
+    let components = key(ConfigFile::System, "system.max_components");
+    assert_eq!(
+        u64::from(airssys_wasm::DEFAULT_MAX_COMPONENTS),
+        integer(&components.default)
+    );
+    let intensity = key(ConfigFile::System, "supervisor.intensity");
+    assert_eq!(
+        u64::from(Intensity::default().restarts),
+        integer(&intensity.default)
+    );
+    let period = key(ConfigFile::System, "supervisor.period_seconds");
+    assert_eq!(
+        Intensity::default().period,
+        Duration::from_secs(integer(&period.default))
+    );
+    let shutdown = key(ConfigFile::System, "supervisor.child.shutdown");
+    let default = shutdown.default.as_ref().unwrap().trim_matches('"');
+    let stop = airssys::config::parse_shutdown(default);
+    assert_eq!(
+        stop,
+        Some(airssys::Shutdown::Timeout(airssys_rt::DEFAULT_SHUTDOWN))
+    );
+    let strategy = key(ConfigFile::System, "supervisor.strategy");
+    assert_eq!(strategy.default.as_deref(), Some("\"one_for_one\""));
+    assert_eq!(Strategy::default(), Strategy::OneForOne);
+    let restart = key(ConfigFile::System, "supervisor.child.restart");
+    assert_eq!(restart.default.as_deref(), Some("\"permanent\""));
+    assert_eq!(Restart::default(), Restart::Permanent);
+}
+
+#[test]
+fn what_an_error_offers_to_paste_is_accepted_for_every_key() {
+    let dir = folder();
+    for key in keys().iter() {
+        let text = document(key.file, &key.name, Some(&key.example));
+        let offered = key.snippet();
+        let line = offered.lines().last().unwrap();
+        let bare = format!("{} = {}", key.leaf(), key.example);
+        assert!(text.contains(&bare));
+        load(&dir, key.file, &text.replace(&bare, line)).unwrap();
+    }
+}

@@ -1,0 +1,362 @@
+//! How calls end when the guest does not answer: time, fuel, stack, traps and exits.
+
+use std::time::{Duration, Instant};
+
+use airssys::{DeadlinePhase, ExitCause, ExitKind, Frame, Val};
+use airssys_guests::{CRASHER, SPINNER};
+use airssys_wasm::START_TIMEOUT;
+
+use crate::support::{
+    Alone, block_on, component, machine_to_itself, shared_machine, start_failure,
+};
+
+const MIB: usize = 1_048_576;
+const ONE_SECOND: &str = "timeout_seconds = 1";
+
+/// How much later than its deadline a call may end on a machine that does nothing else.
+const LATE: Duration = Duration::from_millis(400);
+
+fn deadline(cause: &ExitCause) -> (Duration, DeadlinePhase) {
+    match cause {
+        ExitCause::Deadline { limit, phase } => (*limit, *phase),
+        other => panic!("no deadline: {other}"),
+    }
+}
+
+#[test]
+fn each_call_has_the_whole_time_for_itself() {
+    let _machine = machine_to_itself();
+    block_on(async {
+        let alone = Alone::guest(SPINNER, MIB, ONE_SECOND).await;
+        // Parked in the host, and computing for about as long.
+        alone.call("spin-for", &[Val::U64(500_000)]).await.unwrap();
+        let began = Instant::now();
+        alone
+            .call("spin-for", &[Val::U64(2_000_000)])
+            .await
+            .unwrap();
+        let rounds = 2_000_000.0 * 0.6 / began.elapsed().as_secs_f64();
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count of rounds"
+        )]
+        let rounds = rounds as u64;
+        let began = Instant::now();
+        for _ in 0..3 {
+            alone.call("park-ms", &[Val::U64(600)]).await.unwrap();
+        }
+        for _ in 0..3 {
+            alone.call("spin-for", &[Val::U64(rounds)]).await.unwrap();
+        }
+        assert!(
+            began.elapsed() > Duration::from_secs(2),
+            "{:?}",
+            began.elapsed()
+        );
+        // All in one instance.
+        assert_eq!(alone.number("ping", &[]).await, 1);
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn a_guest_parked_in_the_host_is_cut_at_its_deadline() {
+    let _machine = machine_to_itself();
+    block_on(async {
+        let alone = Alone::guest(SPINNER, MIB, ONE_SECOND).await;
+        assert_eq!(alone.number("ping", &[]).await, 1);
+        let began = Instant::now();
+        let cause = alone.exit("park-ms", &[Val::U64(600_000)]).await;
+        let took = began.elapsed();
+        assert_eq!(
+            deadline(&cause),
+            (Duration::from_secs(1), DeadlinePhase::Waiting)
+        );
+        assert!(
+            took >= Duration::from_secs(1) && took < Duration::from_secs(1) + LATE,
+            "{took:?}"
+        );
+        assert_eq!(alone.number("ping", &[]).await, 1);
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn a_guest_that_computes_is_cut_at_its_deadline() {
+    let _machine = machine_to_itself();
+    block_on(async {
+        let alone = Alone::guest(SPINNER, MIB, ONE_SECOND).await;
+        for _ in 0..2 {
+            let began = Instant::now();
+            let cause = alone.exit("spin", &[]).await;
+            let took = began.elapsed();
+            assert_eq!(
+                deadline(&cause),
+                (Duration::from_secs(1), DeadlinePhase::Computing)
+            );
+            assert!(
+                took >= Duration::from_secs(1) && took < Duration::from_secs(1) + LATE,
+                "{took:?}"
+            );
+        }
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn a_start_function_without_end_is_cut_at_the_start_deadline() {
+    let _machine = shared_machine();
+    block_on(async {
+        let text = component("(func $start (loop (br 0))) (start $start)", false, &[]);
+        let began = Instant::now();
+        let cause = start_failure(Alone::try_text(&text, MIB, ONE_SECOND).await);
+        assert_eq!(deadline(&cause), (START_TIMEOUT, DeadlinePhase::Start));
+        assert!(began.elapsed() >= START_TIMEOUT);
+        assert!(began.elapsed() < START_TIMEOUT * 2, "{:?}", began.elapsed());
+    });
+}
+
+/// Counts down from its argument.
+const COUNT_DOWN: &str = r#"
+    (func (export "count-down") (param i32) (result i32)
+        (loop $again (br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+        (local.get 0))
+"#;
+
+fn count_down() -> String {
+    component(
+        COUNT_DOWN,
+        false,
+        &[("count-down", "(param \"from\" u32) (result u32)")],
+    )
+}
+
+#[test]
+fn fuel_is_an_exact_bound_and_the_same_for_every_call() {
+    let _machine = shared_machine();
+    block_on(async {
+        let text = count_down();
+        let from = [Val::U32(1000)];
+        let (mut fails, mut passes) = (1000, 100_000);
+        while passes - fails > 1 {
+            let fuel = u64::midpoint(fails, passes);
+            let alone = Alone::text(&text, MIB, &format!("max_fuel = {fuel}")).await;
+            match alone.call("count-down", &from).await {
+                Ok(_) => passes = fuel,
+                Err(_) => fails = fuel,
+            }
+            alone.host.shutdown().await;
+        }
+        // At the boundary every call passes, in one instance; one unit below, none does.
+        let alone = Alone::text(&text, MIB, &format!("max_fuel = {passes}")).await;
+        for _ in 0..5 {
+            assert_eq!(alone.number("count-down", &from).await, 0);
+        }
+        let cause = alone.exit("count-down", &[Val::U32(1001)]).await;
+        assert!(
+            matches!(&*cause, ExitCause::OutOfFuel { limit } if *limit == passes),
+            "{cause}"
+        );
+        assert_eq!(alone.number("count-down", &from).await, 0);
+        alone.host.shutdown().await;
+        let alone = Alone::text(&text, MIB, &format!("max_fuel = {fails}")).await;
+        for _ in 0..5 {
+            let cause = alone.exit("count-down", &from).await;
+            assert!(
+                matches!(&*cause, ExitCause::OutOfFuel { limit } if *limit == fails),
+                "{cause}"
+            );
+        }
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn time_bounds_a_call_that_has_fuel_left() {
+    let _machine = machine_to_itself();
+    block_on(async {
+        let cpu = "timeout_seconds = 1\nmax_fuel = 1000000000000";
+        let alone = Alone::guest(SPINNER, MIB, cpu).await;
+        let cause = alone.exit("spin", &[]).await;
+        assert_eq!(
+            deadline(&cause),
+            (Duration::from_secs(1), DeadlinePhase::Computing)
+        );
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn a_start_function_has_no_more_fuel_than_a_call() {
+    let _machine = shared_machine();
+    block_on(async {
+        let text = component("(func $start (loop (br 0))) (start $start)", false, &[]);
+        let cause = start_failure(Alone::try_text(&text, MIB, "max_fuel = 50000").await);
+        assert!(
+            matches!(&*cause, ExitCause::OutOfFuel { limit: 50_000 }),
+            "{cause}"
+        );
+    });
+}
+
+fn names(frames: &[Frame]) -> String {
+    let names = frames.iter().filter_map(|frame| frame.function.as_deref());
+    names.collect::<Vec<_>>().join(" < ")
+}
+
+#[test]
+fn a_trap_tells_its_code_and_the_functions_it_happened_in() {
+    let _machine = shared_machine();
+    block_on(async {
+        let alone = Alone::guest(CRASHER, MIB, "").await;
+        let cases: [(&str, &[Val], &str, &str); 4] = [
+            ("trap", &[], "unreachable", "reach_unreachable"),
+            (
+                "divide-by-zero",
+                &[Val::U32(7)],
+                "integer division by zero",
+                "divide_by_zero",
+            ),
+            (
+                "out-of-bounds",
+                &[],
+                "memory access out of bounds",
+                "read_out_of_bounds",
+            ),
+            (
+                "panic",
+                &[Val::String(String::from("on purpose"))],
+                "unreachable",
+                "panic_with",
+            ),
+        ];
+        for (function, arguments, code, frame) in cases {
+            assert_eq!(alone.number("ping", &[]).await, 1, "before {function}");
+            let cause = alone.exit(function, arguments).await;
+            let ExitCause::Trap(trap) = &*cause else {
+                panic!("{function}: {cause}");
+            };
+            assert_eq!(trap.code, code, "{function}");
+            assert!(
+                names(&trap.backtrace).contains(frame),
+                "{function}: {}",
+                names(&trap.backtrace)
+            );
+            assert!(trap.backtrace.len() <= 20);
+            assert!(trap.backtrace.iter().all(|frame| frame.offset.is_some()));
+        }
+        assert_eq!(alone.number("ping", &[]).await, 1);
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn a_stack_overflow_names_the_function_that_recursed() {
+    let _machine = shared_machine();
+    block_on(async {
+        let alone = Alone::guest(CRASHER, MIB, "").await;
+        for _ in 0..3 {
+            let cause = alone.exit("overflow", &[]).await;
+            let ExitCause::StackOverflow { backtrace } = &*cause else {
+                panic!("{cause}");
+            };
+            assert!(backtrace.len() <= 20, "{}", backtrace.len());
+            let recursed = |frame: &Frame| {
+                frame
+                    .function
+                    .as_ref()
+                    .is_some_and(|name| name.contains("descend"))
+            };
+            assert!(
+                backtrace.iter().filter(|frame| recursed(frame)).count() > 10,
+                "{}",
+                names(backtrace)
+            );
+            assert_eq!(alone.number("ping", &[]).await, 1);
+        }
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn an_exit_tells_its_status() {
+    let _machine = shared_machine();
+    block_on(async {
+        let alone = Alone::guest(CRASHER, MIB, "").await;
+        // WASI 0.2 carries only whether the status is zero.
+        for (code, told) in [(0, 0), (1, 1), (7, 1), (255, 1)] {
+            let cause = alone.exit("exit", &[Val::U8(code)]).await;
+            assert!(
+                matches!(&*cause, ExitCause::GuestExit { status } if *status == told),
+                "{cause}"
+            );
+            assert_eq!(alone.number("ping", &[]).await, 1);
+        }
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn each_way_to_end_leaves_a_fresh_instance_that_answers() {
+    let _machine = shared_machine();
+    block_on(async {
+        let alone = Alone::guest(CRASHER, MIB, "").await;
+        let ends = [
+            ("trap", vec![], ExitKind::Trap),
+            ("exit", vec![Val::U8(0)], ExitKind::GuestExit),
+            ("overflow", vec![], ExitKind::StackOverflow),
+            ("out-of-bounds", vec![], ExitKind::Trap),
+        ];
+        for round in 0..10 {
+            for (function, arguments, kind) in &ends {
+                assert_eq!(alone.number("ping", &[]).await, 1);
+                assert_eq!(alone.number("ping", &[]).await, 2);
+                let cause = alone.exit(function, arguments).await;
+                assert_eq!(cause.kind(), *kind, "round {round}: {cause}");
+            }
+        }
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn a_guest_that_parks_and_spins_in_turn_is_cut_at_its_deadline() {
+    let _machine = machine_to_itself();
+    block_on(async {
+        // The wait before it leaves the guest that computes no more time than is left.
+        let text = r#"(component
+            (import "wasi:io/poll@0.2.0" (instance $poll
+                (export "pollable" (type $pollable (sub resource)))
+                (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))
+            (alias export $poll "pollable" (type $pollable))
+            (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+                (alias outer 1 $pollable (type $p))
+                (export "pollable" (type $pollable (eq $p)))
+                (export "subscribe-duration" (func (param "when" u64) (result (own $pollable))))))
+            (core func $block (canon lower (func $poll "[method]pollable.block")))
+            (core func $subscribe (canon lower (func $clock "subscribe-duration")))
+            (core module $m
+                (import "h" "block" (func $block (param i32)))
+                (import "h" "subscribe" (func $subscribe (param i64) (result i32)))
+                (func (export "park-and-spin") (param i64)
+                    (call $block (call $subscribe (local.get 0)))
+                    (loop (br 0))))
+            (core instance $i (instantiate $m (with "h" (instance
+                (export "block" (func $block)) (export "subscribe" (func $subscribe))))))
+            (func (export "park-and-spin") (param "ns" u64) (canon lift (core func $i "park-and-spin"))))"#;
+        let alone = Alone::text(text, MIB, ONE_SECOND).await;
+        let began = Instant::now();
+        let cause = alone.exit("park-and-spin", &[Val::U64(800_000_000)]).await;
+        let took = began.elapsed();
+        assert_eq!(
+            deadline(&cause),
+            (Duration::from_secs(1), DeadlinePhase::Computing)
+        );
+        assert!(
+            took >= Duration::from_secs(1) && took < Duration::from_secs(1) + LATE,
+            "{took:?}"
+        );
+        alone.host.shutdown().await;
+    });
+}
