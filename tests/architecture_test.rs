@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use airssys::config::{ConfigFile, keys};
+
 const CRATES: [(&str, &[&str]); 5] = [
     ("airssys-integrity", &[]),
     ("airssys-rt", &[]),
@@ -257,4 +259,31 @@ fn the_memory_bank_stays_short() {
         .map(|path| std::fs::read_to_string(path).unwrap().lines().count())
         .sum();
     assert!((1..=400).contains(&lines), "{lines} lines");
+}
+
+/// docs/reference.md is written by this test when UPDATE_REFERENCE is set.
+#[test]
+fn the_reference_page_is_what_the_adrs_say() {
+    let mut page = String::from(
+        "# Configuration reference\n\nWritten from the front matter of the ADRs by \
+         `UPDATE_REFERENCE=1 cargo test the_reference_page`.\n",
+    );
+    for file in [ConfigFile::Component, ConfigFile::System] {
+        page.push_str(&format!(
+            "\n## {file}\n\n| key | rule | what it does | decided by |\n| --- | --- | --- | --- |\n"
+        ));
+        for key in keys().of(file) {
+            page.push_str(&format!(
+                "| `{}` | {} | {} | {} |\n",
+                key.name,
+                key.rule(),
+                key.summary,
+                key.adr
+            ));
+        }
+    }
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        std::fs::write(root().join("docs/reference.md"), &page).unwrap();
+    }
+    assert_eq!(read("docs/reference.md"), page);
 }

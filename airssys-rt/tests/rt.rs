@@ -261,7 +261,7 @@ async fn a_waiting_call_gets_room_when_one_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_call_ends_by_its_deadline() {
+async fn every_call_ends() {
     let worker = Worker::new("w", &Log::default());
     let (_sup, _handle) = SupervisorSpec::new("s")
         .child(worker.spec())

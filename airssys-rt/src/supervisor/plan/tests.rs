@@ -366,7 +366,7 @@ impl Dice {
 /// Reports arrive late and in any order, children die whenever they like, and commands come in
 /// between. Whatever the order: one generation at a time, and when it is quiet nothing hangs.
 #[test]
-fn at_most_one_generation_is_live_in_any_order_of_events() {
+fn at_most_one_generation_is_live() {
     for seed in 0..100_000 {
         simulate(seed);
     }
