@@ -1,6 +1,6 @@
 //! The actor that alone owns an instance, and the child its supervisor starts it as.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use airssys_rt::{BoxFuture, Child, ChildSpec, ExitCause, Running, StartContext, Work};
@@ -10,7 +10,7 @@ use crate::component::ComponentCell;
 use crate::config::{ComponentConfig, ComponentName};
 use crate::instance::Instance;
 use crate::limits::ComponentResourceLimiter;
-use crate::runtime::{LoadFailed, Runtime};
+use crate::runtime::{LoadFailed, Runtime, WeakRuntime};
 
 struct ComponentActor;
 
@@ -90,12 +90,15 @@ impl Actor for ComponentActor {
 /// A component as a supervisor's child.
 struct ComponentChild {
     cell: Arc<ComponentCell>,
+    /// Set by the first start.
+    runtime: OnceLock<WeakRuntime>,
 }
 
 impl Child<Runtime> for ComponentChild {
     fn start(&self, context: StartContext<Runtime>) -> BoxFuture<'_, Result<Running, ExitCause>> {
         Box::pin(async move {
             let runtime = &context.environment;
+            self.runtime.get_or_init(|| runtime.downgrade());
             runtime.register(&self.cell).map_err(failed)?;
             let load = || runtime.load(&self.cell);
             self.cell
@@ -131,7 +134,7 @@ impl Child<Runtime> for ComponentChild {
     }
 
     fn removed(&self) {
-        if let Some(runtime) = self.cell.runtime.get().and_then(std::sync::Weak::upgrade) {
+        if let Some(runtime) = self.runtime.get() {
             runtime.unregister(&self.cell);
         }
     }
@@ -165,6 +168,7 @@ impl ComponentSpec for ChildSpec<Runtime> {
 
     fn component_named(name: ComponentName, config: ComponentConfig) -> Self {
         let cell = Arc::new(ComponentCell::new(name.clone(), config));
-        Self::new(name.as_str(), ComponentChild { cell })
+        let runtime = OnceLock::new();
+        Self::new(name.as_str(), ComponentChild { cell, runtime })
     }
 }

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use airssys_integrity::CheckedBuffer;
@@ -20,7 +20,6 @@ use crate::exports::Exports;
 use crate::instance::{Invocation, Outcome, Run};
 use crate::limits::{MemoryMeter, MemoryMetrics, ResourceLimits};
 use crate::payload::{decode, encode_arguments};
-use crate::runtime::Shared;
 use crate::state::ComponentState;
 
 /// Most calls that wait for one component.
@@ -37,7 +36,6 @@ pub(crate) struct ComponentCell {
     pub(crate) limits: ResourceLimits,
     pub(crate) slot: Slot<Invocation, Outcome>,
     pub(crate) compiled: OnceCell<Arc<Compiled>>,
-    pub(crate) runtime: OnceLock<Weak<Shared>>,
     meter: Mutex<Option<Arc<MemoryMeter>>>,
 }
 
@@ -49,7 +47,6 @@ impl ComponentCell {
             config,
             slot: Slot::new(MAILBOX_CAPACITY),
             compiled: OnceCell::new(),
-            runtime: OnceLock::new(),
             meter: Mutex::new(None),
         }
     }

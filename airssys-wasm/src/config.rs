@@ -3,9 +3,11 @@
 mod component;
 mod document;
 mod keys;
+mod name;
 mod problem;
 
-pub use component::{ComponentConfig, ComponentName, CpuConfig, NameError, ResourcesConfig};
+pub use component::{ComponentConfig, CpuConfig, ResourcesConfig};
 pub use document::{CONFIG_FILE_LIMIT, Document, parse_shutdown};
 pub use keys::{ConfigFile, Key, KeyType, Keys, keys};
+pub use name::{ComponentName, NameError};
 pub use problem::{ConfigError, MAX_PROBLEMS, Problem, Rule};

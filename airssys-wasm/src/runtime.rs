@@ -22,7 +22,7 @@ pub struct Runtime {
     shared: Arc<Shared>,
 }
 
-pub(crate) struct Shared {
+struct Shared {
     max_components: u32,
     engine: Arc<Engine>,
     /// Made when the first component with a fuel limit is loaded.
@@ -87,9 +87,12 @@ impl Runtime {
         all
     }
 
+    pub(crate) fn downgrade(&self) -> WeakRuntime {
+        WeakRuntime(Arc::downgrade(&self.shared))
+    }
+
     /// Enters a component under its name.
     pub(crate) fn register(&self, cell: &Arc<ComponentCell>) -> Result<(), NameTaken> {
-        cell.runtime.get_or_init(|| Arc::downgrade(&self.shared));
         match self.shared.components.entry(cell.name.clone()) {
             Entry::Vacant(vacant) => {
                 vacant.insert(ComponentRef::new(Arc::clone(cell)));
@@ -148,10 +151,19 @@ impl Shared {
         *made = Some(Arc::clone(&engine));
         Ok(engine)
     }
+}
 
+/// The runtime as a component knows it: without keeping it alive.
+#[derive(Clone)]
+pub(crate) struct WeakRuntime(Weak<Shared>);
+
+impl WeakRuntime {
     /// Takes a component out, if the name is still its own.
     pub(crate) fn unregister(&self, cell: &Arc<ComponentCell>) {
-        self.components
-            .remove_if(&cell.name, |_, held| Arc::ptr_eq(held.cell(), cell));
+        if let Some(shared) = self.0.upgrade() {
+            shared
+                .components
+                .remove_if(&cell.name, |_, held| Arc::ptr_eq(held.cell(), cell));
+        }
     }
 }

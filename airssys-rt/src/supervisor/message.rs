@@ -1,10 +1,9 @@
 //! What a supervisor is told by plain ractor message.
 
-use ractor::RpcReplyPort;
+use ractor::{ActorId, RpcReplyPort};
 
 use super::plan::{ChildState, Refusal};
-use super::shell::Report;
-use crate::{ChildId, ChildKind, ChildSpec};
+use crate::{ChildId, ChildKind, ChildSpec, ExitCause};
 
 /// What a supervisor can be told. Every command is answered through its reply port; a port that
 /// closes without an answer means the supervisor has ended.
@@ -35,6 +34,17 @@ where
     /// What the supervisor tells itself.
     #[doc(hidden)]
     Report(Report),
+}
+
+/// What a supervisor's helper tasks tell it.
+#[derive(Debug)]
+pub struct Report(pub(crate) Finished);
+
+#[derive(Debug)]
+pub(crate) enum Finished {
+    Start(ChildId, u64),
+    Stop(ChildId, u64, ActorId, ExitCause),
+    Retry(ChildId, u64),
 }
 
 /// One child as it is now.

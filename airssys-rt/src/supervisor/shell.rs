@@ -2,37 +2,21 @@
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use futures_util::FutureExt;
 use ractor::SupervisionEvent;
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::time::Instant;
 
-use super::message::{ChildCounts, ChildStatus, SupervisorMessage};
+use super::incarnation::{start, stop};
+use super::message::{ChildCounts, ChildStatus, Finished, Report, SupervisorMessage};
 use super::plan::{ChildState, Effect, Event, Plan, Refusal, Token};
-use super::spec::{SupervisorCell, SupervisorSpec};
-use super::stop::stop;
+use super::reference::SupervisorCell;
+use super::spec::SupervisorSpec;
 use crate::{
     Change, ChildId, ChildKind, ChildSpec, Events, ExitCause, LifecycleEvent, Running, StartContext,
 };
-
-/// How long one worker may take to start. A supervisor's start is bounded by its workers'.
-pub const START_LIMIT: Duration = Duration::from_secs(60);
-
-/// What a supervisor's helper tasks tell it.
-#[derive(Debug)]
-pub struct Report(Finished);
-
-#[derive(Debug)]
-enum Finished {
-    Start(ChildId, u64),
-    Stop(ChildId, u64, ActorId, ExitCause),
-    Retry(ChildId, u64),
-}
 
 type StartOutcome = Arc<Mutex<Option<Result<Running, ExitCause>>>>;
 
@@ -573,27 +557,5 @@ impl Start {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
-    }
-}
-
-/// Starts one child within its time limit; a panic in its start is its failure.
-async fn start<E: Clone + Send + Sync + 'static>(
-    spec: &ChildSpec<E>,
-    context: StartContext<E>,
-) -> Result<Running, ExitCause> {
-    let limit = match spec.policy.kind {
-        ChildKind::Worker => START_LIMIT,
-        ChildKind::Supervisor => Duration::MAX,
-    };
-    let attempt = AssertUnwindSafe(spec.child.start(context)).catch_unwind();
-    match tokio::time::timeout(limit, attempt).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(ExitCause::HostPanic {
-            message: String::from("the child's start panicked"),
-        }),
-        Err(_) => Err(ExitCause::Deadline {
-            limit,
-            phase: crate::DeadlinePhase::Start,
-        }),
     }
 }

@@ -1,58 +1,15 @@
 //! Component.toml.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::document::Document;
 use super::keys::{ConfigFile, keys};
+use super::name::ComponentName;
 use super::problem::ConfigError;
 use crate::limits::{MemoryConfig, ResourceLimits};
-
-/// Longest component name, in characters.
-const MAX_NAME_CHARS: usize = 64;
-
-/// A component's name: `[a-z][a-z0-9-]*`, at most 64 characters, unique in its tree.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ComponentName(String);
-
-/// A text that is no component name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a name is [a-z][a-z0-9-]*, at most 64 characters")]
-pub struct NameError;
-
-impl ComponentName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for ComponentName {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let starts = text.starts_with(|c: char| c.is_ascii_lowercase());
-        let goes_on = text
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-        if starts && goes_on && text.len() <= MAX_NAME_CHARS {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(NameError)
-        }
-    }
-}
-
-impl fmt::Display for ComponentName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A component as its Component.toml describes it. It always has limits.
 #[derive(Debug, Clone)]

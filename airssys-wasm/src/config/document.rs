@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::component::ComponentName;
 use super::keys::{ConfigFile, Key, KeyType, keys};
+use super::name::ComponentName;
 use super::problem::{ConfigError, Decision, MAX_PROBLEMS, Problem, Rule};
 
 /// Most bytes of a configuration file.
