@@ -7,5 +7,5 @@ mod problem;
 
 pub use component::{ComponentConfig, ComponentName, CpuConfig, NameError, ResourcesConfig};
 pub use document::{CONFIG_FILE_LIMIT, Document, parse_shutdown};
-pub use keys::{ConfigFile, Key, KeyType, Keys, keys};
+pub use keys::{ConfigFile, Key, KeyType, Keys, decision_title, keys};
 pub use problem::{ConfigError, MAX_PROBLEMS, Problem, Rule};

@@ -99,6 +99,8 @@ pub enum Rule {
     NotAllowed { value: String },
     #[error("\"{name}\" is already the name of another child")]
     DuplicateName { name: String },
+    #[error("{reason}")]
+    Unreadable { reason: String },
 }
 
 impl Problem {

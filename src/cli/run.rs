@@ -1,0 +1,149 @@
+//! `airssys run`: a tree until Ctrl-C, with what happens in it as lines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use airssys::{
+    Change, EventStream, ExitCause, Host, HostBuilder, LifecycleEvent, Received, SystemConfig,
+};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use super::error::{CliError, ExpectedError, Failure};
+use super::output::Output;
+use super::{Exit, RunArgs, start};
+
+/// How long the last events may take to be printed once the tree has ended.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(args: &RunArgs, output: Output) -> Result<Exit, CliError> {
+    let config = SystemConfig::load(&args.file).map_err(ExpectedError::Config)?;
+    let mut interrupt = start::interrupt()?;
+    let builder = HostBuilder::from(config);
+    let mut printer = tokio::spawn(print(builder.events(), output));
+    let what = args.file.display().to_string();
+    let host = match start::start(builder, &what, &mut interrupt, output).await {
+        Ok(Some(host)) => host,
+        Ok(None) => return Ok(Exit::Ok),
+        Err(error) => {
+            finish(printer).await?;
+            return Err(error);
+        }
+    };
+    ready(&host, output);
+    let end = tokio::select! {
+        cause = host.ended() => End::ByItself(cause),
+        () = interrupt.asked() => End::Asked,
+        printed = &mut printer => End::Unread(printed.unwrap_or(Ok(()))),
+    };
+    if matches!(end, End::Asked) && !output.is_json() {
+        output.note("stopping in reverse order; once more to end at once");
+    }
+    host.shutdown().await;
+    drop(host);
+    match end {
+        End::Unread(printed) => printed?,
+        End::Asked | End::ByItself(None) => finish(printer).await?,
+        End::ByItself(Some(cause)) => {
+            finish(printer).await?;
+            return Err(Failure::GaveUp(cause).into());
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// What a tree ran to.
+enum End {
+    /// All of it ended: the topmost supervisor gave up, or had nothing left to do.
+    ByItself(Option<Arc<ExitCause>>),
+    /// Somebody asked for it.
+    Asked,
+    /// Nobody reads the events any more.
+    Unread(Result<(), CliError>),
+}
+
+fn ready(host: &Host, output: Output) {
+    let components = host.components().len();
+    if output.is_json() {
+        // Where this cannot be written, the printer cannot write either, and says so.
+        output
+            .json(&json!({ "event": "ready", "components": components }))
+            .ok();
+    } else {
+        output.note(&format!(
+            "ready: {components} component(s) run; Ctrl-C stops them"
+        ));
+    }
+}
+
+/// Lets the printer come to the end of the stream.
+async fn finish(printer: JoinHandle<Result<(), CliError>>) -> Result<(), CliError> {
+    match tokio::time::timeout(LAST_EVENTS, printer).await {
+        Ok(Ok(printed)) => printed,
+        // It was cut short; what it printed stands.
+        Ok(Err(_)) | Err(_) => Ok(()),
+    }
+}
+
+async fn print(mut events: EventStream, output: Output) -> Result<(), CliError> {
+    while let Some(received) = events.next().await {
+        match received {
+            Received::Event(event) if output.is_json() => output.json(&event_json(&event))?,
+            Received::Event(event) => output.note(&event_text(&event)),
+            Received::Lagged(lost) if output.is_json() => {
+                output.json(&json!({ "event": "lagged", "lost": lost }))?;
+            }
+            Received::Lagged(lost) => output.note(&format!("({lost} events were not printed)")),
+        }
+    }
+    Ok(())
+}
+
+fn event_text(event: &LifecycleEvent) -> String {
+    let what = match &event.change {
+        Change::Started { recovery: None } => String::from("started"),
+        Change::Started {
+            recovery: Some(time),
+        } => format!("restarted after {time:?}"),
+        Change::Exited { cause } => format!("ended: {cause}"),
+        Change::StartFailed { cause } => format!("did not start: {cause}"),
+        Change::Stopped => String::from("stays down"),
+        Change::Escalated { cause } => format!("gives up: {cause}"),
+        other => format!("{other:?}"),
+    };
+    format!(
+        "{}/{} #{}: {what}",
+        event.supervisor, event.child, event.generation
+    )
+}
+
+fn event_json(event: &LifecycleEvent) -> Value {
+    let (name, cause) = match &event.change {
+        Change::Started { .. } => ("started", None),
+        Change::Exited { cause } => ("exited", Some(cause)),
+        Change::StartFailed { cause } => ("start-failed", Some(cause)),
+        Change::Stopped => ("stopped", None),
+        Change::Escalated { cause } => ("escalated", Some(cause)),
+        _ => ("other", None),
+    };
+    let mut line = json!({
+        "event": name,
+        "supervisor": event.supervisor.to_string(),
+        "child": event.child.to_string(),
+        "generation": event.generation,
+    });
+    let Some(object) = line.as_object_mut() else {
+        return line;
+    };
+    if let Change::Started {
+        recovery: Some(time),
+    } = &event.change
+    {
+        object.insert(String::from("recovery_us"), json!(time.as_micros() as u64));
+    }
+    if let Some(cause) = cause {
+        object.insert(String::from("cause"), json!(cause.kind().as_str()));
+        object.insert(String::from("message"), json!(cause.to_string()));
+    }
+    line
+}
