@@ -10,5 +10,6 @@
     reason = "a test that meets something unexpected should fail there"
 )]
 
+mod cli_test;
 mod supervision_test;
 mod support;

@@ -13,6 +13,9 @@ use super::error::{CliError, ExpectedError, Failure};
 use super::output::Output;
 use super::{CallArgs, Exit, start};
 
+/// How long an interrupted call waits for its component to stop.
+const INTERRUPTED_STOP: Duration = Duration::from_millis(500);
+
 pub(super) async fn call(args: &CallArgs, output: Output) -> Result<Exit, CliError> {
     let config = alone(args)?;
     let mut interrupt = start::interrupt()?;
@@ -25,10 +28,14 @@ pub(super) async fn call(args: &CallArgs, output: Output) -> Result<Exit, CliErr
         called = call_once(&component, args) => Some(called),
         () = interrupt.asked() => None,
     };
-    host.shutdown().await;
     let Some(called) = called else {
+        // A guest that computes would use up its whole time to stop; the process ends anyway.
+        tokio::time::timeout(INTERRUPTED_STOP, host.shutdown())
+            .await
+            .ok();
         return Ok(output.interrupted());
     };
+    host.shutdown().await;
     let Called {
         function,
         results,

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use airssys::{
-    Change, EventStream, ExitCause, Host, HostBuilder, LifecycleEvent, Received, SystemConfig,
+    Change, EventStream, ExitCause, HostBuilder, LifecycleEvent, Received, SystemConfig,
 };
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::error::{CliError, ExpectedError, Failure};
@@ -20,7 +21,8 @@ pub(super) async fn run(args: &RunArgs, output: Output) -> Result<Exit, CliError
     let config = SystemConfig::load(&args.file).map_err(ExpectedError::Config)?;
     let mut interrupt = start::interrupt()?;
     let builder = HostBuilder::from(config);
-    let mut printer = tokio::spawn(print(builder.events(), output));
+    let (ready, is_ready) = oneshot::channel();
+    let mut printer = tokio::spawn(print(builder.events(), is_ready, output));
     let what = args.file.display().to_string();
     let host = match start::start(builder, &what, &mut interrupt, output).await {
         Ok(Some(host)) => host,
@@ -30,7 +32,8 @@ pub(super) async fn run(args: &RunArgs, output: Output) -> Result<Exit, CliError
             return Err(error);
         }
     };
-    ready(&host, output);
+    // An error means that the printer has ended, which the next lines see.
+    ready.send(host.components().len()).ok();
     let end = tokio::select! {
         cause = host.ended() => End::ByItself(cause),
         () = interrupt.asked() => End::Asked,
@@ -62,20 +65,6 @@ enum End {
     Unread(Result<(), CliError>),
 }
 
-fn ready(host: &Host, output: Output) {
-    let components = host.components().len();
-    if output.is_json() {
-        // Where this cannot be written, the printer cannot write either, and says so.
-        output
-            .json(&json!({ "event": "ready", "components": components }))
-            .ok();
-    } else {
-        output.note(&format!(
-            "ready: {components} component(s) run; Ctrl-C stops them"
-        ));
-    }
-}
-
 /// Lets the printer come to the end of the stream.
 async fn finish(printer: JoinHandle<Result<(), CliError>>) -> Result<(), CliError> {
     match tokio::time::timeout(LAST_EVENTS, printer).await {
@@ -85,17 +74,47 @@ async fn finish(printer: JoinHandle<Result<(), CliError>>) -> Result<(), CliErro
     }
 }
 
-async fn print(mut events: EventStream, output: Output) -> Result<(), CliError> {
-    while let Some(received) = events.next().await {
+/// Prints what happens, and once the tree has started, how many components run.
+async fn print(
+    mut events: EventStream,
+    mut is_ready: oneshot::Receiver<usize>,
+    output: Output,
+) -> Result<(), CliError> {
+    let mut told = false;
+    loop {
+        let received = tokio::select! {
+            // Everything up to the end of the start comes before the word that it has ended.
+            biased;
+            received = events.next() => received,
+            components = &mut is_ready, if !told => {
+                told = true;
+                if let Ok(components) = components {
+                    print_ready(components, output)?;
+                }
+                continue;
+            }
+        };
         match received {
-            Received::Event(event) if output.is_json() => output.json(&event_json(&event))?,
-            Received::Event(event) => output.note(&event_text(&event)),
-            Received::Lagged(lost) if output.is_json() => {
+            None => return Ok(()),
+            Some(Received::Event(event)) if output.is_json() => output.json(&event_json(&event))?,
+            Some(Received::Event(event)) => output.note(&event_text(&event)),
+            Some(Received::Lagged(lost)) if output.is_json() => {
                 output.json(&json!({ "event": "lagged", "lost": lost }))?;
             }
-            Received::Lagged(lost) => output.note(&format!("({lost} events were not printed)")),
+            Some(Received::Lagged(lost)) => {
+                output.note(&format!("({lost} events were not printed)"));
+            }
         }
     }
+}
+
+fn print_ready(components: usize, output: Output) -> Result<(), CliError> {
+    if output.is_json() {
+        return output.json(&json!({ "event": "ready", "components": components }));
+    }
+    output.note(&format!(
+        "ready: {components} component(s) run; Ctrl-C stops them"
+    ));
     Ok(())
 }
 

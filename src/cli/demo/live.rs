@@ -98,5 +98,7 @@ impl Drop for Table {
     fn drop(&mut self) {
         // A terminal that is gone needs no clearing.
         self.screen.clear().ok();
+        // Each line would draw the others once more when it goes.
+        self.screen.set_draw_target(ProgressDrawTarget::hidden());
     }
 }
