@@ -43,7 +43,8 @@ Examples:
 
 WAVE values: 42  -7  1.5  true  'x'  \"text\"  [1, 2]  (1, \"a\")  {name: \"a\", age: 3}
              some(1)  none  ok(1)  err(\"why\")  case-name  case-name(1)
-Strings keep their quotes, so quote them once more for the shell. `airssys inspect` shows the types.";
+Strings keep their quotes, so quote them once more for the shell; write -- before -inf.
+`airssys inspect` shows the types.";
 
 /// How the program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,7 +185,7 @@ struct InspectArgs {
 
 #[derive(Debug, Args)]
 struct DemoArgs {
-    /// How long to keep the load up
+    /// How long to keep the load up, 2 to 60
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=60))]
     seconds: u64,
     /// Write the tree's files to this empty or new folder and leave them there

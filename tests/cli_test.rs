@@ -150,6 +150,19 @@ fn a_call_that_ends_its_instance_fails_with_the_cause_and_its_figures() {
     assert!(err(&trap).contains("unreachable"), "{}", err(&trap));
 }
 
+#[test]
+fn a_guests_names_cannot_drive_the_terminal() {
+    let red = r#"(component
+        (core module $m (func $"\1b[31mred" (export "f") unreachable))
+        (core instance $i (instantiate $m))
+        (func (export "f") (canon lift (core func $i "f"))))"#;
+    let tree = Tree::new().text("red", red, 1_048_576, "");
+    let trap = airssys(&["call", &text(tree.write()), "red", "f"]);
+    assert_eq!(code(&trap), 1);
+    assert!(err(&trap).contains("[31mred"), "{}", err(&trap));
+    assert!(!err(&trap).contains('\x1b'));
+}
+
 /// A tree with two bad files: line and column of everything wrong in them.
 fn bad_tree() -> (Tree, Vec<(&'static str, u64, u64)>) {
     let tree = Tree::new().guest("calculator", CALCULATOR);

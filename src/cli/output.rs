@@ -33,7 +33,7 @@ impl Output {
     /// Writes a line (or several) to standard output.
     pub(crate) fn line(self, text: &str) -> Result<(), CliError> {
         let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{}", text.trim_end_matches('\n'))
+        writeln!(stdout, "{}", printable(text.trim_end_matches('\n')))
             .and_then(|()| stdout.flush())
             .map_err(|source| Failure::Output { source }.into())
     }
@@ -97,6 +97,17 @@ impl Output {
         self.note(&format!("error: {message}"));
         Exit::Failed
     }
+}
+
+/// Text that cannot drive a terminal: names and messages of a guest may hold control characters.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => c,
+            c if c.is_control() => char::REPLACEMENT_CHARACTER,
+            c => c,
+        })
+        .collect()
 }
 
 /// See [`Output::busy`].

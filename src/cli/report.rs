@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::{CliError, ExpectedError};
+use super::output::printable;
 
 /// An error as text for standard error.
 pub(crate) fn text(error: &CliError) -> String {
@@ -22,7 +23,7 @@ pub(crate) fn text(error: &CliError) -> String {
             .collect::<Vec<_>>()
             .join("\n\n");
     }
-    let message = error.to_string();
+    let message = printable(&error.to_string());
     let mut group = Group::with_title(Level::ERROR.primary_title(message));
     if let Some(help) = error.help() {
         group = group.element(Level::HELP.message(help));
@@ -33,7 +34,7 @@ pub(crate) fn text(error: &CliError) -> String {
 /// One file's problems, each with its line.
 pub(crate) fn config_text(error: &ConfigError) -> String {
     let ConfigError::Invalid { text, problems, .. } = error else {
-        let title = Level::ERROR.primary_title(error.to_string());
+        let title = Level::ERROR.primary_title(printable(&error.to_string()));
         return renderer().render(&[Group::with_title(title)]);
     };
     let renderer = renderer();
@@ -73,10 +74,10 @@ fn group<'a>(problem: &'a Problem, text: &'a str) -> Group<'a> {
 }
 
 fn message(problem: &Problem) -> String {
-    match &problem.key {
+    printable(&match &problem.key {
         Some(key) => format!("`{key}`: {}", problem.broken),
         None => problem.broken.to_string(),
-    }
+    })
 }
 
 /// The part of the span that stands on its first line, kept inside the text: what is drawn must

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::error::{CliError, ExpectedError, Failure};
-use super::output::Output;
+use super::output::{Output, printable};
 use super::{Exit, RunArgs, start};
 
 /// How long the last events may take to be printed once the tree has ended.
@@ -26,7 +26,7 @@ pub(super) async fn run(args: &RunArgs, output: Output) -> Result<Exit, CliError
     let what = args.file.display().to_string();
     let host = match start::start(builder, &what, &mut interrupt, output).await {
         Ok(Some(host)) => host,
-        Ok(None) => return Ok(Exit::Ok),
+        Ok(None) => return Ok(output.interrupted()),
         Err(error) => {
             finish(printer).await?;
             return Err(error);
@@ -130,6 +130,7 @@ fn event_text(event: &LifecycleEvent) -> String {
         Change::Escalated { cause } => format!("gives up: {cause}"),
         other => format!("{other:?}"),
     };
+    let what = printable(&what);
     format!(
         "{}/{} #{}: {what}",
         event.supervisor, event.child, event.generation
