@@ -151,7 +151,7 @@ fn a_call_that_ends_its_instance_fails_with_the_cause_and_its_figures() {
 }
 
 #[test]
-fn a_guests_names_cannot_drive_the_terminal() {
+fn names_of_guests_and_files_cannot_drive_the_terminal() {
     let red = r#"(component
         (core module $m (func $"\1b[31mred" (export "f") unreachable))
         (core instance $i (instantiate $m))
@@ -161,6 +161,13 @@ fn a_guests_names_cannot_drive_the_terminal() {
     assert_eq!(code(&trap), 1);
     assert!(err(&trap).contains("[31mred"), "{}", err(&trap));
     assert!(!err(&trap).contains('\x1b'));
+
+    let folder = tree.path().join("red");
+    let file = folder.join("\x1b[31mred.toml");
+    fs::copy(folder.join("Component.toml"), &file).unwrap();
+    let report = airssys(&["validate", &text(file)]);
+    assert_eq!(code(&report), 0, "{}", err(&report));
+    assert!(!out(&report).contains('\x1b'));
 }
 
 /// A tree with two bad files: line and column of everything wrong in them.

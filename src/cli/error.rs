@@ -202,6 +202,7 @@ impl CliError {
             Self::Failed(Failure::Start(_)) => "start",
             Self::Failed(Failure::GaveUp(cause)) => cause.kind().as_str(),
             Self::Failed(Failure::Call(error)) => call_kind(error),
+            Self::Failed(Failure::Files { .. }) => "files",
             Self::Failed(_) => "internal",
         }
     }
