@@ -66,6 +66,15 @@ pub struct Host {
 pub struct HostBuilder {
     max_components: u32,
     supervisors: Vec<SupervisorSpec>,
+    events: Events,
+}
+
+impl From<SystemConfig> for HostBuilder {
+    fn from(config: SystemConfig) -> Self {
+        let builder = Host::builder().max_components(config.max_components);
+        let specs = config.specs().into_iter();
+        specs.fold(builder, Self::supervisor)
+    }
 }
 
 impl HostBuilder {
@@ -83,13 +92,19 @@ impl HostBuilder {
         self
     }
 
+    /// Everything that happens in the tree, its start included.
+    #[must_use]
+    pub fn events(&self) -> EventStream {
+        self.events.subscribe()
+    }
+
     /// Starts the tree: every supervisor and component in order.
     ///
     /// # Errors
     /// [`HostError::Engine`], [`HostError::Start`] or [`HostError::DuplicateSupervisor`].
     pub async fn start(self) -> Result<Host, HostError> {
         let runtime = Runtime::new(self.max_components)?;
-        let events = Events::default();
+        let events = self.events;
         let root = self
             .supervisors
             .into_iter()
@@ -140,9 +155,7 @@ impl Host {
     /// # Errors
     /// [`HostError`].
     pub async fn start(config: SystemConfig) -> Result<Self, HostError> {
-        let builder = Self::builder().max_components(config.max_components);
-        let specs = config.specs().into_iter();
-        specs.fold(builder, HostBuilder::supervisor).start().await
+        HostBuilder::from(config).start().await
     }
 
     /// A host without a configuration file.
@@ -151,6 +164,7 @@ impl Host {
         HostBuilder {
             max_components: DEFAULT_MAX_COMPONENTS,
             supervisors: Vec::new(),
+            events: Events::default(),
         }
     }
 

@@ -1,1 +1,57 @@
-fn main() {}
+//! The command line program: reads the command, runs it, and says how it ended by its exit code.
+
+mod cli;
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, CliError, Exit, ExpectedError, Output};
+
+/// Environment variable with what to log, in the syntax of `tracing_subscriber::EnvFilter`.
+const LOG_VARIABLE: &str = "AIRSSYS_LOG";
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    let exit = match real_main(cli, output) {
+        Ok(exit) => exit,
+        Err(error) => match error.downcast::<CliError>() {
+            Ok(error) => output.error(&error),
+            Err(error) => output.other_error(&format!("{error:#}")),
+        },
+    };
+    exit.into()
+}
+
+fn real_main(cli: Cli, output: Output) -> anyhow::Result<Exit> {
+    log_to_stderr(cli.verbose)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    let exit = runtime.block_on(cli.run(output))?;
+    Ok(exit)
+}
+
+/// Standard output belongs to results, so that they can be piped.
+fn log_to_stderr(verbose: u8) -> anyhow::Result<()> {
+    let filter = match std::env::var(LOG_VARIABLE) {
+        Ok(wish) => EnvFilter::try_new(&wish)
+            .map_err(|source| CliError::from(ExpectedError::LogFilter { wish, source }))?,
+        Err(_) => EnvFilter::new(match verbose {
+            0 => "warn",
+            1 => "warn,airssys=info,airssys_rt=info,airssys_wasm=info",
+            _ => "warn,airssys=debug,airssys_rt=debug,airssys_wasm=debug",
+        }),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    Ok(())
+}

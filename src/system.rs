@@ -232,6 +232,16 @@ impl Reader<'_> {
         let path = self.document.resolve(raw.component.get_ref());
         let config = match ComponentConfig::load(&path) {
             Ok(config) => Some(config),
+            // Where the file is not to be had, the line that names it is the one to mend.
+            Err(ConfigError::Unreadable(error)) => {
+                let reason = error.to_string();
+                self.problems.push(self.document.problem(
+                    raw.component.span(),
+                    Some("supervisor.child.component"),
+                    Rule::Unreadable { reason },
+                ));
+                None
+            }
             Err(error) => {
                 self.errors.push(error);
                 None

@@ -13,6 +13,7 @@
 mod adr_test;
 mod architecture_test;
 mod bad_input_test;
+mod cli_test;
 mod config_component_toml_test;
 mod deadline_and_trap_test;
 mod memory_limits_test;

@@ -8,6 +8,6 @@ mod problem;
 
 pub use component::{ComponentConfig, CpuConfig, ResourcesConfig};
 pub use document::{CONFIG_FILE_LIMIT, Document, parse_shutdown};
-pub use keys::{ConfigFile, Key, KeyType, Keys, keys};
+pub use keys::{ConfigFile, Key, KeyType, Keys, decision_title, keys};
 pub use name::{ComponentName, NameError};
 pub use problem::{ConfigError, MAX_PROBLEMS, Problem, Rule};

@@ -61,6 +61,12 @@ impl Document {
         &self.path
     }
 
+    /// What stands in it.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether it has a table of that name at its top; false where it is not even TOML.
     #[must_use]
     pub fn has_table(&self, name: &str) -> bool {

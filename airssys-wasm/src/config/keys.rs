@@ -228,6 +228,14 @@ pub fn keys() -> &'static Keys {
     &KEYS
 }
 
+/// What an ADR decides, in the words of its heading.
+#[must_use]
+pub fn decision_title(adr: &str) -> Option<&'static str> {
+    let (_, text) = DECISIONS.iter().find(|(id, _)| *id == adr)?;
+    let heading = text.lines().find_map(|line| line.strip_prefix("# ADR-"))?;
+    heading.split_once(": ").map(|(_, title)| title)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

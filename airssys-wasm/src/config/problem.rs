@@ -105,6 +105,8 @@ pub enum Rule {
     NotAllowed { value: String },
     #[error("\"{name}\" is already the name of another child")]
     DuplicateName { name: String },
+    #[error("{reason}")]
+    Unreadable { reason: String },
 }
 
 impl Problem {

@@ -1,0 +1,273 @@
+//! What a command ends with when it does not end well: a mistake of the user's, or a failure.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use airssys::config::ConfigFile;
+use airssys::{ConfigErrors, ExitCause, FunctionError, HostError, WasmError};
+use serde_json::{Value, json};
+
+use super::{Exit, report};
+
+/// Why a command did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The command line or a file is wrong.
+    #[error(transparent)]
+    Expected(#[from] ExpectedError),
+    /// The command was in order and failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+/// A mistake the user can mend. Nothing was run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExpectedError {
+    /// Files break rules.
+    #[error(transparent)]
+    Config(ConfigErrors),
+    /// The tree does not hold together.
+    #[error(transparent)]
+    Tree(HostError),
+    /// `AIRSSYS_LOG` is no filter.
+    #[error("AIRSSYS_LOG=\"{wish}\" is no log filter: {source}")]
+    LogFilter {
+        wish: String,
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// No component of that name in the file.
+    #[error("no component `{name}` in {}; there are: {}", file.display(), known.join(", "))]
+    UnknownComponent {
+        name: String,
+        file: PathBuf,
+        known: Vec<String>,
+    },
+    /// No function of that name, or several.
+    #[error("{component}: {source}")]
+    Function {
+        component: String,
+        source: FunctionError,
+    },
+    /// Too few or too many arguments.
+    #[error("`{function}` takes {expected} arguments, got {found}")]
+    Arity {
+        function: String,
+        expected: usize,
+        found: usize,
+        signature: String,
+    },
+    /// An argument that is no WAVE value of the parameter's type.
+    #[error("argument {position} (`{parameter}`): `{given}` is no {expected}: {source}")]
+    Argument {
+        position: usize,
+        parameter: String,
+        given: String,
+        expected: String,
+        example: String,
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// No key of that name.
+    #[error("no configuration key `{key}`")]
+    UnknownKey { key: String, nearest: Vec<String> },
+    /// A tail that several keys share.
+    #[error("`{key}` is the end of several keys")]
+    AmbiguousKey {
+        key: String,
+        candidates: Vec<(ConfigFile, String)>,
+    },
+    /// A binary that cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    /// Not a file, or too large for one that holds a component.
+    #[error("{} is not a regular file of at most {limit_bytes} bytes", path.display())]
+    Unfit { path: PathBuf, limit_bytes: u64 },
+    /// A core module where a component is asked for.
+    #[error("{} is a core WebAssembly module, not a component", path.display())]
+    CoreModule { path: PathBuf },
+    /// Not WebAssembly.
+    #[error("{} is not a WebAssembly binary", path.display())]
+    NotWasm { path: PathBuf },
+    /// WebAssembly, but damaged.
+    #[error("{} is not a valid component: {reason:#}", path.display())]
+    NotValid {
+        path: PathBuf,
+        reason: Box<dyn Error + Send + Sync>,
+    },
+    /// `--keep` names a folder that is in use.
+    #[error("{} is not empty", path.display())]
+    NotEmpty { path: PathBuf },
+}
+
+/// Something in order that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The tree did not start.
+    #[error("{0}")]
+    Start(HostError),
+    /// The tree gave up.
+    #[error("the tree ended: {0}")]
+    GaveUp(std::sync::Arc<ExitCause>),
+    /// The call got no result.
+    #[error(transparent)]
+    Call(WasmError),
+    /// The result cannot be written down.
+    #[error("the result cannot be written as WAVE: {source}")]
+    Wave {
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Standard output is gone.
+    #[error("cannot write to standard output: {source}")]
+    Output { source: io::Error },
+    /// A result that is no JSON: a defect of this program.
+    #[error("cannot write the result as JSON: {source}")]
+    Json { source: serde_json::Error },
+    /// The component's interface cannot be printed.
+    #[error("cannot print the interface of {}: {reason:#}", path.display())]
+    Print {
+        path: PathBuf,
+        reason: Box<dyn Error + Send + Sync>,
+    },
+    /// The demo's files cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Files { path: PathBuf, source: io::Error },
+    /// The operating system refuses to tell about signals.
+    #[error("cannot listen for Ctrl-C: {source}")]
+    Signals { source: io::Error },
+}
+
+impl From<HostError> for CliError {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::Config(errors) => ExpectedError::Config(errors).into(),
+            HostError::Engine(_) | HostError::Start(_) => Failure::Start(error).into(),
+            other => ExpectedError::Tree(other).into(),
+        }
+    }
+}
+
+impl CliError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Expected(_) => Exit::Usage,
+            Self::Failed(_) => Exit::Failed,
+        }
+    }
+
+    /// What to do about it, where that is known.
+    pub(crate) fn help(&self) -> Option<String> {
+        match self {
+            Self::Expected(error) => error.help(),
+            Self::Failed(Failure::GaveUp(_)) => Some(String::from(
+                "`airssys explain supervisor.intensity` says how many restarts a supervisor allows",
+            )),
+            Self::Failed(Failure::Call(error)) => limit_key(error).map(|key| {
+                format!("if the component needs more, raise {key}: `airssys explain {key}`")
+            }),
+            Self::Failed(_) => None,
+        }
+    }
+
+    /// The error as an object.
+    pub(crate) fn json(&self) -> Value {
+        let mut object = json!({ "kind": self.kind(), "message": self.to_string() });
+        let facts = match self {
+            Self::Failed(Failure::Call(WasmError::OutOfMemory {
+                limit_bytes,
+                current_bytes,
+                requested_bytes,
+                peak_bytes,
+                ..
+            })) => json!({
+                "limit_bytes": limit_bytes,
+                "current_bytes": current_bytes,
+                "requested_bytes": requested_bytes,
+                "peak_bytes": peak_bytes,
+            }),
+            Self::Expected(ExpectedError::Config(errors)) => {
+                json!({ "files": report::files_json(&errors.0) })
+            }
+            _ => Value::Null,
+        };
+        if let (Some(object), Value::Object(facts)) = (object.as_object_mut(), facts) {
+            object.extend(facts);
+        }
+        object
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Expected(ExpectedError::Config(_) | ExpectedError::Tree(_)) => "configuration",
+            Self::Expected(_) => "usage",
+            Self::Failed(Failure::Start(_)) => "start",
+            Self::Failed(Failure::GaveUp(cause)) => cause.kind().as_str(),
+            Self::Failed(Failure::Call(error)) => call_kind(error),
+            Self::Failed(Failure::Files { .. }) => "files",
+            Self::Failed(_) => "internal",
+        }
+    }
+}
+
+impl ExpectedError {
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Arity { signature, .. } => Some(signature.clone()),
+            Self::Argument { example, .. } => Some(format!("write, for example: {example}")),
+            Self::UnknownKey { nearest, .. } if nearest.is_empty() => {
+                Some(String::from("`airssys explain` lists all keys"))
+            }
+            Self::UnknownKey { nearest, .. } => {
+                Some(format!("did you mean {}?", nearest.join(" or ")))
+            }
+            Self::AmbiguousKey { candidates, .. } => {
+                let names: Vec<String> = candidates
+                    .iter()
+                    .map(|(file, name)| format!("{file}:{name}"))
+                    .collect();
+                Some(format!("write one of: {}", names.join(", ")))
+            }
+            Self::CoreModule { .. } => Some(String::from(
+                "build it for the target wasm32-wasip2, or wrap it: `wasm-tools component new \
+                 MODULE -o COMPONENT`",
+            )),
+            Self::NotWasm { .. } => Some(String::from(
+                "name the .wasm file; text (.wat) has to be assembled first: `wasm-tools parse`",
+            )),
+            Self::NotEmpty { .. } => Some(String::from(
+                "name an empty folder or one that does not exist; nothing is overwritten",
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// The key of the limit that the call ran into.
+fn limit_key(error: &WasmError) -> Option<&'static str> {
+    match error {
+        WasmError::OutOfMemory { .. } => Some("resources.memory.max_bytes"),
+        WasmError::Exited { cause, .. } => match **cause {
+            ExitCause::Deadline { .. } => Some("resources.cpu.timeout_seconds"),
+            ExitCause::OutOfFuel { .. } => Some("resources.cpu.max_fuel"),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The word for an error of a call: the exit's own where the instance ended.
+fn call_kind(error: &WasmError) -> &'static str {
+    match error {
+        WasmError::OutOfMemory { .. } => "oom",
+        WasmError::Exited { cause, .. } => cause.kind().as_str(),
+        WasmError::MailboxFull { .. } => "mailbox-full",
+        WasmError::Stopped { .. } => "stopped",
+        WasmError::Expired { .. } => "expired",
+        WasmError::NotStarted { .. } => "not-started",
+        WasmError::Function { .. } => "function",
+        WasmError::Arguments { .. } => "arguments",
+        WasmError::Results { .. } => "results",
+        WasmError::Damaged { .. } => "damaged",
+        WasmError::Undecodable { .. } => "undecodable",
+        _ => "other",
+    }
+}
