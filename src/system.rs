@@ -79,7 +79,8 @@ impl SystemConfig {
     /// tree of one.
     ///
     /// # Errors
-    /// [`ConfigErrors`]: everything wrong in all of these files.
+    /// [`ConfigErrors`]: everything wrong in the airssys.toml, or, where each of its keys obeys its
+    /// rule, everything wrong in it and in all the files it names.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
         let one = |error| ConfigErrors(vec![error]);
         let path = path.as_ref();

@@ -339,13 +339,22 @@ async fn a_child_that_does_not_start_takes_the_started_ones_down_in_reverse() {
         .child(Worker::new("a", &log).spec())
         .child(Worker::new("b", &log).spec())
         .child(bad.spec());
-    let cause = spec.start((), Events::default()).await.unwrap_err();
+    let events = Events::default();
+    let mut stream = events.subscribe();
+    let cause = spec.start((), events).await.unwrap_err();
     let ExitCause::ChildStart { child, cause } = cause else {
         panic!("{cause}");
     };
     assert_eq!(child.as_str(), "c");
     assert!(matches!(*cause, ExitCause::OutOfFuel { .. }));
     assert_eq!(lines(&log), "start a, start b, stop b, stop a");
+    let mut failed = Vec::new();
+    while let Some(Received::Event(event)) = stream.next().await {
+        if let Change::StartFailed { .. } = event.change {
+            failed.push(event.child.to_string());
+        }
+    }
+    assert_eq!(failed, ["c"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -116,7 +116,10 @@ fn backtrace(error: &wasmtime::Error) -> Vec<Frame> {
     };
     let frames = trace.frames().iter().map(|frame| Frame {
         module: frame.module().name().map(str::to_owned),
-        function: frame.func_name().map(str::to_owned),
+        // Rust guests carry mangled names; `#` leaves the hash out, other names stay as they are.
+        function: frame
+            .func_name()
+            .map(|name| format!("{:#}", rustc_demangle::demangle(name))),
         offset: frame.module_offset(),
     });
     frames.collect()

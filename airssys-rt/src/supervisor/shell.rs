@@ -212,10 +212,11 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
                 self.run(&id, 1, running);
                 Ok(())
             }
-            Err(cause) => Err(ExitCause::ChildStart {
-                child: id,
-                cause: Arc::new(cause),
-            }),
+            Err(cause) => {
+                let cause = Arc::new(cause);
+                self.tell_start_failed(&id, 1, &cause);
+                Err(ExitCause::ChildStart { child: id, cause })
+            }
         }
     }
 
@@ -364,14 +365,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
                     }
                     Some(Err(cause)) => {
                         let cause = Arc::new(cause);
-                        tracing::warn!(supervisor = %self.name, child = %id, generation, %cause, "child did not start");
-                        self.tell(
-                            &id,
-                            generation,
-                            Change::StartFailed {
-                                cause: Arc::clone(&cause),
-                            },
-                        );
+                        self.tell_start_failed(&id, generation, &cause);
                         self.apply(myself, Event::StartFailed(id, generation, cause))
                             .await
                     }
@@ -514,6 +508,17 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             environment: self.environment.clone(),
             events: self.events.clone(),
         }
+    }
+
+    fn tell_start_failed(&self, id: &ChildId, generation: u64, cause: &Arc<ExitCause>) {
+        tracing::warn!(supervisor = %self.name, child = %id, generation, %cause, "child did not start");
+        self.tell(
+            id,
+            generation,
+            Change::StartFailed {
+                cause: Arc::clone(cause),
+            },
+        );
     }
 
     fn tell(&self, child: &ChildId, generation: u64, change: Change) {
