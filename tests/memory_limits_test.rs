@@ -9,7 +9,10 @@ use airssys::{
     ResourceLimits, Val, WasmError,
 };
 use airssys_guests::{CALCULATOR, LEAKY};
-use airssys_wasm::{MAX_CORE_INSTANCES, MAX_MEMORIES, TABLE_ELEMENT_BYTES};
+use airssys_wasm::{
+    ComponentResourceLimiter, MAX_CORE_INSTANCES, MAX_MEMORIES, TABLE_ELEMENT_BYTES,
+};
+use wasmtime::ResourceLimiter;
 
 use crate::support::{
     Alone, BUMP, PAGE, block_on, component, machine_to_itself, shared_machine, start_failure,
@@ -176,8 +179,6 @@ fn a_limit_that_is_no_whole_number_of_pages_is_kept_below() {
 fn growth_beyond_what_the_memory_can_address_gives_nothing_back() {
     let _machine = shared_machine();
     block_on(async {
-        // wasmtime reports these failures to the limiter without having asked it before. A limiter
-        // that takes them for a refused grant lets the guest grow for free after each one.
         let alone = Alone::text(&grower(), KIB_512, "").await;
         let mut size = 1;
         for _ in 0..40 {
@@ -612,6 +613,28 @@ fn an_argument_the_guest_has_no_room_for_is_out_of_memory() {
         assert!(told.requested_bytes >= 1_400_000 / PAGE * PAGE);
         alone.host.shutdown().await;
     });
+}
+
+#[test]
+fn only_a_refusal_by_the_operating_system_is_given_back() {
+    // wasmtime also reports growth that it never asked the limiter about, today of memories with
+    // pages of one byte only, which are switched off. A limiter that took such a report for a
+    // refused grant would let a guest grow for free after each of them.
+    let limits = ResourceLimits::builder().max_memory_bytes(KIB_512).build();
+    let mut limiter = ComponentResourceLimiter::new(&limits.unwrap());
+    assert!(limiter.memory_growing(0, 4 * PAGE, None).unwrap());
+    limiter
+        .memory_grow_failed(wasmtime::Error::msg("beyond the memory's type"))
+        .unwrap();
+    assert_eq!(limiter.metrics().current_bytes, 4 * PAGE);
+    assert!(!limiter.memory_growing(4 * PAGE, 9 * PAGE, None).unwrap());
+    assert!(limiter.memory_growing(4 * PAGE, 8 * PAGE, None).unwrap());
+    let refused = || wasmtime::Error::new(std::io::Error::from(std::io::ErrorKind::OutOfMemory));
+    limiter.memory_grow_failed(refused()).unwrap();
+    assert_eq!(limiter.metrics().current_bytes, 4 * PAGE);
+    // Given back once, however often it is reported.
+    limiter.memory_grow_failed(refused()).unwrap();
+    assert_eq!(limiter.metrics().current_bytes, 4 * PAGE);
 }
 
 /// Set in the process that runs with less memory than its guest may have.

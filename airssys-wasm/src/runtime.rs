@@ -1,7 +1,7 @@
 //! What all components of one host share: engines, compiled code, and who is called what.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use dashmap::DashMap;
@@ -120,7 +120,7 @@ impl Runtime {
 }
 
 impl Shared {
-    fn load(&self, path: &PathBuf, metering: Metering) -> Result<Arc<Compiled>, LoadFailed> {
+    fn load(&self, path: &Path, metering: Metering) -> Result<Arc<Compiled>, LoadFailed> {
         let (bytes, digest) = read_wasm(path)?;
         let known = self.compiled.get(&(digest, metering));
         if let Some(compiled) = known.and_then(|known| known.upgrade()) {
