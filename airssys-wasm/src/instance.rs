@@ -127,8 +127,11 @@ impl Instance {
                 arguments,
             } => bounded(deadline, self.call(function, arguments)).await,
             Invocation::Run(body) => {
-                let body = body.run(self.store.as_context_mut(), &self.instance);
-                let body = async { body.await.map(Outcome::Ran).map_err(Failed::Guest) };
+                // Called inside, since the closure may panic before it gives a future.
+                let body = async {
+                    let body = body.run(self.store.as_context_mut(), &self.instance);
+                    body.await.map(Outcome::Ran).map_err(Failed::Guest)
+                };
                 bounded(deadline, body).await
             }
         };
