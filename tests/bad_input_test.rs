@@ -618,6 +618,20 @@ fn arguments_over_the_bound_of_a_message_are_refused() {
     });
 }
 
+#[test]
+fn bytes_come_back_however_many_there_are() {
+    let _machine = shared_machine();
+    block_on(async {
+        let alone = Alone::guest(CALCULATOR, 4 * MIB, "").await;
+        for count in [0, 1, 4095, 65_536, 500_000, 800_000] {
+            let bytes = [Val::List(vec![Val::U8(7); count])];
+            let back = alone.call("echo", &bytes).await;
+            assert!(back.is_ok_and(|back| back == bytes), "{count}");
+        }
+        alone.host.shutdown().await;
+    });
+}
+
 /// Answers a list of `count` strings that are all the same `length` bytes of its memory.
 const REPEATER: &str = r#"
     (memory (export "memory") 48)

@@ -377,6 +377,7 @@ fn an_empty_file_is_told_every_mandatory_key() {
 
 #[test]
 fn no_more_problems_are_told_than_the_bound() {
+    let _machine = shared_machine();
     let mut text = with_memory("");
     for i in 0..10_000 {
         writeln!(text, "key-{i} = 1").unwrap();
@@ -399,6 +400,7 @@ fn both_refuse(path: &Path, why: &str) -> String {
 
 #[test]
 fn hostile_text_is_refused_and_nothing_worse() {
+    let _machine = shared_machine();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("Component.toml");
     let mib = 1 << 20;
@@ -471,6 +473,7 @@ fn a_file_that_is_not_text_is_refused() {
 
 #[test]
 fn a_file_over_the_size_limit_is_refused_and_one_at_it_is_read() {
+    let _machine = shared_machine();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("Component.toml");
     let mut text = with_memory("");
@@ -497,6 +500,7 @@ fn fifo(dir: &TempDir) -> PathBuf {
 
 #[test]
 fn what_is_no_regular_file_is_refused_and_never_waited_for() {
+    let _machine = shared_machine();
     let dir = tempfile::tempdir().unwrap();
     let fifo = fifo(&dir);
     for path in [dir.path(), Path::new("/dev/zero"), &fifo] {

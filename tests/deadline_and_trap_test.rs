@@ -7,7 +7,7 @@ use airssys_guests::{CRASHER, SPINNER};
 use airssys_wasm::START_TIMEOUT;
 
 use crate::support::{
-    Alone, block_on, component, machine_to_itself, shared_machine, start_failure,
+    Alone, block_on, component, exit, machine_to_itself, shared_machine, start_failure,
 };
 
 const MIB: usize = 1_048_576;
@@ -357,6 +357,90 @@ fn a_guest_that_parks_and_spins_in_turn_is_cut_at_its_deadline() {
             took >= Duration::from_secs(1) && took < Duration::from_secs(1) + LATE,
             "{took:?}"
         );
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn time_bounds_a_guest_wherever_it_loops() {
+    let _machine = shared_machine();
+    block_on(async {
+        let text = r#"(component
+            (core module $m
+                (memory (export "memory") 1)
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) (loop (br 0)) unreachable)
+                (func (export "take") (param i32 i32))
+                (func (export "after") (param i32) (loop (br 0)))
+                (func (export "fall") (param i32) unreachable)
+                (func (export "get") (result i32) (i32.const 7)))
+            (core instance $i (instantiate $m))
+            (func (export "in-realloc") (param "bytes" (list u8))
+                (canon lift (core func $i "take") (memory $i "memory") (realloc (func $i "realloc"))))
+            (func (export "after-the-answer") (result u32)
+                (canon lift (core func $i "get") (post-return (func $i "after"))))
+            (func (export "trap-after-the-answer") (result u32)
+                (canon lift (core func $i "get") (post-return (func $i "fall"))))
+            (func (export "get") (result u32) (canon lift (core func $i "get"))))"#;
+        let alone = Alone::text(text, MIB, ONE_SECOND).await;
+        let bytes = [Val::List(vec![Val::U8(1); 10])];
+        for (function, arguments) in [("in-realloc", &bytes[..]), ("after-the-answer", &[])] {
+            let cause = alone.exit(function, arguments).await;
+            assert_eq!(deadline(&cause).1, DeadlinePhase::Computing, "{function}");
+            assert_eq!(alone.number("get", &[]).await, 7);
+        }
+        let cause = alone.exit("trap-after-the-answer", &[]).await;
+        assert_eq!(cause.kind(), ExitKind::Trap, "{cause}");
+        assert_eq!(alone.number("get", &[]).await, 7);
+        alone.host.shutdown().await;
+    });
+}
+
+fn host_panic(cause: &ExitCause) -> &str {
+    match cause {
+        ExitCause::HostPanic { message } => message,
+        other => panic!("no host panic: {other}"),
+    }
+}
+
+#[test]
+fn a_host_closure_that_panics_fails_or_hangs_ends_its_own_call_only() {
+    let _machine = shared_machine();
+    block_on(async {
+        let alone = Alone::guest(SPINNER, MIB, ONE_SECOND).await;
+        let component = &alone.component;
+        // Before it has a future, and in it.
+        let early = component.run::<(), _>(|_, _| panic!("early"));
+        let early = exit(early.await.map(|()| Vec::new()));
+        assert_eq!(host_panic(&early), "early");
+        assert_eq!(alone.number("ping", &[]).await, 1);
+        let late = component.run::<(), _>(|_, _| {
+            Box::pin(async {
+                tokio::task::yield_now().await;
+                panic!("late")
+            })
+        });
+        let late = exit(late.await.map(|()| Vec::new()));
+        assert_eq!(host_panic(&late), "late");
+        assert_eq!(alone.number("ping", &[]).await, 1);
+        let failing = component
+            .run::<(), _>(|_, _| Box::pin(async { Err(wasmtime::Error::msg("out of paper")) }));
+        let failing = exit(failing.await.map(|()| Vec::new()));
+        assert!(
+            matches!(&*failing, ExitCause::HostError { source } if source.to_string() == "out of paper")
+        );
+        let hanging = component.run::<(), _>(|_, _| Box::pin(std::future::pending()));
+        let hanging = exit(hanging.await.map(|()| Vec::new()));
+        assert_eq!(
+            deadline(&hanging),
+            (Duration::from_secs(1), DeadlinePhase::Waiting)
+        );
+        // One that ends well leaves the instance as it is.
+        assert_eq!(alone.number("ping", &[]).await, 1);
+        let size = component.run(|store, _| {
+            Box::pin(async move { Ok(wasmtime::AsContext::as_context(&store).get_fuel().is_err()) })
+        });
+        assert!(size.await.unwrap());
+        assert_eq!(alone.number("ping", &[]).await, 2);
         alone.host.shutdown().await;
     });
 }

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
 use airssys::{
     DeadlinePhase, ExitCause, ExitKind, HostError, MemoryMetrics, OutOfMemory, ResourceLimitError,
     ResourceLimits, Val, WasmError,
 };
 use airssys_guests::{CALCULATOR, LEAKY};
-use airssys_wasm::{MAX_CORE_INSTANCES, MAX_MEMORIES, TABLE_ELEMENT_BYTES};
+use airssys_wasm::{
+    ComponentResourceLimiter, MAX_CORE_INSTANCES, MAX_MEMORIES, TABLE_ELEMENT_BYTES,
+};
+use wasmtime::ResourceLimiter;
 
 use crate::support::{
     Alone, BUMP, PAGE, block_on, component, machine_to_itself, shared_machine, start_failure,
@@ -175,8 +179,6 @@ fn a_limit_that_is_no_whole_number_of_pages_is_kept_below() {
 fn growth_beyond_what_the_memory_can_address_gives_nothing_back() {
     let _machine = shared_machine();
     block_on(async {
-        // wasmtime reports these failures to the limiter without having asked it before. A limiter
-        // that takes them for a refused grant lets the guest grow for free after each one.
         let alone = Alone::text(&grower(), KIB_512, "").await;
         let mut size = 1;
         for _ in 0..40 {
@@ -609,6 +611,117 @@ fn an_argument_the_guest_has_no_room_for_is_out_of_memory() {
         let told = out_of_memory(&*alone.exit("echo", &[bytes(1_500_000)]).await);
         assert_eq!(told.limit_bytes, MIB);
         assert!(told.requested_bytes >= 1_400_000 / PAGE * PAGE);
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn only_a_refusal_by_the_operating_system_is_given_back() {
+    // wasmtime also reports growth that it never asked the limiter about, today of memories with
+    // pages of one byte only, which are switched off. A limiter that took such a report for a
+    // refused grant would let a guest grow for free after each of them.
+    let limits = ResourceLimits::builder().max_memory_bytes(KIB_512).build();
+    let mut limiter = ComponentResourceLimiter::new(&limits.unwrap());
+    assert!(limiter.memory_growing(0, 4 * PAGE, None).unwrap());
+    limiter
+        .memory_grow_failed(wasmtime::Error::msg("beyond the memory's type"))
+        .unwrap();
+    assert_eq!(limiter.metrics().current_bytes, 4 * PAGE);
+    assert!(!limiter.memory_growing(4 * PAGE, 9 * PAGE, None).unwrap());
+    assert!(limiter.memory_growing(4 * PAGE, 8 * PAGE, None).unwrap());
+    let refused = || wasmtime::Error::new(std::io::Error::from(std::io::ErrorKind::OutOfMemory));
+    limiter.memory_grow_failed(refused()).unwrap();
+    assert_eq!(limiter.metrics().current_bytes, 4 * PAGE);
+    // Given back once, however often it is reported.
+    limiter.memory_grow_failed(refused()).unwrap();
+    assert_eq!(limiter.metrics().current_bytes, 4 * PAGE);
+}
+
+/// Set in the process that runs with less memory than its guest may have.
+const STARVED: &str = "AIRSSYS_TEST_STARVED";
+
+/// Refuses this process more private memory than it has now and two megabytes.
+fn starve() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+    let kib: usize = data
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    let limit = format!("--data={}", kib * 1024 + 2 * MIB);
+    let pid = std::process::id().to_string();
+    let done = Command::new("prlimit")
+        .args(["--pid", &pid, &limit])
+        .status();
+    assert!(done.unwrap().success());
+}
+
+#[test]
+fn memory_the_host_does_not_have_is_capacity_and_not_the_guests_fault() {
+    let _machine = shared_machine();
+    if std::env::var_os(STARVED).is_none() {
+        // In a process of its own, since the limit is the process's.
+        let name = "memory_limits_test::memory_the_host_does_not_have_is_capacity_and_not_the_guests_fault";
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(STARVED, "1")
+            .output()
+            .unwrap();
+        let told =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && told.contains("1 passed"),
+            "{told}"
+        );
+        return;
+    }
+    block_on(async {
+        let alone = Alone::text(&grower(), 4 * MIB, "").await;
+        assert_eq!(alone.number("grow", &[Val::U32(1)]).await, 1);
+        starve();
+        // Within the guest's limit, and still refused: what was counted is given back.
+        assert_eq!(alone.number("grow", &[Val::U32(61)]).await, -1);
+        assert_eq!(alone.number("size", &[]).await, 2);
+        let now = metrics(&alone);
+        assert_eq!((now.current_bytes, now.denied_count), (2 * PAGE, 0));
+        assert_eq!(alone.number("grow", &[Val::U32(1)]).await, 2);
+        assert_eq!(metrics(&alone).current_bytes, 3 * PAGE);
+        let cause = alone.exit("grow-then-trap", &[Val::U32(60)]).await;
+        assert_eq!(cause.kind(), ExitKind::Capacity, "{cause}");
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn handles_of_the_host_are_bounded() {
+    let _machine = shared_machine();
+    block_on(async {
+        // Each pollable is host memory that no limiter sees.
+        let text = r#"(component
+            (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type $pollable (sub resource)))))
+            (alias export $poll "pollable" (type $pollable))
+            (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+                (alias outer 1 $pollable (type $p))
+                (export "pollable" (type $pollable (eq $p)))
+                (export "subscribe-duration" (func (param "when" u64) (result (own $pollable))))))
+            (core func $subscribe (canon lower (func $clock "subscribe-duration")))
+            (core module $m
+                (import "h" "subscribe" (func $subscribe (param i64) (result i32)))
+                (func (export "take") (param i32)
+                    (loop $next
+                        (drop (call $subscribe (i64.const 1000000000)))
+                        (br_if $next (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))))
+            (core instance $i (instantiate $m (with "h" (instance (export "subscribe" (func $subscribe))))))
+            (func (export "take") (param "count" u32) (canon lift (core func $i "take"))))"#;
+        let alone = Alone::text(text, MIB, "").await;
+        alone.call("take", &[Val::U32(500)]).await.unwrap();
+        for _ in 0..3 {
+            let cause = alone.exit("take", &[Val::U32(u32::MAX)]).await;
+            assert_eq!(cause.kind(), ExitKind::HostError, "{cause}");
+        }
+        alone.call("take", &[Val::U32(500)]).await.unwrap();
         alone.host.shutdown().await;
     });
 }

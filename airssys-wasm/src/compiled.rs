@@ -85,8 +85,6 @@ pub(crate) struct Compiled {
     pub(crate) engine: Arc<Engine>,
     pub(crate) pre: InstancePre<ComponentState>,
     pub(crate) exports: Exports,
-    /// Pages of its largest memory at the start, in bytes, where that is known beforehand.
-    pub(crate) initial_memory_bytes: Option<usize>,
 }
 
 impl fmt::Debug for Compiled {
@@ -130,14 +128,9 @@ pub(crate) fn compile(
             path: path(),
             reason: error.into(),
         })?;
-    let initial_memory_bytes = component
-        .resources_required()
-        .and_then(|required| required.max_initial_memory_size)
-        .and_then(|pages| usize::try_from(pages.saturating_mul(64 * 1024)).ok());
     Ok(Compiled {
         exports: Exports::of(&component, &engine.wasmtime),
         engine: Arc::clone(engine),
         pre,
-        initial_memory_bytes,
     })
 }

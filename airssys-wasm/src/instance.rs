@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use airssys_integrity::CheckedBuffer;
-use airssys_rt::{BoxFuture, DeadlinePhase, ExitCause, OutOfMemory};
+use airssys_rt::{BoxFuture, DeadlinePhase, ExitCause};
 use futures_util::FutureExt;
 use wasmtime::component::{self, Func, Val};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
@@ -73,17 +73,6 @@ impl Instance {
         limits: &ResourceLimits,
         limiter: ComponentResourceLimiter,
     ) -> Result<Self, ExitCause> {
-        // Asked before the pool is, which would not tell whose limit it was.
-        if let Some(bytes) = compiled.initial_memory_bytes
-            && bytes > limits.max_memory_bytes()
-        {
-            return Err(ExitCause::OutOfMemory(OutOfMemory {
-                limit_bytes: limits.max_memory_bytes(),
-                current_bytes: 0,
-                requested_bytes: bytes,
-                peak_bytes: 0,
-            }));
-        }
         let deadline = Instant::now() + START_TIMEOUT;
         let state = ComponentState::new(limiter, deadline);
         let mut store = Store::try_new(&compiled.engine.wasmtime, state)
@@ -138,8 +127,11 @@ impl Instance {
                 arguments,
             } => bounded(deadline, self.call(function, arguments)).await,
             Invocation::Run(body) => {
-                let body = body.run(self.store.as_context_mut(), &self.instance);
-                let body = async { body.await.map(Outcome::Ran).map_err(Failed::Guest) };
+                // Called inside, since the closure may panic before it gives a future.
+                let body = async {
+                    let body = body.run(self.store.as_context_mut(), &self.instance);
+                    body.await.map(Outcome::Ran).map_err(Failed::Guest)
+                };
                 bounded(deadline, body).await
             }
         };

@@ -339,8 +339,8 @@ impl ResourceLimiter for ComponentResourceLimiter {
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        // wasmtime also calls this for growths it never asked us about (beyond what the memory's
-        // type can hold). Giving those back would let a guest grow for free, so only a refusal by
+        // wasmtime also calls this for growths it never asked us about (of memories with pages of
+        // one byte, beyond what their type can hold). Giving those back would let a guest grow for free, so only a refusal by
         // the operating system, which always follows a grant, is given back.
         if error.is::<io::Error>() {
             self.held = self.held.saturating_sub(self.last_granted);

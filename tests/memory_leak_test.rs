@@ -1,0 +1,143 @@
+//! Nothing piles up: in the guest, in the pool, in the host.
+
+use airssys::Val;
+use airssys_guests::CALCULATOR;
+
+use crate::support::{Alone, PAGE, block_on, component, machine_to_itself, number, shared_machine};
+
+const MIB: usize = 1_048_576;
+
+/// How much more of the process may be resident after a loop than before it.
+const RESIDENT_SLACK: usize = 6 * MIB;
+
+/// Resident memory of this process, in bytes.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+async fn echo(alone: &Alone, times: u32) {
+    for i in 0..times {
+        let length = 1 + usize::try_from(i % 2048).unwrap();
+        let bytes = [Val::List(vec![Val::U8(i.to_le_bytes()[0]); length])];
+        assert_eq!(alone.call("echo", &bytes).await.unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_thousand_calls_leave_the_guests_memory_as_it_was() {
+    let _machine = shared_machine();
+    block_on(async {
+        let alone = Alone::guest(CALCULATOR, 2 * MIB, "").await;
+        echo(&alone, 2048).await;
+        let before = alone.component.memory().unwrap();
+        echo(&alone, 1000).await;
+        assert_eq!(alone.component.memory().unwrap(), before);
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn ten_thousand_calls_leave_the_process_as_large_as_it_was() {
+    let _machine = machine_to_itself();
+    block_on(async {
+        let alone = Alone::guest(CALCULATOR, 2 * MIB, "").await;
+        echo(&alone, 3000).await;
+        let (memory, before) = (alone.component.memory().unwrap(), resident());
+        echo(&alone, 10_000).await;
+        let grown = resident().saturating_sub(before);
+        println!("10,000 calls: {} KiB more", grown / 1024);
+        assert!(grown < RESIDENT_SLACK, "{grown} bytes more");
+        assert_eq!(alone.component.memory().unwrap(), memory);
+        alone.host.shutdown().await;
+    });
+}
+
+/// Makes its memory dirty, asks for too much of it and traps.
+const GLUTTON: &str = r#"
+    (memory 1)
+    (func (export "eat") (local $at i32)
+        (drop (memory.grow (i32.const 14)))
+        (loop $next
+            (i32.store (local.get $at) (i32.const -1))
+            (local.set $at (i32.add (local.get $at) (i32.const 4096)))
+            (br_if $next (i32.lt_u (local.get $at) (i32.mul (memory.size) (i32.const 65536)))))
+        (drop (memory.grow (i32.const 2)))
+        unreachable)
+    (func (export "dirty") (result i32) (local $at i32) (local $found i32)
+        (drop (memory.grow (i32.const 15)))
+        (loop $next
+            (local.set $found (i32.add (local.get $found) (i64.ne (i64.load (local.get $at)) (i64.const 0))))
+            (local.set $at (i32.add (local.get $at) (i32.const 8)))
+            (br_if $next (i32.lt_u (local.get $at) (i32.mul (memory.size) (i32.const 65536)))))
+        (local.get $found))
+"#;
+
+fn glutton() -> String {
+    component(GLUTTON, false, &[("eat", ""), ("dirty", "(result u32)")])
+}
+
+#[test]
+fn a_thousand_instances_leave_the_process_as_large_as_it_was() {
+    let _machine = machine_to_itself();
+    block_on(async {
+        let alone = Alone::text(&glutton(), MIB, "").await;
+        for _ in 0..200 {
+            alone.call("eat", &[]).await.unwrap_err();
+        }
+        let before = resident();
+        for _ in 0..1000 {
+            alone.call("eat", &[]).await.unwrap_err();
+        }
+        let grown = resident().saturating_sub(before);
+        println!("1,000 instances: {} KiB more", grown / 1024);
+        assert!(grown < RESIDENT_SLACK, "{grown} bytes more");
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn a_reused_place_in_the_pool_is_all_zeros() {
+    let _machine = shared_machine();
+    block_on(async {
+        let alone = Alone::text(&glutton(), MIB, "").await;
+        for round in 0..100 {
+            alone.call("eat", &[]).await.unwrap_err();
+            assert_eq!(alone.number("dirty", &[]).await, 0, "round {round}");
+            let metrics = alone.component.memory().unwrap();
+            assert_eq!(metrics.current_bytes, 16 * PAGE);
+        }
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn hosts_that_come_and_go_leave_the_process_as_large_as_it_was() {
+    let _machine = machine_to_itself();
+    let live = || {
+        block_on(async {
+            let alone = Alone::text(&glutton(), MIB, "").await;
+            assert_eq!(number(&alone.call("dirty", &[]).await.unwrap()), 0);
+            alone.host.shutdown().await;
+        });
+    };
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    (0..5).for_each(|_| live());
+    let (before, threads_before, files_before) = (resident(), threads(), files());
+    (0..20).for_each(|_| live());
+    let grown = resident().saturating_sub(before);
+    println!("20 hosts: {} KiB more", grown / 1024);
+    assert!(grown < RESIDENT_SLACK, "{grown} bytes more");
+    assert!(
+        threads() <= threads_before,
+        "{} threads, {threads_before} before",
+        threads()
+    );
+    assert!(
+        files() <= files_before,
+        "{} files, {files_before} before",
+        files()
+    );
+}
