@@ -149,10 +149,11 @@ fn every_guarantee_names_a_test_that_exists() {
     }
     assert!(adr_confirmations > 0);
     for file in ["docs/semantics.md", ".memory-bank/progress.md"] {
+        let heading =
+            |line: &str| line.starts_with("| guarantee |") || line.starts_with("| capability |");
         let rows: Vec<String> = read(file)
             .lines()
-            .filter(|line| line.starts_with("| ") && !line.starts_with("| ---"))
-            .skip(1)
+            .filter(|line| line.starts_with("| ") && !line.starts_with("| ---") && !heading(line))
             .map(str::to_owned)
             .collect();
         assert!(!rows.is_empty(), "{file}");
