@@ -193,10 +193,7 @@ fn bound(ty: &Type) -> Option<&'static str> {
             .cases()
             .find_map(|case| case.ty.as_ref().and_then(bound)),
         Type::Option(option) => bound(&option.ty()),
-        Type::Result(result) => [result.ok(), result.err()]
-            .iter()
-            .flatten()
-            .find_map(bound),
+        Type::Result(result) => [result.ok(), result.err()].iter().flatten().find_map(bound),
         _ if travels(ty) => None,
         _ => Some(type_name(ty)),
     }

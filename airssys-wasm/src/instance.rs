@@ -150,11 +150,7 @@ impl Instance {
         }
     }
 
-    async fn call(
-        &mut self,
-        function: usize,
-        arguments: CheckedBuffer,
-    ) -> Result<Outcome, Failed> {
+    async fn call(&mut self, function: usize, arguments: CheckedBuffer) -> Result<Outcome, Failed> {
         let compiled = Arc::clone(&self.compiled);
         let missing = || Failed::Host(internal(format!("no function at {function}")));
         let export = compiled

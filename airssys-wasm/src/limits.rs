@@ -32,13 +32,17 @@ pub const MAX_TABLES: usize = 16;
 #[non_exhaustive]
 pub enum ResourceLimitError {
     /// Less than [`MIN_MEMORY_BYTES`].
-    #[error("memory limit {requested} is below the least of {MIN_MEMORY_BYTES} bytes (ADR-WASM-002)")]
+    #[error(
+        "memory limit {requested} is below the least of {MIN_MEMORY_BYTES} bytes (ADR-WASM-002)"
+    )]
     MemoryTooLow {
         /// Bytes asked for.
         requested: usize,
     },
     /// More than [`MAX_MEMORY_BYTES`].
-    #[error("memory limit {requested} is above the most of {MAX_MEMORY_BYTES} bytes (ADR-WASM-002)")]
+    #[error(
+        "memory limit {requested} is above the most of {MAX_MEMORY_BYTES} bytes (ADR-WASM-002)"
+    )]
     MemoryTooHigh {
         /// Bytes asked for.
         requested: usize,

@@ -82,8 +82,7 @@ impl Runtime {
     /// All components, by name.
     #[must_use]
     pub fn components(&self) -> Vec<ComponentRef> {
-        let mut all: Vec<ComponentRef> =
-            self.shared.components.iter().map(|c| c.clone()).collect();
+        let mut all: Vec<ComponentRef> = self.shared.components.iter().map(|c| c.clone()).collect();
         all.sort_by(|a, b| a.name().cmp(b.name()));
         all
     }
