@@ -191,6 +191,8 @@ fn growth_beyond_what_the_memory_can_address_gives_nothing_back() {
             assert_eq!(metrics(&alone).current_bytes, usize_of(size) * PAGE);
         }
         assert_eq!(usize_of(size) * PAGE, KIB_512);
+        let cause = alone.exit("grow-then-trap", &[Val::U32(65_536)]).await;
+        assert_eq!(out_of_memory(&cause).requested_bytes, 65_536 * PAGE);
         alone.host.shutdown().await;
     });
 }
@@ -442,8 +444,11 @@ fn growth_beyond_a_memorys_own_maximum_is_not_held_against_the_limit() {
         assert_eq!(alone.number("grow", &[Val::U32(1)]).await, -1);
         assert_eq!(metrics(&alone).denied_count, 0);
         assert_eq!(metrics(&alone).current_bytes, 3 * PAGE);
-        let cause = alone.exit("grow-then-trap", &[Val::U32(100)]).await;
+        let cause = alone.exit("grow-then-trap", &[Val::U32(4)]).await;
         assert_eq!(cause.kind(), ExitKind::Trap, "{cause}");
+        // What the limit has no room for is refused by it, whatever else stands in the way.
+        let cause = alone.exit("grow-then-trap", &[Val::U32(100)]).await;
+        assert_eq!(out_of_memory(&cause).requested_bytes, 100 * PAGE);
         alone.host.shutdown().await;
     });
 }

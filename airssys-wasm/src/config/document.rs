@@ -148,7 +148,10 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn table(&mut self, section: &str, table: &DeTable<'_>, header: Range<usize>) {
-        for (key, value) in table {
+        // In written order, since a file with more problems than are kept shows its first ones.
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in entries {
             let name = canonical(section, key.get_ref());
             if let Some(rule) = keys().get(self.document.file, &name) {
                 self.value(rule, value);
