@@ -410,7 +410,7 @@ fn a_name_that_is_taken_is_refused_and_its_holder_untouched() {
 fn nested_supervisors_start_in_written_order_and_stop_in_reverse() {
     let _machine = shared_machine();
     block_on(async {
-        let tree = ["a", "b", "c", "d"]
+        let tree = ["a", "b", "c", "d", "e"]
             .into_iter()
             .fold(Tree::new(), |tree, name| {
                 tree.text(name, COUNTER, MIN_MEMORY_BYTES, "")
@@ -420,10 +420,11 @@ fn nested_supervisors_start_in_written_order_and_stop_in_reverse() {
         };
         let toml = format!(
             "[[supervisor]]\nname = \"outer\"\n{}[[supervisor.supervisor]]\nname = \"inner\"\n\
-             strategy = \"one_for_all\"\n{}{}[[supervisor]]\nname = \"last\"\n{}",
+             strategy = \"one_for_all\"\n{}{}{}[[supervisor]]\nname = \"last\"\n{}",
             child("supervisor", "a"),
             child("supervisor.supervisor", "b"),
             child("supervisor.supervisor", "c"),
+            child("supervisor", "e"),
             child("supervisor", "d"),
         );
         let file = tree.path().join("airssys.toml");
@@ -446,7 +447,7 @@ fn nested_supervisors_start_in_written_order_and_stop_in_reverse() {
         assert_eq!(bump(&a).await.unwrap(), 2, "outside the group");
         host.shutdown().await;
         let mut stopped = Vec::new();
-        while stopped.len() < 7 {
+        while stopped.len() < 10 {
             let Some(Received::Event(event)) = events.next().await else {
                 panic!("stream ended")
             };
@@ -461,9 +462,12 @@ fn nested_supervisors_start_in_written_order_and_stop_in_reverse() {
                 "c:shutdown",
                 "d:shutdown",
                 "last:shutdown",
+                "e:shutdown",
                 "c:shutdown",
                 "b:shutdown",
-                "inner:shutdown"
+                "inner:shutdown",
+                "a:shutdown",
+                "outer:shutdown"
             ]
         );
     });
@@ -576,4 +580,21 @@ fn epoch_thread_lives() -> bool {
         let name = std::fs::read_to_string(task.unwrap().path().join("comm"));
         name.is_ok_and(|name| name.starts_with("airssys-epoch"))
     })
+}
+
+#[test]
+fn a_dropped_host_stops_its_tree() {
+    let _machine = shared_machine();
+    block_on(async {
+        let tree = Tree::new().text("counter", COUNTER, MIN_MEMORY_BYTES, "");
+        let host = tree.start().await.unwrap();
+        let mut events = host.events();
+        let counter = host.component("counter").unwrap();
+        bump(&counter).await.unwrap();
+        drop(host);
+        // The stream ends with the last supervisor.
+        while events.next().await.is_some() {}
+        let refused = bump(&counter).await.unwrap_err();
+        assert!(matches!(refused, WasmError::Stopped { .. }), "{refused}");
+    });
 }
