@@ -111,6 +111,14 @@ impl Document {
     #[must_use]
     pub fn problem(&self, span: Range<usize>, key: Option<&str>, broken: Rule) -> Problem {
         let (line, column) = Problem::position(&self.text, span.start);
+        // An unknown key has no rule of its own; the one that was probably meant has.
+        let ruled = match &broken {
+            Rule::UnknownKey { nearest } => nearest.as_deref(),
+            _ => key,
+        };
+        let decision = ruled
+            .and_then(|key| keys().get(self.file, key))
+            .map(Decision::from);
         Problem {
             file: self.path.clone(),
             line,
@@ -118,9 +126,7 @@ impl Document {
             span,
             key: key.map(str::to_owned),
             broken,
-            decision: key
-                .and_then(|key| keys().get(self.file, key))
-                .map(Decision::from),
+            decision,
         }
     }
 

@@ -88,7 +88,7 @@ impl From<&Key> for Decision {
 pub enum Rule {
     #[error("not TOML: {message}")]
     Syntax { message: String },
-    #[error("unknown key{}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
+    #[error("unknown key (ADR-SYS-001){}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
     UnknownKey { nearest: Option<String> },
     #[error("missing")]
     Missing,
