@@ -178,6 +178,11 @@ fn an_unknown_key_is_named_with_its_place_and_the_key_it_resembles() {
     assert_eq!((found.line, found.column), (10, 3));
     let nearest = Some(String::from("resources.cpu.timeout_seconds"));
     assert_eq!(found.broken, Rule::UnknownKey { nearest });
+    let text = found.to_string();
+    assert!(
+        text.contains("ADR-SYS-001") && text.contains("1..=300"),
+        "{text}"
+    );
     assert!(
         found.to_string().starts_with("Component.toml:10:3: "),
         "{found}"
