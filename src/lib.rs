@@ -28,14 +28,16 @@ pub use airssys_rt::{
     Shutdown, Strategy, SupervisorError, Trap,
 };
 pub use airssys_wasm::{
-    ComponentConfig, ComponentName, ComponentRef, ComponentSpec, ComponentState, ConfigError,
-    EngineError, Exports, Function, FunctionError, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES,
-    MemoryConfig, MemoryMetrics, ResourceLimitError, ResourceLimits, Runtime, ValueError,
-    WasmError, config,
+    ComponentConfig, ComponentName, ComponentRef, ComponentResourceLimiter, ComponentSpec,
+    ComponentState, ConfigError, CpuConfig, EngineError, Exports, Function, FunctionError,
+    MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, ResourceLimitError,
+    ResourceLimits, ResourcesConfig, Runtime, ValueError, WasmError, config,
 };
 pub use host::{Host, HostBuilder, HostError};
 pub use system::{ChildConfig, ComponentNode, ConfigErrors, SupervisorConfig, SystemConfig};
 pub use wasmtime::component::Val;
+// An embedder must use the very versions this crate is built with.
+pub use {ractor, wasmtime};
 
 /// A child's spec in a tree of components.
 pub type ChildSpec = airssys_rt::ChildSpec<Runtime>;
