@@ -3,7 +3,9 @@
 use airssys::Val;
 use airssys_guests::CALCULATOR;
 
-use crate::support::{Alone, PAGE, block_on, component, machine_to_itself, number, shared_machine};
+use crate::support::{
+    Alone, PAGE, block_on, component, in_a_process_of_its_own, number, shared_machine,
+};
 
 const MIB: usize = 1_048_576;
 
@@ -40,7 +42,12 @@ fn a_thousand_calls_leave_the_guests_memory_as_it_was() {
 
 #[test]
 fn ten_thousand_calls_leave_the_process_as_large_as_it_was() {
-    let _machine = machine_to_itself();
+    let _machine = shared_machine();
+    if !in_a_process_of_its_own(
+        "memory_leak_test::ten_thousand_calls_leave_the_process_as_large_as_it_was",
+    ) {
+        return;
+    }
     block_on(async {
         let alone = Alone::guest(CALCULATOR, 2 * MIB, "").await;
         echo(&alone, 3000).await;
@@ -80,7 +87,12 @@ fn glutton() -> String {
 
 #[test]
 fn a_thousand_instances_leave_the_process_as_large_as_it_was() {
-    let _machine = machine_to_itself();
+    let _machine = shared_machine();
+    if !in_a_process_of_its_own(
+        "memory_leak_test::a_thousand_instances_leave_the_process_as_large_as_it_was",
+    ) {
+        return;
+    }
     block_on(async {
         let alone = Alone::text(&glutton(), MIB, "").await;
         for _ in 0..200 {
@@ -114,7 +126,12 @@ fn a_reused_place_in_the_pool_is_all_zeros() {
 
 #[test]
 fn hosts_that_come_and_go_leave_the_process_as_large_as_it_was() {
-    let _machine = machine_to_itself();
+    let _machine = shared_machine();
+    if !in_a_process_of_its_own(
+        "memory_leak_test::hosts_that_come_and_go_leave_the_process_as_large_as_it_was",
+    ) {
+        return;
+    }
     let live = || {
         block_on(async {
             let alone = Alone::text(&glutton(), MIB, "").await;

@@ -15,7 +15,8 @@ use airssys_wasm::{
 use wasmtime::ResourceLimiter;
 
 use crate::support::{
-    Alone, BUMP, PAGE, block_on, component, machine_to_itself, shared_machine, start_failure,
+    Alone, BUMP, PAGE, block_on, component, in_a_process_of_its_own, machine_to_itself,
+    shared_machine, start_failure,
 };
 
 const KIB_512: usize = 524_288;
@@ -642,9 +643,6 @@ fn only_a_refusal_by_the_operating_system_is_given_back() {
     assert_eq!(limiter.metrics().current_bytes, 4 * PAGE);
 }
 
-/// Set in the process that runs with less memory than its guest may have.
-const STARVED: &str = "AIRSSYS_TEST_STARVED";
-
 /// Refuses this process more private memory than it has now and two megabytes.
 fn starve() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -666,20 +664,10 @@ fn starve() {
 #[test]
 fn memory_the_host_does_not_have_is_capacity_and_not_the_guests_fault() {
     let _machine = shared_machine();
-    if std::env::var_os(STARVED).is_none() {
-        // In a process of its own, since the limit is the process's.
-        let name = "memory_limits_test::memory_the_host_does_not_have_is_capacity_and_not_the_guests_fault";
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--nocapture"])
-            .env(STARVED, "1")
-            .output()
-            .unwrap();
-        let told =
-            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success() && told.contains("1 passed"),
-            "{told}"
-        );
+    // The limit set below is the process's.
+    if !in_a_process_of_its_own(
+        "memory_limits_test::memory_the_host_does_not_have_is_capacity_and_not_the_guests_fault",
+    ) {
         return;
     }
     block_on(async {

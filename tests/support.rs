@@ -113,6 +113,26 @@ impl Tree {
 /// Longest time one test may take.
 const TEST_LIMIT: Duration = Duration::from_secs(120);
 
+/// Set in a process that was started for one test alone.
+const OWN_PROCESS: &str = "AIRSSYS_TEST_OWN_PROCESS";
+
+/// For a test whose verdict is on the whole process: true in a process that runs nothing else.
+/// Where it is false, the test has been run in such a process and passed.
+pub fn in_a_process_of_its_own(test: &str) -> bool {
+    if std::env::var_os(OWN_PROCESS).is_some() {
+        return true;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(OWN_PROCESS, "1")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let passed = output.status.success() && told.contains("1 passed");
+    assert!(passed, "{told}");
+    false
+}
+
 /// A runtime with two workers, as an embedder has them; a test that hangs fails.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread()
