@@ -537,6 +537,34 @@ fn typed_calls_run_under_the_same_limits() {
     });
 }
 
+#[test]
+fn a_trap_that_a_run_body_keeps_to_itself_costs_the_next_call() {
+    let _machine = shared_machine();
+    block_on(async {
+        let host = Tree::new()
+            .text("counter", COUNTER, MIN_MEMORY_BYTES, "")
+            .start()
+            .await
+            .unwrap();
+        let counter = host.component("counter").unwrap();
+        let kept = counter
+            .run(|mut store, instance| {
+                Box::pin(async move {
+                    let trap = instance.get_typed_func::<(), ()>(&mut store, "trap")?;
+                    Ok(trap.call_async(&mut store, ()).await.is_err())
+                })
+            })
+            .await
+            .unwrap();
+        assert!(kept);
+        // The poisoned instance is found out by the next call: refused entry, and replaced.
+        let error = bump(&counter).await.unwrap_err();
+        assert_eq!(cause_of(&error), ExitKind::Trap, "{error}");
+        assert_eq!(bump(&counter).await.unwrap(), 1, "a new instance");
+        host.shutdown().await;
+    });
+}
+
 /// Invariant `a_stopped_host_leaves_nothing`: tasks, threads, files.
 #[test]
 fn a_stopped_host_leaves_nothing() {

@@ -195,7 +195,9 @@ impl ComponentRef {
 
     /// Runs typed calls (of `wasmtime::component::bindgen!` or `get_typed_func`) on the instance,
     /// under the same limits and deadline as a call. An error the body returns ends the instance:
-    /// keep errors of your own inside `T`.
+    /// keep errors of your own inside `T`, and return those of the guest's calls. A guest that has
+    /// trapped cannot be entered again; where the body keeps that to itself, the next call is the
+    /// one that finds out, and ends in [`WasmError::Exited`].
     ///
     /// # Errors
     /// As [`ComponentRef::call`].
