@@ -10,8 +10,10 @@ mod block;
 #[cfg(feature = "alloc")]
 mod buffer;
 mod crc32c;
+mod level;
 
 pub use block::BLOCK_BYTES;
 #[cfg(feature = "alloc")]
 pub use buffer::{AppendError, BufferWriter, CheckedBuffer, Corrupt, VerifiedBytes};
 pub use crc32c::Crc32c;
+pub use level::{SampleRate, VerificationLevel};
