@@ -102,7 +102,7 @@ async fn second_takes_over(first: First) {
                     First::IsCancelled => pending().await,
                 }
             };
-            once.get_or_try_init(init).await.map(|value: &u32| *value)
+            once.get_or_try_init(init).await.copied()
         }
     });
     begun.await.unwrap();
