@@ -105,6 +105,30 @@ pub enum ExitCause {
         /// That child's last exit.
         cause: Arc<ExitCause>,
     },
+    /// A supervisor shut down because its significant child had ended.
+    #[error("shut down after its significant child `{child}` had ended")]
+    AutoShutdown {
+        /// The child whose end was the one.
+        child: ChildId,
+    },
+    /// A child ended too often and is kept down for a while.
+    #[error("`{child}` is in quarantine for {cool_down:?}; its last exit: {cause}")]
+    Quarantined {
+        /// The child.
+        child: ChildId,
+        /// How long it stays down.
+        cool_down: Duration,
+        /// Its last exit.
+        cause: Arc<ExitCause>,
+    },
+    /// The child did not answer its liveness probe.
+    #[error("unresponsive: {misses} probes in a row without an answer within {timeout:?}")]
+    Unresponsive {
+        /// Probes missed in a row.
+        misses: u32,
+        /// The time each had.
+        timeout: Duration,
+    },
 }
 
 impl ExitCause {
@@ -128,14 +152,21 @@ impl ExitCause {
             Self::Failed { .. } => ExitKind::Failed,
             Self::ChildStart { .. } => ExitKind::ChildStart,
             Self::Escalated { .. } => ExitKind::Escalated,
+            Self::AutoShutdown { .. } => ExitKind::AutoShutdown,
+            Self::Quarantined { .. } => ExitKind::Quarantined,
+            Self::Unresponsive { .. } => ExitKind::Unresponsive,
         }
     }
 
     /// Whether a transient child is restarted after this exit. Only an own stop, a stop by the
-    /// supervisor and an escalation (OTP's `shutdown`) are not abnormal; a kill is.
+    /// supervisor, an escalation and an automatic shutdown (OTP's `shutdown`) are not abnormal; a
+    /// kill is.
     #[must_use]
     pub fn is_abnormal(&self) -> bool {
-        !matches!(self, Self::Normal | Self::Shutdown | Self::Escalated { .. })
+        !matches!(
+            self,
+            Self::Normal | Self::Shutdown | Self::Escalated { .. } | Self::AutoShutdown { .. }
+        )
     }
 }
 
@@ -163,6 +194,9 @@ pub enum ExitKind {
     Failed,
     ChildStart,
     Escalated,
+    AutoShutdown,
+    Quarantined,
+    Unresponsive,
 }
 
 impl ExitKind {
@@ -186,7 +220,17 @@ impl ExitKind {
             Self::Failed => "failed",
             Self::ChildStart => "child-start",
             Self::Escalated => "escalated",
+            Self::AutoShutdown => "auto-shutdown",
+            Self::Quarantined => "quarantined",
+            Self::Unresponsive => "unresponsive",
         }
+    }
+
+    /// Whether the host is at fault. Restarts after such exits have a budget of their own, as
+    /// large as the one for all others.
+    #[must_use]
+    pub fn is_the_hosts(self) -> bool {
+        matches!(self, Self::HostPanic | Self::Capacity | Self::Integrity)
     }
 }
 

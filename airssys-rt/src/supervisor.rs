@@ -1,5 +1,6 @@
 //! A supervisor: a pure plan ([`plan`]) and the ractor shell that carries it out ([`shell`]).
 
+mod helper;
 mod incarnation;
 mod message;
 mod plan;
@@ -9,9 +10,9 @@ mod spawn;
 mod spec;
 mod window;
 
-pub use incarnation::{KILL_GRACE, START_LIMIT};
-pub use message::{ChildCounts, ChildStatus, Report, SupervisorMessage};
-pub use plan::{ChildState, Refusal, Strategy};
+pub use incarnation::KILL_GRACE;
+pub use message::{ArgumentOf, ChildCounts, ChildStatus, Report, StartedChild, SupervisorMessage};
+pub use plan::{AutoShutdown, ChildState, Refusal, Strategy};
 pub use reference::{SupervisorError, SupervisorRef};
-pub use spec::SupervisorSpec;
+pub use spec::{SpecError, SupervisorSpec};
 pub use window::Intensity;

@@ -8,10 +8,8 @@ use futures_util::FutureExt;
 use ractor::ActorCell;
 use ractor::concurrency::JoinHandle;
 
-use crate::{ChildKind, ChildSpec, DeadlinePhase, ExitCause, Running, Shutdown, StartContext};
-
-/// How long one worker may take to start. A supervisor's start is bounded by its workers'.
-pub const START_LIMIT: Duration = Duration::from_secs(60);
+use crate::unwind::message;
+use crate::{ChildKind, ChildSpec, DeadlinePhase, ExitCause, Shutdown, StartContext, Started};
 
 /// How long a killed actor may take to reach an await point before it is left behind.
 pub const KILL_GRACE: Duration = Duration::from_secs(5);
@@ -45,16 +43,17 @@ pub(crate) async fn stop(
 pub(crate) async fn start<E: Clone + Send + Sync + 'static>(
     spec: &ChildSpec<E>,
     context: StartContext<E>,
-) -> Result<Running, ExitCause> {
+) -> Result<Started, ExitCause> {
     let limit = match spec.policy.kind {
-        ChildKind::Worker => START_LIMIT,
+        ChildKind::Worker => spec.policy.start_limit,
+        // Bounded by its workers'.
         ChildKind::Supervisor => Duration::MAX,
     };
     let attempt = AssertUnwindSafe(spec.child.start(context)).catch_unwind();
     match tokio::time::timeout(limit, attempt).await {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(ExitCause::HostPanic {
-            message: String::from("the child's start panicked"),
+        Ok(Err(panic)) => Err(ExitCause::HostPanic {
+            message: format!("in the child's start: {}", message(panic)),
         }),
         Err(_) => Err(ExitCause::Deadline {
             limit,

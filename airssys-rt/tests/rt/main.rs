@@ -1,0 +1,12 @@
+//! The supervisor and its slots around plain ractor actors, under paused time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test that meets something unexpected should fail there"
+)]
+
+mod supervision;
+mod worker;
