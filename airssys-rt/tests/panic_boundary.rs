@@ -79,7 +79,7 @@ async fn a_panic_of_a_future_is_caught_at_whichever_poll() {
         tokio::task::yield_now().await;
         panic!("second poll");
     });
-    let caught: airssys_rt::CaughtPanic = run.await.map(|()| ()).unwrap_err();
+    let caught: airssys_rt::CaughtPanic = run.await.unwrap_err();
     assert_eq!(caught.message, "second poll");
     assert_eq!(boundary.counts(), counts(1, 0, 1));
 }
