@@ -8,5 +8,6 @@
     reason = "a test that meets something unexpected should fail there"
 )]
 
+mod beyond;
 mod supervision;
 mod worker;
