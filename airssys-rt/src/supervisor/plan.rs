@@ -267,6 +267,11 @@ pub(crate) struct Plan {
     deferred: VecDeque<Event>,
     dice: u64,
     over: bool,
+    /// A group operation has stopped children that it has not started again yet.
+    loose: bool,
+    /// Group operations begun, for the simulation to tell them apart.
+    #[cfg(test)]
+    groups: u64,
 }
 
 impl Plan {
@@ -283,6 +288,9 @@ impl Plan {
             deferred: VecDeque::new(),
             dice: seed,
             over: false,
+            loose: false,
+            #[cfg(test)]
+            groups: 0,
         }
     }
 
@@ -328,6 +336,9 @@ impl Plan {
                 break;
             };
             self.dispatch(event, now, &mut effects);
+        }
+        if self.loose && !self.over {
+            self.park_left_behind(&mut effects);
         }
         effects
     }
@@ -443,16 +454,14 @@ impl Plan {
                 entry.phase = Phase::Waiting;
                 entry.last_exit = Some(cause);
                 entry.since = now;
-                // The rest of a group operation is dropped: the retry does it again from here.
-                self.agenda.clear();
+                self.call_off_group(place);
                 effects.push(Effect::Retry(id.clone(), generation));
             }
             Origin::Restart | Origin::Group => {
                 entry.phase = Phase::Stopped;
                 entry.park(cause, effects);
-                self.agenda.clear();
+                self.call_off_group(place);
                 self.drop_if_not_kept(place, effects);
-                self.park_left_behind(effects);
             }
         }
         effects.extend(stop_for.into_iter().map(|t| Effect::Answer(t, Ok(()))));

@@ -387,13 +387,13 @@ async fn every_task_of_a_tree_is_registered_and_gone_after_it() {
     let tasks = tree.tasks.clone();
     let (sup, handle) = spec.start(tree).await.unwrap();
     slow.call(Request::Die(1)).await.unwrap_err();
-    while !sup
+    while sup
         .which_child("slow")
         .await
         .unwrap()
         .unwrap()
         .actor
-        .is_none()
+        .is_some()
     {
         tokio::task::yield_now().await;
     }

@@ -69,7 +69,6 @@ impl Plan {
             entry.park(Arc::new(ExitCause::Shutdown), effects);
         }
         self.drop_if_not_kept(place, effects);
-        self.park_left_behind(effects);
     }
 
     pub(super) fn restart_child(&mut self, id: &ChildId, token: Token, effects: &mut Vec<Effect>) {
@@ -180,6 +179,7 @@ impl Entry {
         if policy.causes != self.policy.causes || policy.quarantine != self.policy.quarantine {
             self.budgets = Vec::<(super::Budget, Window)>::new();
         }
+        self.probation &= policy.quarantine.is_some();
         self.policy = policy;
     }
 }

@@ -34,7 +34,9 @@ impl Plan {
             Phase::Stopping { tokens } => {
                 let tokens = std::mem::take(tokens);
                 entry.phase = Phase::Stopped;
-                if !busy {
+                if busy {
+                    self.loose = true;
+                } else {
                     entry.park(cause, effects);
                 }
                 self.drop_if_not_kept(place, effects);
@@ -123,7 +125,7 @@ impl Plan {
         match entry.phase {
             Phase::Waiting => self.launch(place, effects),
             Phase::Quarantined => {
-                entry.probation = true;
+                entry.probation = entry.policy.quarantine.is_some();
                 self.begin_start(place, Origin::Restart, effects);
             }
             Phase::Running if entry.probation => {

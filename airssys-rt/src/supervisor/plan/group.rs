@@ -23,6 +23,10 @@ impl Plan {
             Strategy::OneForAll => 0,
             Strategy::RestForOne => place,
         };
+        #[cfg(test)]
+        {
+            self.groups += 1;
+        }
         let group = || self.children.range(first..).map(|(place, _)| *place);
         let stops: Vec<Task> = group().rev().map(Task::Stop).collect();
         let starts: Vec<Task> = group().map(Task::Start).collect();
@@ -53,6 +57,7 @@ impl Plan {
                 }
                 (Phase::Stopped | Phase::Waiting | Phase::Dead, Task::Stop(_)) => {
                     entry.phase = Phase::Stopped;
+                    self.loose = true;
                     self.agenda.pop_front();
                     self.drop_if_not_kept(place, effects);
                 }
@@ -65,6 +70,14 @@ impl Plan {
         }
     }
 
+    /// A start has failed. Where a group waits for it, the rest of the group is dropped: the retry
+    /// does it again from there.
+    pub(super) fn call_off_group(&mut self, place: Place) {
+        if self.agenda.front() == Some(&Task::Start(place)) {
+            self.agenda.clear();
+        }
+    }
+
     /// A start that a group waits for has ended without a running child.
     pub(super) fn group_start_done(&mut self, place: Place) {
         if self.agenda.front() == Some(&Task::Start(place)) {
@@ -72,13 +85,14 @@ impl Plan {
         }
     }
 
-    /// A group restart that was called off leaves those it had stopped without anybody to start
-    /// them: they stay down, and their callers are to know.
+    /// Once nothing is on its way any more, those that a group restart has stopped and nobody has
+    /// started again stay down, and their callers are to know.
     pub(super) fn park_left_behind(&mut self, effects: &mut Vec<Effect>) {
         let coming = |phase: &Phase| matches!(phase, Phase::Starting { .. } | Phase::Waiting);
         if !self.agenda.is_empty() || self.children.values().any(|e| coming(&e.phase)) {
             return;
         }
+        self.loose = false;
         for entry in self.children.values_mut() {
             if matches!(entry.phase, Phase::Stopped) && !entry.parked {
                 entry.park(Arc::new(ExitCause::Shutdown), effects);
