@@ -113,10 +113,11 @@ async fn dynamic() -> (ActorRef<DynamicSupervisorMsg>, tokio::task::JoinHandle<(
 }
 
 fn dynamic_child(id: String, announced: Option<Announced>) -> ChildSpec {
-    let start = move |supervisor: ActorCell, _: String| {
+    // It finds its children by their actors' names.
+    let start = move |supervisor: ActorCell, id: String| {
         let announced = announced.clone();
         async move {
-            let child = Worker::spawn_linked(None, Worker, announced, supervisor).await?;
+            let child = Worker::spawn_linked(Some(id), Worker, announced, supervisor).await?;
             Ok(child.0.get_cell())
         }
     };
