@@ -161,11 +161,13 @@ fn the_sweep_takes_overdue_tasks_off_the_list() {
     let starved = other_runtime();
     let tasks = TaskRegistry::new();
     let limit = TaskLimit::Timeout(Duration::from_millis(1));
-    let handle = starved.block_on(async {
-        let handle = tasks.spawn_within(limit, "starved", pending::<()>());
-        tokio::task::yield_now().await;
-        handle.unwrap()
-    });
+    let handle = {
+        let _entered = starved.enter();
+        tasks
+            .spawn_within(limit, "starved", pending::<()>())
+            .unwrap()
+    };
+    starved.block_on(tokio::task::yield_now());
     paused_runtime().block_on(async {
         assert_eq!(tasks.sweep(), 0, "not overdue yet");
         assert_eq!(tasks.counts().active, 1);
