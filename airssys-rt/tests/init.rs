@@ -159,7 +159,7 @@ async fn a_waiter_takes_over_from_an_initialisation_that_is_cancelled() {
     second_takes_over(First::IsCancelled).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_initialisation_that_needs_its_own_outcome_is_refused() {
     let (outer, inner) = (InitOnce::<u32>::new(), InitOnce::<u32>::new());
     let outcome = outer

@@ -96,7 +96,8 @@ impl fmt::Debug for StartedChild {
 pub struct ChildStatus {
     /// Its name.
     pub id: ChildId,
-    /// Which incarnation, counted from 1; 0 before the first start.
+    /// Which incarnation, counted from 1; 0 before the first start. A child that is not the first
+    /// of its name counts on from above that one's.
     pub generation: u64,
     /// What it is doing.
     pub state: ChildState,

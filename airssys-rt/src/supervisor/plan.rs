@@ -213,10 +213,10 @@ enum Budget {
 }
 
 impl Entry {
-    fn new(policy: ChildPolicy) -> Self {
+    fn new(policy: ChildPolicy, generation: u64) -> Self {
         Self {
             policy,
-            generation: 0,
+            generation,
             phase: Phase::Stopped,
             last_exit: None,
             parked: true,
@@ -263,6 +263,9 @@ pub(crate) struct Plan {
     index: HashMap<ChildId, Place>,
     children: BTreeMap<Place, Entry>,
     next_place: Place,
+    /// The highest generation of any child that is gone. A name that is used again goes on above
+    /// it, so that a report about the one before is stale.
+    retired: u64,
     agenda: VecDeque<group::Task>,
     deferred: VecDeque<Event>,
     dice: u64,
@@ -284,6 +287,7 @@ impl Plan {
             index: HashMap::new(),
             children: BTreeMap::new(),
             next_place: 0,
+            retired: 0,
             agenda: VecDeque::new(),
             deferred: VecDeque::new(),
             dice: seed,
@@ -297,8 +301,7 @@ impl Plan {
     /// Takes in a child that the supervisor's own start has brought up already, or that had
     /// nothing to bring up.
     pub(crate) fn adopt(&mut self, policy: ChildPolicy, running: bool) {
-        let mut entry = Entry::new(policy);
-        entry.generation = 1;
+        let mut entry = Entry::new(policy, 1);
         if running {
             entry.phase = Phase::Running;
             entry.parked = false;
@@ -498,6 +501,7 @@ impl Plan {
     fn remove(&mut self, place: Place, effects: &mut Vec<Effect>) {
         if let Some(entry) = self.children.remove(&place) {
             self.index.remove(&entry.policy.id);
+            self.retired = self.retired.max(entry.generation);
             effects.push(Effect::Removed(entry.policy.id));
         }
     }

@@ -28,7 +28,7 @@ impl Plan {
             effects.push(Effect::Answer(token, Err(refusal)));
             return;
         }
-        let place = self.append(Entry::new(policy));
+        let place = self.append(Entry::new(policy, self.retired));
         effects.push(Effect::Adopt(id, token));
         self.begin_start(place, Origin::New(token), effects);
     }
@@ -158,7 +158,7 @@ impl Plan {
                     self.append(entry);
                 }
                 None => {
-                    let mut entry = Entry::new(policy);
+                    let mut entry = Entry::new(policy, self.retired);
                     entry.park(Arc::new(ExitCause::Shutdown), effects);
                     self.append(entry);
                 }
