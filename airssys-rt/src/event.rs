@@ -97,6 +97,11 @@ impl Events {
         EventStream(self.0.subscribe())
     }
 
+    /// Whether anybody listens.
+    pub(crate) fn are_heard(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
     pub(crate) fn send(&self, event: LifecycleEvent) {
         // An error only says that nobody listens, which is no failure.
         self.0.send(event).ok();

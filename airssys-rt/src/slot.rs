@@ -97,8 +97,9 @@ struct Envelope<T, R> {
 struct InFlight<T, R> {
     reply: Reply<R>,
     again: Option<T>,
-    name: Arc<str>,
     fingerprint: Option<u64>,
+    /// Only where it can come to a dead letter.
+    name: Option<Arc<str>>,
     deadline: Instant,
     deaths: u32,
 }
@@ -214,6 +215,11 @@ impl<T: Request, R: Send> Slot<T, R> {
     /// [`CallError::Poisonous`].
     pub async fn call(&self, request: T, deadline: Instant) -> Result<R, CallError<T>> {
         let began = Instant::now();
+        // Most often there is room, and no need for a timer.
+        if let Ok(permit) = self.room.try_acquire() {
+            permit.forget();
+            return self.send(request, began, deadline).await;
+        }
         match timeout_at(deadline, self.room.acquire()).await {
             Ok(Ok(permit)) => permit.forget(),
             // The semaphore is never closed; were it, the slot would be as good as full.
@@ -425,8 +431,8 @@ impl<T: Request, R: Send> Slot<T, R> {
         let reply = returned?;
         reply.send(Outcome::Exited(Arc::clone(cause))).ok();
         let given_up = evicted || (redeliverable && deaths >= self.attempts);
-        given_up.then_some(DeadLetter {
-            message: name,
+        given_up.then(|| DeadLetter {
+            message: name.unwrap_or_else(|| Arc::from("request")),
             deaths: total,
             evicted,
         })
@@ -485,11 +491,15 @@ impl<T, R> Inner<T, R> {
 impl<T: Request, R> Inner<T, R> {
     fn hand_out(&mut self, envelope: Envelope<T, R>) -> T {
         let request = envelope.request;
+        let again = request.again();
+        let suspects = self.suspects.as_ref();
+        let fingerprint = suspects.and_then(|_| request.fingerprint());
+        let named = again.is_some() || fingerprint.is_some();
         self.in_flight = Some(InFlight {
             reply: envelope.reply,
-            again: request.again(),
-            name: request.name(),
-            fingerprint: self.suspects.as_ref().and_then(|_| request.fingerprint()),
+            again,
+            fingerprint,
+            name: named.then(|| request.name()),
             deadline: envelope.deadline,
             deaths: envelope.deaths,
         });

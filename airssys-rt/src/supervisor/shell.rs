@@ -1,6 +1,6 @@
 //! The ractor shell: carries the plan's effects out and reports back to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::message::{ArgumentOf, Finished, Report, StartedChild, SupervisorMessa
 use super::plan::{Effect, Event, Flags, Plan, Refusal, Strategy, Token};
 use super::reference::SupervisorCell;
 use super::spec::SupervisorSpec;
-use crate::{Change, Child, ChildId, ChildSpec, ExitCause, Tree};
+use crate::{Change, Child, ChildId, ChildSpec, ExitCause, Started, Tree};
 
 mod starts;
 mod stops;
@@ -61,6 +61,10 @@ pub(crate) struct State<E: Clone + Send + Sync + 'static> {
     /// Specs of commands that have not been decided yet.
     offered: HashMap<(Token, ChildId), ChildSpec<E>>,
     starting: HashMap<ChildId, Start>,
+    /// Starts that were over with their first poll.
+    settled: VecDeque<(ChildId, u64, Result<Started, ExitCause>)>,
+    /// Children whose starts are slow before they wait for anything.
+    slow: HashSet<ChildId>,
     live: HashMap<ChildId, Live<E>>,
     stopping: HashMap<ChildId, Stop<E>>,
     /// Running and stopping children.
@@ -204,6 +208,8 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             specs: HashMap::new(),
             offered: HashMap::new(),
             starting: HashMap::new(),
+            settled: VecDeque::new(),
+            slow: HashSet::new(),
             live: HashMap::new(),
             stopping: HashMap::new(),
             by_actor: HashMap::new(),
@@ -283,45 +289,65 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         self.next_token
     }
 
+    /// Takes one event to the plan, carries its effects out, and so on with what comes of them at
+    /// once.
     async fn apply(
         &mut self,
         myself: &ActorRef<SupervisorMessage<E>>,
         event: Event,
     ) -> Result<(), ActorProcessingErr> {
-        let effects = self.plan.step(event, self.began.elapsed());
-        for effect in effects {
-            match effect {
-                Effect::Adopt(id, token) => self.adopt(id, token),
-                Effect::Start(id, generation) => self.begin_start(myself, &id, generation),
-                Effect::Stop(id, generation, shutdown) => {
-                    self.begin_stop(myself, &id, generation, shutdown);
+        let mut next = Some(event);
+        while let Some(event) = next {
+            for effect in self.plan.step(event, self.began.elapsed()) {
+                if let Some(cause) = self.carry_out(myself, effect) {
+                    return self.end(cause).await;
                 }
-                Effect::Retry(id, generation) => {
-                    report(myself, Finished::Retry(id, generation));
-                }
-                Effect::Later(id, generation, delay) => {
-                    self.set_timer(myself, id, generation, delay);
-                }
-                Effect::BackedOff(id, generation, delay) => {
-                    self.tell(&id, generation, Change::BackedOff { delay });
-                }
-                Effect::Parked(id, generation, cause) => {
-                    self.close(&id, &cause);
-                    self.tell(&id, generation, Change::Stopped);
-                }
-                Effect::Quarantined(id, generation, cause) => {
-                    self.close(&id, &cause);
-                    self.tell(&id, generation, Change::Quarantined { cause });
-                }
-                Effect::Readmitted(id, generation) => {
-                    self.tell(&id, generation, Change::Readmitted);
-                }
-                Effect::Removed(id) => self.forget(&id),
-                Effect::Answer(token, answer) => self.answer(token, answer),
-                Effect::End(cause) => return self.end(cause).await,
             }
+            next = match self.settled.pop_front() {
+                Some((id, generation, outcome)) => {
+                    // Thousands of starts in a row are not to hold a worker of the runtime.
+                    tokio::task::coop::consume_budget().await;
+                    Some(self.settle(myself, id, generation, outcome))
+                }
+                None => None,
+            };
         }
         Ok(())
+    }
+
+    /// Does one thing; what the supervisor ends with, if that is it.
+    fn carry_out(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage<E>>,
+        effect: Effect,
+    ) -> Option<Arc<ExitCause>> {
+        match effect {
+            Effect::Adopt(id, token) => self.adopt(id, token),
+            Effect::Start(id, generation) => self.begin_start(myself, &id, generation),
+            Effect::Stop(id, generation, shutdown) => {
+                self.begin_stop(myself, &id, generation, shutdown);
+            }
+            Effect::Retry(id, generation) => report(myself, Finished::Retry(id, generation)),
+            Effect::Later(id, generation, delay) => {
+                self.set_timer(myself, id, generation, delay);
+            }
+            Effect::BackedOff(id, generation, delay) => {
+                self.tell(&id, generation, Change::BackedOff { delay });
+            }
+            Effect::Parked(id, generation, cause) => {
+                self.close(&id, &cause);
+                self.tell(&id, generation, Change::Stopped);
+            }
+            Effect::Quarantined(id, generation, cause) => {
+                self.close(&id, &cause);
+                self.tell(&id, generation, Change::Quarantined { cause });
+            }
+            Effect::Readmitted(id, generation) => self.tell(&id, generation, Change::Readmitted),
+            Effect::Removed(id) => self.forget(&id),
+            Effect::Answer(token, answer) => self.answer(token, answer),
+            Effect::End(cause) => return Some(cause),
+        }
+        None
     }
 
     fn adopt(&mut self, id: ChildId, token: Token) {
@@ -339,6 +365,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     /// The spec is gone.
     fn forget(&mut self, id: &ChildId) {
         self.timers.remove(id);
+        self.slow.remove(id);
         if let Some(spec) = self.specs.remove(id) {
             spec.child.stopped(id, &Arc::new(ExitCause::Shutdown));
             spec.child.removed(id);

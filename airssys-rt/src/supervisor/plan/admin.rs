@@ -28,7 +28,9 @@ impl Plan {
             effects.push(Effect::Answer(token, Err(refusal)));
             return;
         }
-        let place = self.append(Entry::new(policy, self.retired));
+        // Names of a template's children are not used again.
+        let before = if self.dynamic() { 0 } else { self.retired };
+        let place = self.append(Entry::new(policy, before));
         effects.push(Effect::Adopt(id, token));
         self.begin_start(place, Origin::New(token), effects);
     }

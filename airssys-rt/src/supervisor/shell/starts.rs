@@ -1,13 +1,14 @@
 //! How children come up.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use ractor::{ActorCell, ActorProcessingErr, ActorRef};
 use tracing::Instrument;
 
 use super::super::helper::{Bound, Helper};
-use super::super::incarnation::start;
+use super::super::incarnation::{attempt, within};
 use super::super::message::{Finished, StartedChild, SupervisorMessage};
 use super::super::plan::Event;
 use super::{Live, State, report};
@@ -15,6 +16,10 @@ use crate::{
     Change, Child, ChildId, ChildSpec, ExitCause, Probe, Restart, Running, StartContext, Started,
     TaskEnd, TaskLimit,
 };
+
+/// A child whose start has held the supervisor's task for longer than this is started beside it
+/// from then on.
+const OWN_TASK_LIMIT: Duration = Duration::from_millis(1);
 
 /// A start that is under way.
 pub(super) struct Start {
@@ -31,8 +36,8 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     ) -> Result<(), ExitCause> {
         let id = spec.policy.id.clone();
         let span = self.span(&id, 1);
-        let context = self.context(myself, &spec, 1);
-        let outcome = start(&spec, context).instrument(span).await;
+        let attempt = attempt(&spec.child, self.context(myself, &spec, 1));
+        let outcome = within(&spec.policy, attempt).instrument(span).await;
         match outcome {
             Ok(started) => {
                 let running = matches!(started, Started::Running(_));
@@ -60,7 +65,8 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         }
     }
 
-    /// Starts a child off this task, so that a slow start delays nobody else.
+    /// Starts a child. Most starts are over with their first poll; what is not goes on off this
+    /// task, so that a slow start delays nobody else.
     pub(super) fn begin_start(
         &mut self,
         myself: &ActorRef<SupervisorMessage<E>>,
@@ -68,14 +74,27 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         generation: u64,
     ) {
         self.timers.remove(id);
-        let Some(spec) = self.specs.get(id).cloned() else {
+        let Some(spec) = self.specs.get(id) else {
             return;
         };
-        let context = self.context(myself, &spec, generation);
         let span = self.span(id, generation);
+        let mut attempt = attempt(&spec.child, self.context(myself, spec, generation));
+        if !self.slow.contains(id) {
+            let began = Instant::now();
+            let mut nobody = Context::from_waker(Waker::noop());
+            let first = span.in_scope(|| attempt.as_mut().poll(&mut nobody));
+            if began.elapsed() > OWN_TASK_LIMIT {
+                self.slow.insert(id.clone());
+            }
+            if let Poll::Ready(outcome) = first {
+                self.settled.push_back((id.clone(), generation, outcome));
+                return;
+            }
+        }
+        let policy = spec.policy.clone();
         let (told, name) = (myself.clone(), id.clone());
         let work = async move {
-            let outcome = start(&spec, context).await;
+            let outcome = within(&policy, attempt).await;
             report(&told, Finished::Start(name, generation));
             outcome
         };
@@ -99,29 +118,44 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         let Some(start) = self.starting.remove(&id) else {
             return Ok(());
         };
-        match start.outcome().await {
+        let outcome = start.outcome().await;
+        let actor = match &outcome {
+            Ok(Started::Running(running)) => Some(running.actor.get_id()),
+            _ => None,
+        };
+        let ended = actor.and_then(|actor| Some((actor, self.early.remove(&actor)?)));
+        if self.starting.is_empty() {
+            self.early.clear();
+        }
+        let event = self.settle(myself, id, generation, outcome);
+        self.apply(myself, event).await?;
+        match ended {
+            Some((actor, cause)) => self.child_ended(myself, actor, cause).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes note of how a start ended.
+    pub(super) fn settle(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage<E>>,
+        id: ChildId,
+        generation: u64,
+        outcome: Result<Started, ExitCause>,
+    ) -> Event {
+        match outcome {
             Ok(Started::Running(running)) => {
-                let actor = running.actor.get_id();
-                let ended = self.early.remove(&actor);
-                if self.starting.is_empty() {
-                    self.early.clear();
-                }
                 self.run(myself, &id, generation, running);
-                self.apply(myself, Event::Started(id, generation)).await?;
-                match ended {
-                    Some(cause) => self.child_ended(myself, actor, cause).await,
-                    None => Ok(()),
-                }
+                Event::Started(id, generation)
             }
             Ok(Started::Ignored) => {
                 self.tell(&id, generation, Change::Ignored);
-                self.apply(myself, Event::Ignored(id, generation)).await
+                Event::Ignored(id, generation)
             }
             Err(cause) => {
                 let cause = Arc::new(cause);
                 self.tell_start_failed(&id, generation, &cause);
-                self.apply(myself, Event::StartFailed(id, generation, cause))
-                    .await
+                Event::StartFailed(id, generation, cause)
             }
         }
     }

@@ -175,6 +175,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     /// order, those of a template all at once.
     pub(super) async fn stop_all(&mut self, cause: &Arc<ExitCause>) {
         self.timers.clear();
+        self.put_settled_back();
         let order = self.plan.order();
         if self.flags.strategy == Strategy::SimpleOneForOne {
             let endings: Vec<_> = order.iter().map(|id| self.ending(id)).collect();
@@ -189,6 +190,14 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             }
         }
         self.by_actor.clear();
+    }
+
+    /// Starts that the plan has not heard of are as good as under way.
+    fn put_settled_back(&mut self) {
+        for (id, generation, outcome) in self.settled.drain(..) {
+            let work = Helper::Own(Box::pin(std::future::ready(outcome)));
+            self.starting.insert(id, Start { generation, work });
+        }
     }
 
     fn put_down(&mut self, id: &ChildId, ended: Option<Ended<E>>, cause: &Arc<ExitCause>) {
@@ -279,6 +288,7 @@ impl<E> Stop<E> {
 /// comes next joins them.
 impl<E: Clone + Send + Sync + 'static> Drop for State<E> {
     fn drop(&mut self) {
+        self.put_settled_back();
         let killed = Arc::new(ExitCause::Killed);
         for (id, live) in self.live.drain() {
             live.running.actor.kill();

@@ -18,6 +18,9 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     }
 
     pub(super) fn tell(&self, child: &ChildId, generation: u64, change: Change) {
+        if !self.tree.events.are_heard() {
+            return;
+        }
         self.tree.events.send(LifecycleEvent {
             supervisor: self.name.clone(),
             child: child.clone(),

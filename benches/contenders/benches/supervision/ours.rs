@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use airssys_rt::{
-    BoxFuture, Child, ChildSpec, Events, ExitCause, Intensity, Restart, Running, Slot,
-    StartContext, Strategy, SupervisorRef, SupervisorSpec, Work,
+    BoxFuture, Child, ChildId, ChildSpec, DeadLetter, ExitCause, Intensity, Restart, Running, Slot,
+    StartContext, Started, Strategy, SupervisorRef, SupervisorSpec, TaskEnd, TaskHandle, Tree,
+    Work,
 };
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
-use tokio::task::JoinHandle;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
 use super::Taken;
@@ -17,6 +17,12 @@ use super::Taken;
 enum Request {
     Answer,
     Die,
+}
+
+impl airssys_rt::Request for Request {
+    fn name(&self) -> Arc<str> {
+        Arc::from("request")
+    }
 }
 
 type Calls = Arc<Slot<Request, u32>>;
@@ -54,24 +60,21 @@ impl Actor for Serving {
 }
 
 impl Child<()> for Serving {
-    fn start(&self, context: StartContext<()>) -> BoxFuture<'_, Result<Running, ExitCause>> {
+    fn start(&self, context: StartContext<()>) -> BoxFuture<'_, Result<Started, ExitCause>> {
         Box::pin(async move {
             let (actor, handle) =
                 Self::spawn_linked(None, self.clone(), context.generation, context.supervisor)
                     .await?;
             self.0.attach(context.generation, actor.clone());
-            Ok(Running {
-                actor: ActorCell::from(actor),
-                handle,
-            })
+            Ok(Running::new(actor, handle).into())
         })
     }
 
-    fn exited(&self, generation: u64, cause: &Arc<ExitCause>) {
-        self.0.exited(generation, cause);
+    fn exited(&self, _: &ChildId, generation: u64, cause: &Arc<ExitCause>) -> Option<DeadLetter> {
+        self.0.exited(generation, cause)
     }
 
-    fn stopped(&self, cause: &Arc<ExitCause>) {
+    fn stopped(&self, _: &ChildId, cause: &Arc<ExitCause>) {
         self.0.close(cause);
     }
 }
@@ -88,9 +91,9 @@ fn tree() -> SupervisorSpec {
     })
 }
 
-async fn stop(supervisor: &SupervisorRef, handle: JoinHandle<()>) {
+async fn stop(supervisor: &SupervisorRef, handle: TaskHandle<()>) {
     supervisor.actor().stop(None);
-    handle.await.unwrap();
+    assert_eq!(handle.await, TaskEnd::Finished(()));
 }
 
 fn soon() -> Instant {
@@ -98,7 +101,7 @@ fn soon() -> Instant {
 }
 
 pub(crate) async fn spawn(times: u64) -> Taken {
-    let (supervisor, handle) = tree().start((), Events::default()).await.unwrap();
+    let (supervisor, handle) = tree().start(Tree::new(())).await.unwrap();
     let specs: Vec<_> = (0..times)
         .map(|number| child(number.to_string()).1)
         .collect();
@@ -115,11 +118,7 @@ pub(crate) async fn spawn(times: u64) -> Taken {
 
 pub(crate) async fn call(times: u64) -> Taken {
     let (calls, spec) = child(String::from("child"));
-    let (supervisor, handle) = tree()
-        .child(spec)
-        .start((), Events::default())
-        .await
-        .unwrap();
+    let (supervisor, handle) = tree().child(spec).start(Tree::new(())).await.unwrap();
     let mut taken = Taken::default();
     let called = async {
         for _ in 0..times {
@@ -133,11 +132,7 @@ pub(crate) async fn call(times: u64) -> Taken {
 
 pub(crate) async fn recovery(times: u64) -> Taken {
     let (calls, spec) = child(String::from("child"));
-    let (supervisor, handle) = tree()
-        .child(spec)
-        .start((), Events::default())
-        .await
-        .unwrap();
+    let (supervisor, handle) = tree().child(spec).start(Tree::new(())).await.unwrap();
     let mut taken = Taken::default();
     let crashes = async {
         for _ in 0..times {
@@ -159,7 +154,7 @@ pub(crate) async fn group_restart(times: u64, children: u64) -> Taken {
         slots.push(calls);
         spec = spec.child(child);
     }
-    let (supervisor, handle) = spec.start((), Events::default()).await.unwrap();
+    let (supervisor, handle) = spec.start(Tree::new(())).await.unwrap();
     let mut taken = Taken::default();
     let rounds = times.div_ceil(children);
     for _ in 0..rounds {
@@ -196,8 +191,7 @@ pub(crate) async fn mass(times: u64, children: u64, phase: Phase) -> Taken {
     let mut taken = Taken::default();
     let rounds = times.div_ceil(children);
     for _ in 0..rounds {
-        let events = Events::default();
-        let (supervisor, handle) = tree().start((), events.clone()).await.unwrap();
+        let (supervisor, handle) = tree().start(Tree::new(())).await.unwrap();
         let (slots, specs): (Vec<_>, Vec<_>) = (0..children)
             .map(|number| child(number.to_string()))
             .map(|(calls, spec)| (calls, spec.restart(Restart::Temporary)))
