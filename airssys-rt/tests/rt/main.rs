@@ -8,5 +8,6 @@
     reason = "a test that meets something unexpected should fail there"
 )]
 
+mod otp;
 mod supervision;
 mod worker;

@@ -1,0 +1,6 @@
+//! What OTP's own tests of its supervisor assert, held against this one: a test for each case, or
+//! a row of docs/otp.md that says why there is none.
+
+mod kit;
+mod start;
+mod stop;
