@@ -27,9 +27,9 @@ pub use slot::{
     CallError, DEADLINE_GRACE, DEFAULT_ATTEMPTS, Poison, Request, Slot, SlotLimits, Work,
 };
 pub use supervisor::{
-    ArgumentOf, AutoShutdown, ChildCounts, ChildState, ChildStatus, Intensity, KILL_GRACE, Refusal,
-    Report, SpecError, StartedChild, Strategy, SupervisorError, SupervisorMessage, SupervisorRef,
-    SupervisorSpec,
+    ArgumentOf, AutoShutdown, ChildCounts, ChildState, ChildStatus, Intensity, KILL_GRACE,
+    Partitions, Refusal, Report, SpecError, StartedChild, Strategy, SupervisorError,
+    SupervisorMessage, SupervisorRef, SupervisorSpec,
 };
 pub use task::{
     DEFAULT_TASK_TIMEOUT, TASK_ABORT_GRACE, TASK_SWEEP, TaskCounts, TaskEnd, TaskHandle, TaskInfo,

@@ -3,6 +3,7 @@
 mod helper;
 mod incarnation;
 mod message;
+mod partitions;
 mod plan;
 mod reference;
 mod shell;
@@ -12,6 +13,7 @@ mod window;
 
 pub use incarnation::KILL_GRACE;
 pub use message::{ArgumentOf, ChildCounts, ChildStatus, Report, StartedChild, SupervisorMessage};
+pub use partitions::Partitions;
 pub use plan::{AutoShutdown, ChildState, Refusal, Strategy};
 pub use reference::{SupervisorError, SupervisorRef};
 pub use spec::{SpecError, SupervisorSpec};

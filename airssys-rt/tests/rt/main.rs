@@ -8,6 +8,7 @@
     reason = "a test that meets something unexpected should fail there"
 )]
 
+mod beyond;
 mod otp;
 mod supervision;
 mod worker;

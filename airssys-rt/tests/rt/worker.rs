@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use airssys_rt::{
     BoxFuture, CallError, Child, ChildId, ChildSpec, DeadLetter, ExitCause, Intensity, Running,
-    Slot, StartContext, Started, Work,
+    Slot, SlotLimits, StartContext, Started, Work,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::{Instant, sleep};
@@ -19,11 +19,30 @@ pub(crate) enum Request {
     /// Works this long, then answers.
     Take(Duration),
     Panic,
+    /// Ends the first so many incarnations, then answers with its mark; may be carried out twice.
+    Again {
+        deaths: usize,
+        mark: u32,
+    },
 }
 
 impl airssys_rt::Request for Request {
     fn name(&self) -> Arc<str> {
-        Arc::from("request")
+        Arc::from(match self {
+            Self::Die(_) => "die",
+            _ => "request",
+        })
+    }
+
+    fn again(&self) -> Option<Self> {
+        matches!(self, Self::Again { .. }).then(|| self.clone())
+    }
+
+    fn fingerprint(&self) -> Option<u64> {
+        match self {
+            Self::Die(n) => Some(u64::from(*n)),
+            _ => None,
+        }
     }
 }
 
@@ -39,6 +58,10 @@ pub(crate) struct Worker {
     pub(crate) fail_start: Arc<AtomicBool>,
     pub(crate) start_takes: Duration,
     pub(crate) drop_takes: Duration,
+    /// Requests of the kind `Again` it has taken.
+    pub(crate) told: Arc<AtomicUsize>,
+    /// It does not answer probes.
+    pub(crate) deaf: Arc<AtomicBool>,
 }
 
 pub(crate) struct WorkerActor(Worker);
@@ -100,6 +123,12 @@ impl Actor for WorkerActor {
                 return Err(Box::new(ExitCause::OutOfFuel { limit: n.into() }));
             }
             Some(Request::Panic) => panic!("worker panics"),
+            Some(Request::Again { deaths, mark }) => {
+                if self.0.told.fetch_add(1, Ordering::SeqCst) < deaths {
+                    return Err(Box::new(ExitCause::OutOfFuel { limit: 1 }));
+                }
+                self.0.slot.answer(state.generation, mark);
+            }
             None => {}
         }
         Ok(())
@@ -117,14 +146,25 @@ impl Actor for WorkerActor {
 
 impl Worker {
     pub(crate) fn new(name: &'static str, log: &Log) -> Self {
+        let limits = SlotLimits {
+            capacity: 4,
+            attempts: 3,
+            poison: None,
+        };
+        Self::with_limits(name, log, limits)
+    }
+
+    pub(crate) fn with_limits(name: &'static str, log: &Log, limits: SlotLimits) -> Self {
         Self {
             name,
-            slot: Arc::new(Slot::new(4)),
+            slot: Arc::new(Slot::with_limits(limits)),
             log: Arc::clone(log),
             live: Arc::default(),
             fail_start: Arc::default(),
             start_takes: Duration::ZERO,
             drop_takes: Duration::ZERO,
+            told: Arc::default(),
+            deaf: Arc::default(),
         }
     }
 
@@ -159,6 +199,16 @@ impl Child<()> for Worker {
         self.slot.exited(generation, cause)
     }
 
+    fn probe(&self, _: &ChildId) -> BoxFuture<'_, bool> {
+        let deaf = self.deaf.load(Ordering::SeqCst);
+        Box::pin(async move {
+            if deaf {
+                std::future::pending::<()>().await;
+            }
+            true
+        })
+    }
+
     fn stopped(&self, _: &ChildId, cause: &Arc<ExitCause>) {
         self.slot.close(cause);
     }
@@ -173,4 +223,17 @@ pub(crate) fn often() -> Intensity {
 
 pub(crate) fn lines(log: &Log) -> String {
     std::mem::take(&mut *log.lock().unwrap()).join(", ")
+}
+
+/// Does nothing with its work.
+pub(crate) struct Idle;
+
+impl Actor for Idle {
+    type Msg = Work;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Work>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
 }
