@@ -86,10 +86,9 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
         arguments: Arguments<E>,
     ) -> Result<State<E>, ActorProcessingErr> {
         let spec = &arguments.spec;
-        spec.check().map_err(|error| {
-            Box::new(ExitCause::Failed {
-                source: Arc::new(error),
-            })
+        // Not boxed here: `?` does that, and twice boxed it would be no ExitCause to anybody.
+        spec.check().map_err(|error| ExitCause::Failed {
+            source: Arc::new(error),
         })?;
         spec.cell.join_orphans().await;
         let mut state = State::new(&arguments, myself.get_id().pid());
