@@ -22,6 +22,10 @@ mod telling;
 use starts::Start;
 use stops::{Live, Stop};
 
+/// ractor's word for a kill. An actor that is killed while it works ends without its state; for
+/// one that is idle, this word is all that tells the kill from a stop.
+const KILLED: &str = "killed";
+
 /// A supervisor: a ractor actor whose children restart as its [`SupervisorSpec`] says.
 #[derive(Debug)]
 pub(crate) struct Supervisor<E>(PhantomData<fn(E)>);
@@ -165,9 +169,15 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
     ) -> Result<(), ActorProcessingErr> {
         let (actor, cause) = match event {
             SupervisionEvent::ActorFailed(actor, error) => (actor, ExitCause::from(error)),
-            // ractor reports a kill as a termination without a state.
-            SupervisionEvent::ActorTerminated(actor, None, _) => (actor, ExitCause::Killed),
-            SupervisionEvent::ActorTerminated(actor, Some(_), _) => (actor, ExitCause::Normal),
+            SupervisionEvent::ActorTerminated(actor, state, reason) => {
+                let killed = state.is_none() || reason.as_deref() == Some(KILLED);
+                let cause = if killed {
+                    ExitCause::Killed
+                } else {
+                    ExitCause::Normal
+                };
+                (actor, cause)
+            }
             _ => return Ok(()),
         };
         state.child_ended(&myself, actor.get_id(), cause).await
