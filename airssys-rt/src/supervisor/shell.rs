@@ -121,7 +121,12 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
                 state.start_dynamic(argument, reply)
             }
             SupervisorMessage::TerminateChild(id, reply) => {
-                Some(Event::TerminateChild(id, state.token(Asker::Done(reply))))
+                if state.has_gone(&id) {
+                    reply.send(Ok(())).ok();
+                    None
+                } else {
+                    Some(Event::TerminateChild(id, state.token(Asker::Done(reply))))
+                }
             }
             SupervisorMessage::RestartChild(id, reply) => {
                 let token = state.token(Asker::Start(id.clone(), reply));
@@ -256,6 +261,17 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         spec.policy.id = ChildId::from(format!("{}#{}", template.policy.id, self.made));
         spec.argument = Some(argument.0);
         Some(self.offer(spec, reply))
+    }
+
+    /// Whether it was made from the template and is not there any more. Its spec went with it.
+    fn has_gone(&self, id: &ChildId) -> bool {
+        let Some(template) = &self.template else {
+            return false;
+        };
+        let number = id.as_str().strip_prefix(template.policy.id.as_str());
+        let number = number.and_then(|rest| rest.strip_prefix('#')?.parse().ok());
+        number.is_some_and(|number: u64| (1..=self.made).contains(&number))
+            && self.plan.child(id).is_none()
     }
 
     fn offer(
