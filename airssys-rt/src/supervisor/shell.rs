@@ -44,9 +44,15 @@ pub(crate) struct Arguments<E: Clone + Send + Sync + 'static> {
 }
 
 /// Who waits for the answer to a command.
-enum Asker {
+enum Asker<E> {
     Start(ChildId, RpcReplyPort<Result<StartedChild, Refusal>>),
     Done(RpcReplyPort<Result<(), Refusal>>),
+    /// With what holds from then on: the flags, and the template of a dynamic supervisor.
+    Changed(
+        Flags,
+        Option<ChildSpec<E>>,
+        RpcReplyPort<Result<(), Refusal>>,
+    ),
 }
 
 pub(crate) struct State<E: Clone + Send + Sync + 'static> {
@@ -74,7 +80,7 @@ pub(crate) struct State<E: Clone + Send + Sync + 'static> {
     /// Why those are killed that the supervisor itself found wanting.
     doomed: HashMap<ActorId, ExitCause>,
     timers: HashMap<ChildId, Bound>,
-    askers: HashMap<Token, Asker>,
+    askers: HashMap<Token, Asker<E>>,
     next_token: Token,
     began: Instant,
 }
@@ -294,15 +300,26 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             reply.send(Err(Refusal::Invalid(error))).ok();
             return None;
         }
-        let token = self.token(Asker::Done(reply));
         let policies = spec.children.iter().map(|c| (*c.policy).clone()).collect();
-        for child in spec.children {
-            self.offered.insert((token, child.policy.id.clone()), child);
+        let dynamic = spec.flags.strategy == Strategy::SimpleOneForOne;
+        let template = spec.children.first().filter(|_| dynamic).cloned();
+        let token = self.token(Asker::Changed(spec.flags, template.clone(), reply));
+        if let Some(template) = template {
+            for (id, known) in &self.specs {
+                let mut child = template.clone();
+                child.policy.id = id.clone();
+                child.argument = known.argument.clone();
+                self.offered.insert((token, id.clone()), child);
+            }
+        } else {
+            for child in spec.children {
+                self.offered.insert((token, child.policy.id.clone()), child);
+            }
         }
         Some(Event::CodeChange(spec.flags, policies, token))
     }
 
-    fn token(&mut self, asker: Asker) -> Token {
+    fn token(&mut self, asker: Asker<E>) -> Token {
         self.next_token += 1;
         self.askers.insert(self.next_token, asker);
         self.next_token
@@ -392,6 +409,13 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
                 reply.send(answer.map(|()| self.started_child(id))).ok();
             }
             Some(Asker::Done(reply)) => {
+                reply.send(answer).ok();
+            }
+            Some(Asker::Changed(flags, template, reply)) => {
+                if answer.is_ok() {
+                    self.flags = flags;
+                    self.template = template;
+                }
                 self.offered.retain(|(offer, _), _| *offer != token);
                 reply.send(answer).ok();
             }

@@ -136,6 +136,7 @@ impl Plan {
                 .values_mut()
                 .zip(policies.iter().cycle().cloned())
             {
+                effects.push(Effect::Adopt(entry.id(), token));
                 entry.change(ChildPolicy {
                     id: entry.id(),
                     ..policy
