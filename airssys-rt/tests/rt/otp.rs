@@ -2,8 +2,13 @@
 //! a row of docs/otp.md that says why there is none.
 
 mod admin;
+mod change;
 mod kit;
 mod reasons;
+mod scale;
+mod significant;
 mod start;
 mod stop;
 mod strategies;
+mod telling;
+mod tree;

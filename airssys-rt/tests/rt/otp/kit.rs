@@ -93,6 +93,10 @@ impl Kid {
         ChildSpec::new(self.0.name.as_str(), self.clone())
     }
 
+    pub(crate) fn log(&self) -> Log {
+        Arc::clone(&self.0.log)
+    }
+
     /// The incarnation started last under `id`.
     pub(crate) fn actor_of(&self, id: &str) -> ActorRef<Exit> {
         self.0.actors.lock().unwrap()[id].clone()
