@@ -18,7 +18,7 @@ const LONGEST: usize = 8192;
 fn case_93_format_log_1() {
     let frame = Frame {
         module: Some("m".repeat(100)),
-        function: Some("f".repeat(100)),
+        function: Some("f\n".repeat(10_000)),
         offset: Some(usize::MAX),
     };
     let trap = ExitCause::Trap(Trap {
@@ -61,7 +61,7 @@ fn case_94_format_log_2() {
     for cause in causes {
         let text = cause.to_string();
         assert!(text.len() <= LONGEST, "{} bytes", text.len());
-        assert!(text.contains("a line and another") || text.contains("a line  and another"), "{text}");
+        assert!(text.contains("a line  and another [31m"), "{text}");
         assert!(!text.chars().any(char::is_control), "{text:?}");
     }
     let short = ExitCause::Failed {
