@@ -174,8 +174,12 @@ async fn case_29_child_specs_map() {
         for significant in [false, true] {
             for mode in modes {
                 let expected = match (significant, restart, mode) {
-                    (true, Restart::Permanent, _) => Err(SpecError::SignificantPermanent("a".into())),
-                    (true, _, AutoShutdown::Never) => Err(SpecError::SignificantUnderNever("a".into())),
+                    (true, Restart::Permanent, _) => {
+                        Err(SpecError::SignificantPermanent("a".into()))
+                    }
+                    (true, _, AutoShutdown::Never) => {
+                        Err(SpecError::SignificantUnderNever("a".into()))
+                    }
                     _ => Ok(()),
                 };
                 let spec: ChildSpec = Kid::new("a").spec();

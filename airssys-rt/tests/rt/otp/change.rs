@@ -29,7 +29,9 @@ async fn case_86_code_change() {
     let after = house.pids(["a", "b"]).await;
     assert!(before.iter().all(|pid| !after.contains(pid)));
     // A faulty one: as before.
-    let answer = house.sup.code_change(sup(Strategy::OneForOne, 2, &[&a, &a]));
+    let answer = house
+        .sup
+        .code_change(sup(Strategy::OneForOne, 2, &[&a, &a]));
     let answer = refusal(answer.await);
     assert!(matches!(
         answer,

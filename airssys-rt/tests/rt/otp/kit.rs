@@ -33,8 +33,11 @@ pub(crate) enum Exit {
 pub(crate) const EXITS: [Exit; 4] = [Exit::Normal, Exit::Shutdown, Exit::Abnormal, Exit::Killed];
 pub(crate) const RESTARTS: [Restart; 3] =
     [Restart::Permanent, Restart::Transient, Restart::Temporary];
-pub(crate) const STRATEGIES: [Strategy; 3] =
-    [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne];
+pub(crate) const STRATEGIES: [Strategy; 3] = [
+    Strategy::OneForOne,
+    Strategy::OneForAll,
+    Strategy::RestForOne,
+];
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 

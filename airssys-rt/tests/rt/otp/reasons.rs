@@ -41,7 +41,10 @@ async fn fate(restart: Restart, exit: Exit) -> Fate {
 
 #[tokio::test(start_paused = true)]
 async fn case_48_permanent_normal() {
-    assert_eq!(fate(Restart::Permanent, Exit::Normal).await, Fate::Restarted);
+    assert_eq!(
+        fate(Restart::Permanent, Exit::Normal).await,
+        Fate::Restarted
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +72,10 @@ async fn case_52_transient_shutdown() {
 
 #[tokio::test(start_paused = true)]
 async fn case_53_temporary_shutdown() {
-    assert_eq!(fate(Restart::Temporary, Exit::Shutdown).await, Fate::Removed);
+    assert_eq!(
+        fate(Restart::Temporary, Exit::Shutdown).await,
+        Fate::Removed
+    );
 }
 
 /// An application is a tree here: its root tells who of the nested ones did not start, and why.
@@ -82,7 +88,11 @@ async fn case_54_faulty_application_shutdown() {
     );
     let mut cause = House::try_open(inner).await.map(drop).unwrap_err();
     let mut chain = Vec::new();
-    while let ExitCause::ChildStart { child, cause: below } = &*cause {
+    while let ExitCause::ChildStart {
+        child,
+        cause: below,
+    } = &*cause
+    {
         chain.push(child.to_string());
         cause = below.clone();
     }

@@ -51,7 +51,11 @@ async fn held(strategy: Strategy, restart: Restart) -> usize {
     if strategy == Strategy::SimpleOneForOne {
         house = House::open(dynamic(&kid, restart, 1)).await;
         for _ in 0..3 {
-            house.sup.start_dynamic(Arc::clone(&argument)).await.unwrap();
+            house
+                .sup
+                .start_dynamic(Arc::clone(&argument))
+                .await
+                .unwrap();
         }
     } else {
         house = House::open(sup(strategy, 1, &[])).await;
@@ -136,12 +140,18 @@ async fn case_80_simple_one_for_one_scale_many_temporary_children() {
     let small = best_of_three(|| terminate_each(100)).await;
     let large = best_of_three(|| terminate_each(1000)).await;
     let ratio = ratio(small, large);
-    assert!(ratio <= 50.0, "10 times as many took {ratio:.1} times as long");
+    assert!(
+        ratio <= 50.0,
+        "10 times as many took {ratio:.1} times as long"
+    );
 }
 
 async fn start_and_stop(count: usize) -> Duration {
     let kid = Kid::new("a");
-    let (sup, _) = SupervisorSpec::new("sup").start(Tree::new(())).await.unwrap();
+    let (sup, _) = SupervisorSpec::new("sup")
+        .start(Tree::new(()))
+        .await
+        .unwrap();
     let began = Instant::now();
     for n in 0..count {
         let spec = ChildSpec::new(format!("c{n}"), kid.clone()).shutdown(Shutdown::Brutal);
@@ -188,5 +198,8 @@ async fn case_92_scale_mass_exit_children() {
     let small = best_of_three(|| mass_exit(1000)).await;
     let large = best_of_three(|| mass_exit(5000)).await;
     let ratio = ratio(small, large);
-    assert!(ratio <= 12.0, "5 times as many took {ratio:.1} times as long");
+    assert!(
+        ratio <= 12.0,
+        "5 times as many took {ratio:.1} times as long"
+    );
 }

@@ -186,6 +186,13 @@ async fn upgrade(from: AutoShutdown, to: AutoShutdown) -> Upgraded {
     settle().await;
     assert_eq!(house.pids(["a", "b", "bystander"]).await, before);
     assert_eq!(house.end(), None);
+    // A child that comes now is held against the mode of now.
+    let late = Kid::new("late").spec().restart(Restart::Temporary);
+    let answer = house.sup.start_child(late.significant(true)).await;
+    assert_eq!(answer.is_ok(), to != AutoShutdown::Never);
+    if answer.is_ok() {
+        house.sup.terminate_child("late").await.unwrap();
+    }
     Upgraded { house, a, b }
 }
 

@@ -233,7 +233,7 @@ async fn case_46_rest_for_one_other_child_fails_restart() {
     assert_eq!(house.end(), None);
 }
 
-/// Two of the group's own: those stopped before are started with it, and it counts once.
+/// All of them together cost one restart.
 #[tokio::test(start_paused = true)]
 async fn a_group_starts_those_that_had_been_stopped() {
     let ([a, b], _) = kids(["a", "b"]);

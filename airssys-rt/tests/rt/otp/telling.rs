@@ -61,7 +61,7 @@ fn case_94_format_log_2() {
     for cause in causes {
         let text = cause.to_string();
         assert!(text.len() <= LONGEST, "{} bytes", text.len());
-        assert!(text.contains("a line  and another [31m"), "{text}");
+        assert!(text.contains("a line  and another  [31m"), "{text}");
         assert!(!text.chars().any(char::is_control), "{text:?}");
     }
     let short = ExitCause::Failed {
@@ -140,7 +140,10 @@ async fn case_96_which_children() {
     // Each view is the same one: the list and the single child.
     house.sup.terminate_child("a").await.unwrap();
     let children = house.sup.which_children().await.unwrap();
-    assert_eq!(row(&children), [("a", stopped, false), ("b", running, true)]);
+    assert_eq!(
+        row(&children),
+        [("a", stopped, false), ("b", running, true)]
+    );
     let single = house.sup.which_child("a").await.unwrap();
     assert_eq!(single.as_ref(), children.first());
     house.sup.restart_child("a").await.unwrap();

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use airssys_rt::{
-    ChildState, ExitKind, Refusal, Restart, Shutdown, Strategy, SupervisorSpec,
-};
+use airssys_rt::{ChildState, ExitKind, Refusal, Restart, Shutdown, Strategy, SupervisorSpec};
 use ractor::registry::where_is;
 use tokio::time::{Instant, sleep};
 
@@ -118,7 +116,10 @@ async fn case_82_simple_global_supervisor() {
     let mut supervisors = BTreeSet::from([supervisor.actor().get_id()]);
     for exit in EXITS {
         kid.end(exit).await;
-        assert!(workers.insert(where_is(name()).unwrap().get_id()), "{exit:?}");
+        assert!(
+            workers.insert(where_is(name()).unwrap().get_id()),
+            "{exit:?}"
+        );
     }
     for round in 0..3 {
         match round {
