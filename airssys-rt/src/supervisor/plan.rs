@@ -132,8 +132,9 @@ pub enum Refusal {
     /// A child of that name runs or is being started.
     #[error("child `{0}` is already started")]
     AlreadyStarted(ChildId),
-    /// A child of that name is known but stopped: restart or delete it.
-    #[error("child `{0}` is already present, stopped")]
+    /// A child of that name is known but does not run: restart or delete it where it is stopped,
+    /// wait or terminate it where it is restarting.
+    #[error("child `{0}` is already present")]
     AlreadyPresent(ChildId),
     /// The child runs; terminate it first.
     #[error("child `{0}` is running")]

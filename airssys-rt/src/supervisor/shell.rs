@@ -22,6 +22,10 @@ mod telling;
 use starts::Start;
 use stops::{Live, Stop};
 
+/// ractor's word for a kill. An actor that is killed while it works ends without its state; for
+/// one that is idle, this word is all that tells the kill from a stop.
+const KILLED: &str = "killed";
+
 /// A supervisor: a ractor actor whose children restart as its [`SupervisorSpec`] says.
 #[derive(Debug)]
 pub(crate) struct Supervisor<E>(PhantomData<fn(E)>);
@@ -40,9 +44,15 @@ pub(crate) struct Arguments<E: Clone + Send + Sync + 'static> {
 }
 
 /// Who waits for the answer to a command.
-enum Asker {
+enum Asker<E> {
     Start(ChildId, RpcReplyPort<Result<StartedChild, Refusal>>),
     Done(RpcReplyPort<Result<(), Refusal>>),
+    /// With what holds from then on: the flags, and the template of a dynamic supervisor.
+    Changed(
+        Flags,
+        Option<ChildSpec<E>>,
+        RpcReplyPort<Result<(), Refusal>>,
+    ),
 }
 
 pub(crate) struct State<E: Clone + Send + Sync + 'static> {
@@ -74,7 +84,7 @@ pub(crate) struct State<E: Clone + Send + Sync + 'static> {
     /// Why those are killed that the supervisor itself found wanting.
     doomed: HashMap<ActorId, ExitCause>,
     timers: HashMap<ChildId, Bound>,
-    askers: HashMap<Token, Asker>,
+    askers: HashMap<Token, Asker<E>>,
     next_token: Token,
     began: Instant,
 }
@@ -90,10 +100,9 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
         arguments: Arguments<E>,
     ) -> Result<State<E>, ActorProcessingErr> {
         let spec = &arguments.spec;
-        spec.check().map_err(|error| {
-            Box::new(ExitCause::Failed {
-                source: Arc::new(error),
-            })
+        // Not boxed here: `?` does that, and twice boxed it would be no ExitCause to anybody.
+        spec.check().map_err(|error| ExitCause::Failed {
+            source: Arc::new(error),
         })?;
         spec.cell.join_orphans().await;
         let mut state = State::new(&arguments, myself.get_id().pid());
@@ -122,7 +131,12 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
                 state.start_dynamic(argument, reply)
             }
             SupervisorMessage::TerminateChild(id, reply) => {
-                Some(Event::TerminateChild(id, state.token(Asker::Done(reply))))
+                if state.has_gone(&id) {
+                    reply.send(Ok(())).ok();
+                    None
+                } else {
+                    Some(Event::TerminateChild(id, state.token(Asker::Done(reply))))
+                }
             }
             SupervisorMessage::RestartChild(id, reply) => {
                 let token = state.token(Asker::Start(id.clone(), reply));
@@ -170,9 +184,15 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
     ) -> Result<(), ActorProcessingErr> {
         let (actor, cause) = match event {
             SupervisionEvent::ActorFailed(actor, error) => (actor, ExitCause::from(error)),
-            // ractor reports a kill as a termination without a state.
-            SupervisionEvent::ActorTerminated(actor, None, _) => (actor, ExitCause::Killed),
-            SupervisionEvent::ActorTerminated(actor, Some(_), _) => (actor, ExitCause::Normal),
+            SupervisionEvent::ActorTerminated(actor, state, reason) => {
+                let killed = state.is_none() || reason.as_deref() == Some(KILLED);
+                let cause = if killed {
+                    ExitCause::Killed
+                } else {
+                    ExitCause::Normal
+                };
+                (actor, cause)
+            }
             _ => return Ok(()),
         };
         state.child_ended(&myself, actor.get_id(), cause).await
@@ -255,6 +275,17 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         Some(self.offer(spec, reply))
     }
 
+    /// Whether it was made from the template and is not there any more. Its spec went with it.
+    fn has_gone(&self, id: &ChildId) -> bool {
+        let Some(template) = &self.template else {
+            return false;
+        };
+        let number = id.as_str().strip_prefix(template.policy.id.as_str());
+        let number = number.and_then(|rest| rest.strip_prefix('#')?.parse().ok());
+        number.is_some_and(|number: u64| (1..=self.made).contains(&number))
+            && self.plan.child(id).is_none()
+    }
+
     fn offer(
         &mut self,
         spec: ChildSpec<E>,
@@ -275,15 +306,26 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             reply.send(Err(Refusal::Invalid(error))).ok();
             return None;
         }
-        let token = self.token(Asker::Done(reply));
         let policies = spec.children.iter().map(|c| (*c.policy).clone()).collect();
-        for child in spec.children {
-            self.offered.insert((token, child.policy.id.clone()), child);
+        let dynamic = spec.flags.strategy == Strategy::SimpleOneForOne;
+        let template = spec.children.first().filter(|_| dynamic).cloned();
+        let token = self.token(Asker::Changed(spec.flags, template.clone(), reply));
+        if let Some(template) = template {
+            for (id, known) in &self.specs {
+                let mut child = template.clone();
+                child.policy.id = id.clone();
+                child.argument = known.argument.clone();
+                self.offered.insert((token, id.clone()), child);
+            }
+        } else {
+            for child in spec.children {
+                self.offered.insert((token, child.policy.id.clone()), child);
+            }
         }
         Some(Event::CodeChange(spec.flags, policies, token))
     }
 
-    fn token(&mut self, asker: Asker) -> Token {
+    fn token(&mut self, asker: Asker<E>) -> Token {
         self.next_token += 1;
         self.askers.insert(self.next_token, asker);
         self.next_token
@@ -394,6 +436,13 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
                 reply.send(answer.map(|()| self.started_child(id))).ok();
             }
             Some(Asker::Done(reply)) => {
+                reply.send(answer).ok();
+            }
+            Some(Asker::Changed(flags, template, reply)) => {
+                if answer.is_ok() {
+                    self.flags = flags;
+                    self.template = template;
+                }
                 self.offered.retain(|(offer, _), _| *offer != token);
                 reply.send(answer).ok();
             }

@@ -9,5 +9,6 @@
 )]
 
 mod beyond;
+mod otp;
 mod supervision;
 mod worker;

@@ -17,7 +17,9 @@ impl Plan {
         let id = policy.id.clone();
         let known = self.child(&id).map(|(_, _, state)| state);
         let refusal = match known {
-            Some(ChildState::Stopped) => Some(Refusal::AlreadyPresent(id.clone())),
+            Some(ChildState::Stopped | ChildState::Restarting) => {
+                Some(Refusal::AlreadyPresent(id.clone()))
+            }
             Some(_) => Some(Refusal::AlreadyStarted(id.clone())),
             None if self.dynamic() && self.children.len() >= self.flags.max_children => {
                 Some(Refusal::MaxChildren(self.flags.max_children))
@@ -135,6 +137,7 @@ impl Plan {
                 .values_mut()
                 .zip(policies.iter().cycle().cloned())
             {
+                effects.push(Effect::Adopt(entry.id(), token));
                 entry.change(ChildPolicy {
                     id: entry.id(),
                     ..policy
