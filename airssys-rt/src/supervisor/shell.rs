@@ -186,6 +186,8 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
             SupervisionEvent::ActorFailed(actor, error) => (actor, ExitCause::from(error)),
             SupervisionEvent::ActorTerminated(actor, state, reason) => {
                 let killed = state.is_none() || reason.as_deref() == Some(KILLED);
+                // It would live on in here while its successor starts.
+                drop(state);
                 let cause = if killed {
                     ExitCause::Killed
                 } else {
