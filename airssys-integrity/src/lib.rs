@@ -6,14 +6,30 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
+#[cfg(feature = "alloc")]
+mod atomics;
 mod block;
 #[cfg(feature = "alloc")]
+mod blocks;
+#[cfg(feature = "alloc")]
 mod buffer;
+mod corrupt;
 mod crc32c;
+#[cfg(feature = "alloc")]
+mod free_list;
 mod level;
+#[cfg(feature = "alloc")]
+mod pool;
 
 pub use block::BLOCK_BYTES;
 #[cfg(feature = "alloc")]
-pub use buffer::{AppendError, BufferWriter, CheckedBuffer, Corrupt, VerifiedBytes};
+pub use blocks::VerifyError;
+#[cfg(feature = "alloc")]
+pub use buffer::{AppendError, BufferWriter, CheckedBuffer, VerifiedBytes};
+pub use corrupt::Corrupt;
 pub use crc32c::Crc32c;
 pub use level::{SampleRate, VerificationLevel};
+#[cfg(feature = "alloc")]
+pub use pool::{
+    AcquireError, FrozenBuffer, MessagePool, OnReturn, PoolError, PooledWriter, SizeClass,
+};
