@@ -6,7 +6,6 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
-#[cfg(feature = "alloc")]
 mod atomics;
 mod block;
 #[cfg(feature = "alloc")]
@@ -20,6 +19,7 @@ mod free_list;
 mod level;
 #[cfg(feature = "alloc")]
 mod pool;
+mod ring;
 
 pub use block::BLOCK_BYTES;
 #[cfg(feature = "alloc")]
@@ -33,3 +33,6 @@ pub use level::{SampleRate, VerificationLevel};
 pub use pool::{
     AcquireError, FrozenBuffer, MessagePool, OnReturn, PoolError, PooledWriter, SizeClass,
 };
+pub use ring::{Consumer, InlineRing, Producer, RingRead, RingReadError, RingWriteError};
+#[cfg(feature = "alloc")]
+pub use ring::{HeapRing, RingError};
