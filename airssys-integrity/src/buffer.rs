@@ -1,6 +1,7 @@
 //! A buffer written once, from front to back, and checked before each read.
 
 use crate::block::{self, BLOCK_BYTES};
+use crate::corrupt::Corrupt;
 use crate::crc32c::Crc32c;
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
@@ -30,27 +31,6 @@ pub enum AppendError {
         /// What the allocator said.
         source: TryReserveError,
     },
-}
-
-/// Bytes at rest no longer match their tag.
-///
-/// When it is the length that does not match, `block` is the number of blocks,
-/// `offset` the length found and `len` zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "block {block} ({len} bytes at {offset}) is corrupt: tag {expected:#010x}, bytes give {found:#010x}"
-)]
-pub struct Corrupt {
-    /// Index of the first block that does not match.
-    pub block: usize,
-    /// Where the block starts, in bytes.
-    pub offset: usize,
-    /// How long the block is, in bytes.
-    pub len: usize,
-    /// The tag at rest; the complement of `found` if the tag itself is missing.
-    pub expected: u32,
-    /// The tag recomputed over the bytes at rest.
-    pub found: u32,
 }
 
 /// Collects bytes from many short or long slices into a [`CheckedBuffer`].
@@ -232,6 +212,7 @@ impl CheckedBuffer {
                 len: 0,
                 expected: this.length_tag,
                 found,
+                persistent: block::length_tag(black_box(&this.data).len()) != this.length_tag,
             });
         }
         for (index, bytes) in this.data.chunks(BLOCK_BYTES).enumerate() {
@@ -245,6 +226,7 @@ impl CheckedBuffer {
                     len: bytes.len(),
                     expected,
                     found,
+                    persistent: block::tag(index, black_box(bytes)) != expected,
                 });
             }
         }
