@@ -1,6 +1,5 @@
 //! What one tag covers.
 
-#[cfg(any(feature = "alloc", test))]
 use crate::Crc32c;
 
 /// Bytes covered by one tag; the last block of a buffer may be shorter.
@@ -12,7 +11,6 @@ pub const BLOCK_BYTES: usize = 512;
 
 /// The CRC a block starts with: its index as a little-endian `u64` goes in
 /// first, so that a block in the place of another does not match.
-#[cfg(any(feature = "alloc", test))]
 pub(crate) fn open(index: usize) -> Crc32c {
     let mut crc = Crc32c::new();
     // Lossless: no target has pointers wider than 64 bits.
@@ -25,15 +23,6 @@ pub(crate) fn open(index: usize) -> Crc32c {
 pub(crate) fn tag(index: usize, bytes: &[u8]) -> u32 {
     let mut crc = open(index);
     crc.update(bytes);
-    crc.finish()
-}
-
-/// The tag of a buffer's length, tagged as the content of a block no buffer has.
-#[cfg(any(feature = "alloc", test))]
-pub(crate) fn length_tag(len: usize) -> u32 {
-    let mut crc = Crc32c::new();
-    crc.update_u64(u64::MAX);
-    crc.update_u64(len as u64);
     crc.finish()
 }
 

@@ -1,6 +1,6 @@
 //! Which slots of a pool are free: one bit each, taken and given back without a lock.
 
-use crate::atomics::{AtomicUsize, Ordering};
+use crate::cell::{AtomicUsize, Ordering};
 use alloc::boxed::Box;
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;

@@ -6,12 +6,12 @@ extern crate alloc;
 #[cfg(any(feature = "std", test))]
 extern crate std;
 
-mod atomics;
 mod block;
 #[cfg(feature = "alloc")]
 mod blocks;
 #[cfg(feature = "alloc")]
 mod buffer;
+mod cell;
 mod corrupt;
 mod crc32c;
 #[cfg(feature = "alloc")]

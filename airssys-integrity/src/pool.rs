@@ -1,8 +1,8 @@
 //! Message buffers from memory taken once.
 
-use crate::atomics::{AtomicUsize, Ordering, UnsafeCell, fence};
 use crate::blocks::{Blocks, VerifyError, mixed};
 use crate::buffer::{AppendError, VerifiedBytes};
+use crate::cell::{AtomicUsize, Ordering, UnsafeCell, fence};
 use crate::free_list::{Claim, FreeList};
 use crate::{Corrupt, VerificationLevel};
 use alloc::boxed::Box;

@@ -1,7 +1,7 @@
 //! A stream of tagged messages from one thread to another, through slots of fixed size.
 
-use crate::atomics::{AtomicBool, AtomicUsize, Ordering, UnsafeCell};
 use crate::block::{self, BLOCK_BYTES};
+use crate::cell::{AtomicBool, AtomicUsize, Ordering, UnsafeCell};
 use crate::{Corrupt, Crc32c};
 #[cfg(feature = "alloc")]
 use alloc::{boxed::Box, collections::TryReserveError, sync::Arc, vec::Vec};

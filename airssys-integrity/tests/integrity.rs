@@ -91,6 +91,7 @@ fn a_corrupt_block_is_named_with_its_range_and_both_tags() {
         (2, 1_024, 476)
     );
     assert_ne!(in_data.expected, in_data.found);
+    assert!(in_data.persistent);
 
     buffer.flip_bit(1_024 * 8);
     buffer.flip_bit(1_500 * 8 + 2 * 32 + 5);
