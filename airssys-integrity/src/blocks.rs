@@ -67,15 +67,20 @@ impl Blocks {
         }
     }
 
-    /// Forgets the content and keeps the room.
+    /// Makes it the buffer of another message, with the room it has.
     pub(crate) fn restart(&mut self, seed: u64, salt: u32) {
-        self.held = 0;
-        self.sent = block::open(0);
-        self.arrived = self.sent;
+        self.empty();
         self.reads = AtomicUsize::new(0);
         self.seed = seed;
         self.salt = salt;
         self.header_tag = 0;
+    }
+
+    /// Forgets the content.
+    pub(crate) fn empty(&mut self) {
+        self.held = 0;
+        self.sent = block::open(0);
+        self.arrived = self.sent;
     }
 
     /// Overwrites with zeros what has been written since the last wipe.
@@ -93,10 +98,8 @@ impl Blocks {
             written.zeroize();
         }
         self.header_tag.zeroize();
-        self.sent = block::open(0);
-        self.arrived = self.sent;
-        self.held = 0;
         self.reached = 0;
+        self.empty();
     }
 
     pub(crate) fn reseed(&mut self, seed: u64) {

@@ -107,6 +107,21 @@ impl BufferWriter {
         Ok(self.blocks.append(source)?)
     }
 
+    /// The same writer without what it holds.
+    pub(crate) fn emptied(mut self) -> Self {
+        self.blocks.empty();
+        self
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The tag of block `index` of what has been appended.
+    pub(crate) fn tag(&self, index: usize) -> Option<u32> {
+        self.blocks.unsalted_tag(index)
+    }
+
     /// How many bytes the writer holds.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -202,7 +217,6 @@ impl CheckedBuffer {
         self.blocks.unverified()
     }
 
-    #[cfg(feature = "std")]
     pub(crate) fn blocks(&self) -> &Blocks {
         &self.blocks
     }

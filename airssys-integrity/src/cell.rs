@@ -1,9 +1,9 @@
 //! Atomics and cells: those of the model checker under `--cfg loom`, else those of the language.
 
-#[cfg(not(loom))]
-pub(crate) use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 #[cfg(all(feature = "alloc", not(loom)))]
 pub(crate) use core::sync::atomic::fence;
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 #[cfg(loom)]
 pub(crate) use loom::{
     cell::UnsafeCell,

@@ -9,6 +9,8 @@ extern crate std;
 mod block;
 #[cfg(feature = "alloc")]
 mod blocks;
+mod bounded_stack;
+mod bounded_vec;
 #[cfg(feature = "alloc")]
 mod buffer;
 mod cell;
@@ -20,10 +22,16 @@ mod level;
 #[cfg(feature = "alloc")]
 mod pool;
 mod ring;
+#[cfg(feature = "alloc")]
+mod sealed;
+#[cfg(feature = "alloc")]
+mod views;
 
 pub use block::BLOCK_BYTES;
 #[cfg(feature = "alloc")]
 pub use blocks::VerifyError;
+pub use bounded_stack::BoundedStack;
+pub use bounded_vec::{AccessError, BoundedVec, PushError};
 #[cfg(feature = "alloc")]
 pub use buffer::{AppendError, BufferWriter, CheckedBuffer, VerifiedBytes};
 pub use corrupt::Corrupt;
@@ -36,3 +44,7 @@ pub use pool::{
 pub use ring::{Consumer, InlineRing, Producer, RingRead, RingReadError, RingWriteError};
 #[cfg(feature = "alloc")]
 pub use ring::{HeapRing, RingError};
+#[cfg(feature = "alloc")]
+pub use sealed::{SealError, UnsealError};
+#[cfg(feature = "alloc")]
+pub use views::{LengthMismatch, Samples};

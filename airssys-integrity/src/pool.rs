@@ -423,7 +423,6 @@ impl FrozenBuffer {
         self.len() == 0
     }
 
-    #[cfg(feature = "std")]
     pub(crate) fn blocks(&self) -> &Blocks {
         self.lease.shared()
     }
