@@ -1,13 +1,22 @@
 //! What one tag covers.
 
 use crate::Crc32c;
+use crate::crc32c::step;
 
 /// Bytes covered by one tag; the last block of a buffer may be shorter.
 ///
 /// A block and its 32-bit tag are a codeword of 4,128 bits, below the 5,243
 /// data bits up to which CRC32C keeps Hamming distance 6: every error of one to
 /// five bits, every error of odd weight and every burst of up to 32 bits shows.
-pub const BLOCK_BYTES: usize = 512;
+pub const BLOCK_BYTES: usize = if cfg!(loom) { 16 } else { 512 };
+
+/// The CRC register of a region's block before its first byte: the region's id and the block's
+/// index go in first, so that a block in the place of another does not match.
+#[inline]
+pub(crate) fn region_seed(region: u32, index: usize) -> u32 {
+    // Lossless: no target has pointers wider than 64 bits.
+    step(step(!0, u64::from(region)), index as u64)
+}
 
 /// The CRC a block starts with: its index as a little-endian `u64` goes in
 /// first, so that a block in the place of another does not match.

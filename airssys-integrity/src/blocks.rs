@@ -160,6 +160,19 @@ impl Blocks {
         self.append_passes(source, source, |_, _| {})
     }
 
+    /// As `append`, with one bit of the data hit before its arrival is checked.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn append_with_hit(&mut self, source: &[u8], bit: usize) -> Result<(), Corrupt> {
+        let mut passed = 0;
+        self.append_passes(source, source, |data, _| {
+            let at = (bit / 8).checked_sub(passed);
+            if let Some(byte) = at.and_then(|at| data.get_mut(at)) {
+                *byte ^= 1 << (bit % 8);
+            }
+            passed += data.len();
+        })
+    }
+
     /// `first` is what the pass reads that writes data and tags, `second` what the pass reads that
     /// writes the mirror. `between` sees data and mirror before their arrival is checked. Tests
     /// damage the one or the other.
@@ -204,6 +217,7 @@ impl Blocks {
         self.reached = self.reached.max(end);
         if self.level == VerificationLevel::Off {
             data.copy_from_slice(part);
+            between(data, &mut []);
             self.held = end;
             return Ok(());
         }
@@ -213,16 +227,16 @@ impl Blocks {
             return Err(no_room);
         };
         *slot = tag;
+        let mirror: &mut [u8] = bytemuck::cast_slice_mut(&mut self.mirror);
+        let mirror = mirror.get_mut(self.held..end).unwrap_or_default();
+        // Behind the black box it is another source, so the words are loaded again.
+        copy_inverted(black_box(again), mirror);
+        between(data, mirror);
         if matches!(
             self.level,
             VerificationLevel::Full | VerificationLevel::Redundant
         ) {
-            let mirror: &mut [u8] = bytemuck::cast_slice_mut(&mut self.mirror);
-            let mirror = mirror.get_mut(self.held..end).unwrap_or_default();
-            // Behind the black box it is another source, so the words are loaded again.
-            copy_inverted(black_box(again), mirror);
-            between(data, mirror);
-            // And here the destination is.
+            // And here the destination is another, so what arrived is loaded.
             let data = black_box(&*data);
             self.arrived.update(data);
             let arrived = self.arrived.finish() ^ self.salt;

@@ -88,7 +88,12 @@ impl BufferWriter {
     /// [`AppendError::Corrupt`] if the level checks arrival and the bytes
     /// arrived changed. The writer then holds what it held before.
     pub fn append(&mut self, source: &[u8]) -> Result<(), AppendError> {
-        let (requested, held) = (source.len(), self.blocks.len());
+        self.make_room(source.len())?;
+        Ok(self.blocks.append(source)?)
+    }
+
+    fn make_room(&mut self, requested: usize) -> Result<(), AppendError> {
+        let held = self.blocks.len();
         // A length that was hit may be beyond the limit.
         let room = self.limit.checked_sub(held);
         if room.is_none_or(|room| requested > room) {
@@ -104,7 +109,18 @@ impl BufferWriter {
                 .grow(needed, self.limit)
                 .map_err(|source| AppendError::AllocationFailed { requested, source })?;
         }
-        Ok(self.blocks.append(source)?)
+        Ok(())
+    }
+
+    /// As [`append`](Self::append), with one bit of the bytes hit after they are copied and before
+    /// their arrival is checked.
+    ///
+    /// # Errors
+    /// Those of [`append`](Self::append).
+    #[cfg(feature = "fault-injection")]
+    pub fn append_with_hit(&mut self, source: &[u8], bit: usize) -> Result<(), AppendError> {
+        self.make_room(source.len())?;
+        Ok(self.blocks.append_with_hit(source, bit)?)
     }
 
     /// The same writer without what it holds.

@@ -7,6 +7,7 @@ mod tables;
 mod zeros;
 
 pub(crate) use register::pinned;
+pub(crate) use tables::POLYNOMIAL;
 pub(crate) use zeros::times_x;
 
 /// Lanes of eight bytes that are summed in one go: a block of 512 bytes.

@@ -53,8 +53,8 @@ pub enum RingWriteError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RingReadError {
-    /// The next message does not match its tags. It has been skipped; the destination holds what
-    /// came of it.
+    /// The next message does not match its tags. It has been skipped; what of it had reached the
+    /// destination has been overwritten with zeros.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
     /// The destination is too short. The message is still there.
@@ -629,6 +629,7 @@ fn take<B: AsRef<[u8]>>(
         crc.update_copying(block, room);
         let found = crc.finish();
         if found.to_le_bytes() != tag {
+            destination.fill(0);
             let mut again = open(at, index);
             again.update(black_box(block));
             return Err(RingReadError::Corrupt(Corrupt {

@@ -54,14 +54,12 @@ fn an_index_past_the_end_is_out_of_bounds() {
 fn every_single_flip_of_items_tags_and_length_is_caught() {
     let mut list = full();
     list.pop().unwrap();
-    let bits = (0..).find(|bit| !list.flip_bit(*bit)).map(|end| {
-        for bit in 0..end {
-            list.flip_bit(bit);
-        }
-        end
-    });
+    let mut bits = 0;
+    while list.flip_bit(bits) {
+        list.flip_bit(bits);
+        bits += 1;
+    }
     // Items, three tags, the length and its tag.
-    let bits = bits.unwrap();
     assert_eq!(bits, 8 * (401 * 3 + 3 * 4 + size_of::<usize>() + 4));
     let wanted = full().as_slice().unwrap().to_vec();
     for bit in 0..bits {

@@ -146,3 +146,23 @@ fn a_seed_decides_which_read_checks() {
     assert_eq!(turns, (0..8).map(first_catch).collect::<Vec<_>>());
     assert!(turns.iter().any(|turn| Some(turn) != turns.first()));
 }
+
+/// At `Standard` the tag is the source's, so a copy that went wrong is seen when it is read.
+#[test]
+fn a_bit_that_changed_while_it_was_copied_is_caught_at_every_level_with_tags() {
+    let bytes = source(700);
+    for level in LEVELS {
+        for bit in 0..700 * 8 {
+            let mut writer = BufferWriter::with_limit(700).level(level);
+            let refused = writer.append_with_hit(&bytes, bit).is_err();
+            let at_once = matches!(
+                level,
+                VerificationLevel::Full | VerificationLevel::Redundant
+            );
+            assert_eq!(refused, at_once, "bit {bit} at {level:?}");
+            if !refused {
+                assert!(writer.finish().verify().is_err(), "bit {bit} at {level:?}");
+            }
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Portable CRC32C: slice-by-8 over tables built at compile time.
 
 /// The Castagnoli polynomial, bit-reflected, without its leading term.
-pub(super) const POLYNOMIAL: u32 = 0x82F6_3B78;
+pub(crate) const POLYNOMIAL: u32 = 0x82F6_3B78;
 
 type Row = [u32; 256];
 
