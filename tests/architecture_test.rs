@@ -80,7 +80,10 @@ fn dependencies_run_one_way() {
 
 #[test]
 fn every_crate_inherits_the_lints() {
-    for (name, _) in CRATES.iter().chain(&[("benches/contenders", &[][..]), ("guests", &[])]) {
+    for (name, _) in CRATES
+        .iter()
+        .chain(&[("benches/contenders", &[][..]), ("guests", &[])])
+    {
         let manifest: toml::Table = read(format!("{name}/Cargo.toml")).parse().unwrap();
         assert_eq!(
             manifest["lints"]["workspace"].as_bool(),

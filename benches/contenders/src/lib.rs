@@ -27,10 +27,10 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
-        let width = |column| {
+        let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
             cells
-                .map(|cell| cell.chars().count())
+                .map(|cell: &String| cell.chars().count())
                 .max()
                 .unwrap_or_default()
         };

@@ -1,8 +1,9 @@
 //! Ways to keep bytes.
 
+use crate::region::{hittable, shared};
 use airssys_integrity::{
-    AtomicMemoryOps, BufferWriter, CheckedBuffer, FrozenBuffer, MessagePool, OnReturn,
-    RegionSettings, SampleRate, SizeClass, StdProvider, VerificationLevel,
+    BufferWriter, CheckedBuffer, FrozenBuffer, MessagePool, OnReturn, SampleRate, SizeClass,
+    VerificationLevel,
 };
 use std::sync::Mutex;
 
@@ -26,43 +27,85 @@ pub(crate) trait Contender {
 /// Makes a contender for a message of so many bytes.
 pub(crate) type Make = fn(usize) -> Box<dyn Contender>;
 
-/// Every contender by name. `memcpy` is the limit.
-pub(crate) const CONTENDERS: [(&str, Make); 15] = [
-    ("memcpy", |bytes| Box::new(Plain::of(bytes, Tags::None))),
-    ("memcpy, crc-fast over all", |bytes| {
-        Box::new(Plain::of(bytes, Tags::Whole))
+/// A contender by name.
+pub(crate) struct Entry {
+    pub(crate) name: &'static str,
+    pub(crate) make: Make,
+    /// Makes one that can be hit while it copies, if that costs time.
+    pub(crate) make_hittable: Make,
+}
+
+const fn entry(name: &'static str, make: Make) -> Entry {
+    Entry {
+        name,
+        make,
+        make_hittable: make,
+    }
+}
+
+const fn of_region(name: &'static str, make: Make, make_hittable: Make) -> Entry {
+    Entry {
+        name,
+        make,
+        make_hittable,
+    }
+}
+
+const SAMPLING: VerificationLevel = VerificationLevel::Sampling(SampleRate::ONE_IN_64);
+
+/// `memcpy` is the limit.
+pub(crate) static CONTENDERS: [Entry; 15] = [
+    entry("memcpy", |bytes| Plain::of(bytes, Tags::None)),
+    entry("memcpy, crc-fast over all", |bytes| {
+        Plain::of(bytes, Tags::Whole)
     }),
-    ("memcpy + crc32c per 512 B", |bytes| {
-        Box::new(Plain::of(bytes, Tags::PerBlock))
+    entry("memcpy + crc32c per 512 B", |bytes| {
+        Plain::of(bytes, Tags::PerBlock)
     }),
-    ("mutex<Vec> + crc32c", |bytes| {
+    entry("mutex<Vec> + crc32c", |bytes| {
         Box::new(Locked(Mutex::new(Plain::of(bytes, Tags::PerBlock))))
     }),
-    ("word-wise copy", |bytes| Box::new(Words(vec![0; bytes / 8]))),
-    ("ours, pool, off", |bytes| pool(bytes, VerificationLevel::Off)),
-    ("ours, pool, sampling 1/64", |bytes| {
-        pool(bytes, VerificationLevel::Sampling(SampleRate::ONE_IN_64))
+    entry("word-wise copy", |bytes| {
+        Box::new(Words(vec![0; bytes / 8]))
     }),
-    ("ours, pool, standard", |bytes| {
+    entry("ours, pool, off", |bytes| {
+        pool(bytes, VerificationLevel::Off)
+    }),
+    entry("ours, pool, sampling 1/64", |bytes| pool(bytes, SAMPLING)),
+    entry("ours, pool, standard", |bytes| {
         pool(bytes, VerificationLevel::Standard)
     }),
-    ("ours, pool, full", |bytes| pool(bytes, VerificationLevel::Full)),
-    ("ours, pool, redundant", |bytes| {
+    entry("ours, pool, full", |bytes| {
+        pool(bytes, VerificationLevel::Full)
+    }),
+    entry("ours, pool, redundant", |bytes| {
         pool(bytes, VerificationLevel::Redundant)
     }),
-    ("ours, region, off", |bytes| shared(bytes, VerificationLevel::Off)),
-    ("ours, region, sampling 1/64", |bytes| {
-        shared(bytes, VerificationLevel::Sampling(SampleRate::ONE_IN_64))
-    }),
-    ("ours, region, standard", |bytes| {
-        shared(bytes, VerificationLevel::Standard)
-    }),
-    ("ours, region, full", |bytes| {
-        shared(bytes, VerificationLevel::Full)
-    }),
-    ("ours, region, redundant", |bytes| {
-        shared(bytes, VerificationLevel::Redundant)
-    }),
+    of_region(
+        "ours, region, off",
+        |bytes| shared(bytes, VerificationLevel::Off),
+        |bytes| hittable(bytes, VerificationLevel::Off),
+    ),
+    of_region(
+        "ours, region, sampling 1/64",
+        |bytes| shared(bytes, SAMPLING),
+        |bytes| hittable(bytes, SAMPLING),
+    ),
+    of_region(
+        "ours, region, standard",
+        |bytes| shared(bytes, VerificationLevel::Standard),
+        |bytes| hittable(bytes, VerificationLevel::Standard),
+    ),
+    of_region(
+        "ours, region, full",
+        |bytes| shared(bytes, VerificationLevel::Full),
+        |bytes| hittable(bytes, VerificationLevel::Full),
+    ),
+    of_region(
+        "ours, region, redundant",
+        |bytes| shared(bytes, VerificationLevel::Redundant),
+        |bytes| hittable(bytes, VerificationLevel::Redundant),
+    ),
 ];
 
 enum Tags {
@@ -79,12 +122,12 @@ struct Plain {
 }
 
 impl Plain {
-    fn of(bytes: usize, kind: Tags) -> Self {
-        Self {
+    fn of(bytes: usize, kind: Tags) -> Box<Self> {
+        Box::new(Self {
             data: vec![0; bytes],
             tags: vec![0; bytes.div_ceil(BLOCK)],
             kind,
-        }
+        })
     }
 
     fn tag(&mut self) {
@@ -161,7 +204,7 @@ impl Contender for Plain {
     }
 }
 
-struct Locked(Mutex<Plain>);
+struct Locked(Mutex<Box<Plain>>);
 
 impl Contender for Locked {
     fn write(&mut self, source: &[u8]) {
@@ -270,48 +313,5 @@ impl Contender for Pooled {
     fn flip(&mut self, bit: usize) -> bool {
         let message = self.message.as_mut();
         message.is_some_and(|message| message.flip_bit(bit))
-    }
-}
-
-/// A region that threads share.
-struct Shared {
-    ops: AtomicMemoryOps<StdProvider>,
-}
-
-pub(crate) fn region(bytes: usize, level: VerificationLevel) -> AtomicMemoryOps<StdProvider> {
-    let settings = RegionSettings {
-        level,
-        ..RegionSettings::default()
-    };
-    let provider = match level {
-        VerificationLevel::Redundant => StdProvider::mirrored(bytes),
-        _ => StdProvider::new(bytes),
-    };
-    AtomicMemoryOps::new(provider.unwrap(), settings).unwrap()
-}
-
-fn shared(bytes: usize, level: VerificationLevel) -> Box<dyn Contender> {
-    Box::new(Shared {
-        ops: region(bytes, level),
-    })
-}
-
-impl Contender for Shared {
-    fn write(&mut self, source: &[u8]) {
-        self.ops.atomic_write_with_checksum(0, source).unwrap();
-    }
-
-    fn read(&mut self, destination: &mut [u8]) -> bool {
-        let off = self.ops.level() == Ok(VerificationLevel::Off);
-        let _ = off;
-        self.ops.read(0, destination).is_ok()
-    }
-
-    fn write_with_hit(&mut self, _source: &[u8], _bit: usize) -> Option<bool> {
-        None
-    }
-
-    fn flip(&mut self, _bit: usize) -> bool {
-        false
     }
 }

@@ -55,7 +55,12 @@ pub(crate) fn timed(
             step();
         }
         let taken = start.elapsed();
-        figures.keep(kind, size, name, taken.as_nanos() as f64 / iterations as f64);
+        figures.keep(
+            kind,
+            size,
+            name,
+            taken.as_nanos() as f64 / iterations as f64,
+        );
         taken
     });
 }

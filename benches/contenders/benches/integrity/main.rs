@@ -7,20 +7,17 @@
     reason = "a panic ends the benchmark"
 )]
 
-#[path = "integrity/contender.rs"]
 mod contender;
-#[path = "integrity/detection.rs"]
 mod detection;
-#[path = "integrity/point.rs"]
 mod point;
+mod region;
 
 use airssys_contenders::Table;
-use airssys_integrity::{
-    AtomicMemoryOps, HeapRing, MessagePool, OnReturn, SizeClass, StdProvider, VerificationLevel,
-};
-use contender::{CONTENDERS, Contender, region};
+use airssys_integrity::{HeapRing, MessagePool, OnReturn, SizeClass, VerificationLevel};
+use contender::{CONTENDERS, Contender};
 use criterion::{BatchSize, Criterion, Throughput};
 use point::{Figures, timed};
+use region::region;
 use std::hint::black_box;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,8 +47,9 @@ fn copies(criterion: &mut Criterion, figures: &mut Figures) {
         for (write, kind) in [(true, "write"), (false, "read")] {
             let mut group = criterion.benchmark_group(format!("{kind} {}", label(bytes)));
             group.throughput(Throughput::Bytes(bytes as u64));
-            for (name, make) in CONTENDERS {
-                let mut contender: Box<dyn Contender> = make(bytes);
+            for entry in &CONTENDERS {
+                let name = entry.name;
+                let mut contender: Box<dyn Contender> = (entry.make)(bytes);
                 contender.write(&source);
                 group.bench_function(name, |bencher| {
                     timed(bencher, figures, kind, bytes, name, || {
@@ -153,9 +151,16 @@ fn single_steps(criterion: &mut Criterion, figures: &mut Figures) {
     let mut room = [0; 64];
     let mut group = criterion.benchmark_group("single steps");
     group.bench_function("pool acquire + release", |bencher| {
-        timed(bencher, figures, "step", 0, "pool acquire + release", || {
-            drop(black_box(pool.acquire(black_box(4 * KIB))));
-        });
+        timed(
+            bencher,
+            figures,
+            "step",
+            0,
+            "pool acquire + release",
+            || {
+                drop(black_box(pool.acquire(black_box(4 * KIB))));
+            },
+        );
     });
     group.bench_function("shared read, pointer", |bencher| {
         timed(bencher, figures, "step", 0, "shared read, pointer", || {
@@ -206,7 +211,8 @@ fn print(figures: &Figures) {
     headings.extend(["hit at rest".to_owned(), "hit in the copy".to_owned()]);
     for kind in ["write", "read"] {
         let mut table = Table::with_headings(headings.iter().map(String::as_str));
-        for (name, make) in CONTENDERS {
+        for entry in &CONTENDERS {
+            let name = entry.name;
             let mut cells = vec![format!("{kind}: {name}")];
             for bytes in SIZES {
                 let ours = figures.best(kind, bytes, name);
@@ -216,7 +222,7 @@ fn print(figures: &Figures) {
                     _ => "-".to_owned(),
                 });
             }
-            let found = detection::count(make);
+            let found = detection::count(entry.make_hittable);
             cells.extend([found.at_rest.to_string(), found.in_the_copy.to_string()]);
             table.row(cells);
         }
