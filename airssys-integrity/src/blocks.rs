@@ -378,6 +378,13 @@ impl Blocks {
         })
     }
 
+    /// Whether anything but zeros is in the memory.
+    #[cfg(test)]
+    pub(crate) fn has_residue(&self) -> bool {
+        let mut words = self.data.iter().chain(&self.mirror);
+        words.any(|word| *word != 0) || self.tags.iter().any(|tag| *tag != 0)
+    }
+
     /// The tag of a block as it is without the salt.
     pub(crate) fn unsalted_tag(&self, index: usize) -> Option<u32> {
         self.tags.get(index).map(|tag| tag ^ self.salt)

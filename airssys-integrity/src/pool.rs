@@ -443,3 +443,31 @@ impl fmt::Debug for FrozenBuffer {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+
+    use super::{MessagePool, OnReturn, SizeClass};
+    use crate::VerificationLevel;
+
+    /// Whether a slot that has come back still has the bytes of its message.
+    fn keeps(on_return: OnReturn) -> bool {
+        let class = SizeClass {
+            slot_bytes: 700,
+            slots: 1,
+        };
+        let pool = MessagePool::new(&[class], VerificationLevel::Redundant, on_return).unwrap();
+        let mut writer = pool.acquire(700).unwrap();
+        writer.append(&[0xA5; 700]).unwrap();
+        drop(writer.freeze());
+        let writer = pool.acquire(1).unwrap();
+        writer.lease.shared().has_residue()
+    }
+
+    #[test]
+    fn a_slot_is_wiped_on_its_return_if_the_pool_wipes() {
+        assert!(!keeps(OnReturn::Wipe));
+        assert!(keeps(OnReturn::Keep));
+    }
+}
