@@ -113,7 +113,10 @@ impl<P: Provider> AtomicMemoryOps<P> {
     pub fn atomic_write_with_checksum(&self, offset: usize, data: &[u8]) -> Result<(), WriteError> {
         let opened = self.region.open()?;
         let span = opened.span(offset, data.len())?;
-        let mut lock = self.lock()?;
+        let mut lock = match self.latch.lock_idle() {
+            Some(lock) => lock,
+            None => self.lock()?,
+        };
         opened.check_writable(span)?;
         self.begin_storing(&mut lock)?;
         write_all(&opened, span, data)

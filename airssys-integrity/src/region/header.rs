@@ -1,18 +1,22 @@
-//! What a region knows about itself, under a checksum of its own.
+//! What a region knows about itself, written down twice.
 
-use crate::crc32c::Crc32c;
 use crate::fault::HeaderDamaged;
 use crate::level::{SampleRate, VerificationLevel};
 use core::hint::black_box;
 
-/// Id, length and level of a region.
+/// Id, level and length of a region, and once more with every bit inverted.
 #[derive(Debug)]
 pub(crate) struct Header {
+    record: Record,
+    inverted: Record,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Record {
     id: u32,
     /// The level as a number: a flipped bit in an enum would be undefined behaviour.
     level: u32,
     len_bytes: usize,
-    check: u32,
 }
 
 /// The same, checked.
@@ -25,37 +29,33 @@ pub(crate) struct Identity {
 
 impl Header {
     pub(crate) fn new(identity: Identity) -> Self {
-        let mut header = Self {
+        let record = Record {
             id: identity.id,
             level: to_number(identity.level),
             len_bytes: identity.len_bytes,
-            check: 0,
         };
-        header.check = header.sum();
-        header
+        let inverted = Record {
+            id: !record.id,
+            level: !record.level,
+            len_bytes: !record.len_bytes,
+        };
+        Self { record, inverted }
     }
 
-    /// What the header says, if its checksum says so too.
+    /// What the header says, if it says so twice.
     #[inline]
     pub(crate) fn open(&self) -> Result<Identity, HeaderDamaged> {
         // Memory that fails does not ask whether anybody wrote to it since the last look.
-        let this = black_box(self);
-        if this.sum() != this.check {
+        let Self { record, inverted } = black_box(self);
+        let differences = (record.id ^ !inverted.id) | (record.level ^ !inverted.level);
+        if differences != 0 || record.len_bytes != !inverted.len_bytes {
             return Err(HeaderDamaged);
         }
         Ok(Identity {
-            id: this.id,
-            level: from_number(this.level).ok_or(HeaderDamaged)?,
-            len_bytes: this.len_bytes,
+            id: record.id,
+            level: from_number(record.level).ok_or(HeaderDamaged)?,
+            len_bytes: record.len_bytes,
         })
-    }
-
-    #[inline]
-    fn sum(&self) -> u32 {
-        let mut crc = Crc32c::new();
-        crc.update_u64(u64::from(self.id) | (u64::from(self.level) << 32));
-        crc.update_u64(self.len_bytes as u64);
-        crc.finish()
     }
 }
 
