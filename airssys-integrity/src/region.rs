@@ -145,11 +145,7 @@ impl<P: Provider> Region<P> {
     }
 
     fn over(provider: P, settings: RegionSettings) -> Self {
-        let identity = Identity {
-            id: settings.id,
-            level: settings.level,
-            len_bytes: len_bytes(&provider),
-        };
+        let identity = Identity::new(settings.id, settings.level, len_bytes(&provider));
         let region = Self {
             provider,
             header: Header::new(identity),
@@ -163,7 +159,7 @@ impl<P: Provider> Region<P> {
         };
         for cell in opened.cells() {
             cell.tag_zeros();
-            if identity.level == VerificationLevel::Off {
+            if identity.level() == VerificationLevel::Off {
                 cell.mark_untagged();
             }
         }
@@ -171,7 +167,7 @@ impl<P: Provider> Region<P> {
     }
 
     /// The region, if its header is intact.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn open(&self) -> Result<Opened<'_, P>, HeaderDamaged> {
         let identity = self.header.open()?;
         Ok(Opened {
@@ -182,15 +178,12 @@ impl<P: Provider> Region<P> {
 
     pub(crate) fn set_level(&mut self, to: VerificationLevel) -> Result<(), RegionError> {
         let identity = self.header.open()?;
-        let from = identity.level;
+        let from = identity.level();
         let redundant = |level| level == VerificationLevel::Redundant;
         if redundant(from) != redundant(to) {
             return Err(RegionError::LevelIsFixed { from, to });
         }
-        self.header = Header::new(Identity {
-            level: to,
-            ..identity
-        });
+        self.header = Header::new(Identity::new(identity.id, to, identity.len_bytes));
         Ok(())
     }
 
@@ -209,7 +202,7 @@ impl<P: Provider> Region<P> {
 
 impl<'a, P: Provider> Opened<'a, P> {
     /// The span, if it lies in the region.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn span(&self, offset: usize, len: usize) -> Result<Span, OutOfBounds> {
         let region_len = self.identity.len_bytes;
         match offset.checked_add(len) {
@@ -227,13 +220,13 @@ impl<'a, P: Provider> Opened<'a, P> {
     }
 
     /// The block at `index`, if there is one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cell(&self, index: usize) -> Option<Cell<'a, P>> {
         let provider = &self.region.provider;
         let offset = index.checked_mul(BLOCK_BYTES)?;
         let len = self.identity.len_bytes.checked_sub(offset)?.min(BLOCK_BYTES);
         let span = offset / 8..(offset + len).div_ceil(8);
-        let mirror = match self.identity.level {
+        let mirror = match self.identity.level() {
             VerificationLevel::Redundant => Some(lanes(provider.mirror()?).get(span.clone())?),
             _ => None,
         };

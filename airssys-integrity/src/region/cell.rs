@@ -48,6 +48,7 @@ fn lane_of(source: &[u8], start: usize, lane: usize) -> (u64, u64) {
 }
 
 #[cold]
+#[inline(never)]
 fn edge_of(source: &[u8], start: usize, lane_start: usize) -> (u64, u64) {
     let mut bits = [0; 8];
     let mut mask = [0; 8];
@@ -75,6 +76,7 @@ fn put_lane(out: &mut [u8], start: usize, lane: usize, word: u64) {
 }
 
 #[cold]
+#[inline(never)]
 fn put_edge(out: &mut [u8], start: usize, lane_start: usize, word: u64) {
     for (at, byte) in word.to_le_bytes().iter().enumerate() {
         let slot = (lane_start + at).checked_sub(start).and_then(|at| out.get_mut(at));

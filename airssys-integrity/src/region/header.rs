@@ -4,46 +4,52 @@ use crate::fault::HeaderDamaged;
 use crate::level::{SampleRate, VerificationLevel};
 use core::hint::black_box;
 
-/// Id, level and length of a region, and once more with every bit inverted.
+/// What a region is, and once more with every bit inverted.
 #[derive(Debug)]
 pub(crate) struct Header {
-    record: Record,
-    inverted: Record,
+    record: Identity,
+    inverted: Identity,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Record {
-    id: u32,
-    /// The level as a number: a flipped bit in an enum would be undefined behaviour.
-    level: u32,
-    len_bytes: usize,
-}
-
-/// The same, checked.
+/// Id, level and length of a region.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Identity {
     pub(crate) id: u32,
-    pub(crate) level: VerificationLevel,
+    /// The level as a number: a flipped bit in an enum would be undefined behaviour.
+    level: u32,
     pub(crate) len_bytes: usize,
+}
+
+impl Identity {
+    pub(crate) fn new(id: u32, level: VerificationLevel, len_bytes: usize) -> Self {
+        Self {
+            id,
+            level: to_number(level),
+            len_bytes,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn level(self) -> VerificationLevel {
+        // What is no level has not been written down twice.
+        from_number(self.level).unwrap_or_default()
+    }
 }
 
 impl Header {
     pub(crate) fn new(identity: Identity) -> Self {
-        let record = Record {
-            id: identity.id,
-            level: to_number(identity.level),
-            len_bytes: identity.len_bytes,
-        };
-        let inverted = Record {
-            id: !record.id,
-            level: !record.level,
-            len_bytes: !record.len_bytes,
-        };
-        Self { record, inverted }
+        Self {
+            record: identity,
+            inverted: Identity {
+                id: !identity.id,
+                level: !identity.level,
+                len_bytes: !identity.len_bytes,
+            },
+        }
     }
 
     /// What the header says, if it says so twice.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn open(&self) -> Result<Identity, HeaderDamaged> {
         // Memory that fails does not ask whether anybody wrote to it since the last look.
         let Self { record, inverted } = black_box(self);
@@ -51,11 +57,7 @@ impl Header {
         if differences != 0 || record.len_bytes != !inverted.len_bytes {
             return Err(HeaderDamaged);
         }
-        Ok(Identity {
-            id: record.id,
-            level: from_number(record.level).ok_or(HeaderDamaged)?,
-            len_bytes: record.len_bytes,
-        })
+        Ok(*record)
     }
 }
 
@@ -69,7 +71,7 @@ fn to_number(level: VerificationLevel) -> u32 {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn from_number(number: u32) -> Option<VerificationLevel> {
     let [kind, shift, ..] = number.to_le_bytes();
     match kind {

@@ -78,7 +78,7 @@ impl<P: Provider> Opened<'_, P> {
     /// What the next read has to compare. Counts it as read.
     #[inline]
     pub(crate) fn next_check(&self) -> Check {
-        match self.identity.level {
+        match self.identity.level() {
             VerificationLevel::Off => Check::Nothing,
             VerificationLevel::Sampling(rate) => {
                 if self.region.sampler.picks(rate) {

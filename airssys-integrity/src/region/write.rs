@@ -172,7 +172,7 @@ impl<P: Provider> Opened<'_, P> {
             if cell.is_poisoned() {
                 return Err(WriteError::Poisoned { block: piece.block });
             }
-            if reads_back(self.identity.level) {
+            if reads_back(self.identity.level()) {
                 match cell.verify() {
                     Err(BlockFault::Unverified { .. }) => (),
                     verdict => verdict?,
@@ -187,23 +187,25 @@ impl<P: Provider> Opened<'_, P> {
     /// A fault that is found at read-back does not stop it: the other blocks are written.
     #[inline]
     pub(crate) fn write(&self, span: Span, source: &[u8]) -> Result<(), WriteError> {
-        let mut first_fault = Ok(());
+        let mut first_fault = None;
         let mut rest = source;
         for piece in span.pieces() {
             let cell = self.cell(piece.block).ok_or(HeaderDamaged)?;
             let (part, later) = rest.split_at_checked(piece.len).ok_or(HeaderDamaged)?;
-            let written = cell.write(self.identity.level, piece, part);
-            if first_fault.is_ok() {
-                first_fault = written;
+            if let Err(fault) = cell.write(self.identity.level(), piece, part) {
+                first_fault.get_or_insert(fault);
             }
             rest = later;
         }
-        Ok(first_fault?)
+        match first_fault {
+            None => Ok(()),
+            Some(fault) => Err(fault.into()),
+        }
     }
 
     /// Whether the source of a copy is intact and its destination may be changed.
     pub(crate) fn check_copy(&self, from: Span, to: Span) -> Result<(), WriteError> {
-        if self.identity.level != VerificationLevel::Off {
+        if self.identity.level() != VerificationLevel::Off {
             for piece in from.pieces() {
                 self.cell(piece.block).ok_or(HeaderDamaged)?.verify()?;
             }
@@ -213,7 +215,7 @@ impl<P: Provider> Opened<'_, P> {
 
     /// Copies a span to `copy`, checked at every level but `Off`.
     pub(crate) fn read_for_change(&self, span: Span, copy: &mut [u8]) -> Result<(), WriteError> {
-        if self.identity.level == VerificationLevel::Off {
+        if self.identity.level() == VerificationLevel::Off {
             self.read_unchecked(span, copy);
             return Ok(());
         }
@@ -252,7 +254,7 @@ impl<P: Provider> Opened<'_, P> {
         self.read_for_change(source, inverted)?;
         inverted.iter_mut().for_each(|byte| *byte = !*byte);
         let cell = self.cell(piece.block).ok_or(HeaderDamaged)?;
-        cell.write(self.identity.level, piece, buffer)?;
+        cell.write(self.identity.level(), piece, buffer)?;
         let (buffer, inverted) = core::hint::black_box((buffer, inverted));
         if buffer.iter().zip(inverted).any(|(byte, other)| *byte != !*other) {
             return Err(WriteError::ChangedOnTheWay { block: piece.block });
