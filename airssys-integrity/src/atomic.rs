@@ -26,48 +26,44 @@ pub(crate) const LANE_WORDS: usize = 1;
 #[cfg(not(any(loom, target_has_atomic = "64")))]
 pub(crate) const LANE_WORDS: usize = 2;
 
-/// The eight bytes of lane `lane`, the first of them lowest; zero outside of `words`.
+/// Eight bytes of a region.
+pub(crate) type Lane = [AtomicWord; LANE_WORDS];
+
+/// Words as lanes; those that fill none are left out.
+#[inline(always)]
+pub(crate) fn lanes(words: &[AtomicWord]) -> &[Lane] {
+    let (lanes, _) = words.as_chunks();
+    lanes
+}
+
+/// The bytes of a lane, the first of them lowest.
 #[cfg(any(loom, target_has_atomic = "64"))]
 #[inline(always)]
-pub(crate) fn load(words: &[AtomicWord], lane: usize) -> u64 {
-    words
-        .get(lane)
-        .map_or(0, |word| u64::from_le(word.load(Ordering::Relaxed)))
+pub(crate) fn load([word]: &Lane) -> u64 {
+    u64::from_le(word.load(Ordering::Relaxed))
 }
 
-/// Puts eight bytes in lane `lane`, the lowest first; nowhere if it is outside of `words`.
+/// Puts eight bytes in a lane, the lowest first.
 #[cfg(any(loom, target_has_atomic = "64"))]
 #[inline(always)]
-pub(crate) fn store(words: &[AtomicWord], lane: usize, value: u64) {
-    if let Some(word) = words.get(lane) {
-        word.store(value.to_le(), Ordering::Relaxed);
-    }
+pub(crate) fn store([word]: &Lane, value: u64) {
+    word.store(value.to_le(), Ordering::Relaxed);
 }
 
-/// The eight bytes of lane `lane`, the first of them lowest; zero outside of `words`.
+/// The bytes of a lane, the first of them lowest.
 #[cfg(not(any(loom, target_has_atomic = "64")))]
 #[inline(always)]
-pub(crate) fn load(words: &[AtomicWord], lane: usize) -> u64 {
-    let half = |at: usize| {
-        words.get(at).map_or(0, |word| {
-            u64::from(u32::from_le(word.load(Ordering::Relaxed)))
-        })
-    };
-    half(2 * lane) | (half(2 * lane + 1) << 32)
+pub(crate) fn load([low, high]: &Lane) -> u64 {
+    let half = |word: &AtomicWord| u64::from(u32::from_le(word.load(Ordering::Relaxed)));
+    half(low) | (half(high) << 32)
 }
 
-/// Puts eight bytes in lane `lane`, the lowest first; nowhere if it is outside of `words`.
+/// Puts eight bytes in a lane, the lowest first.
 #[cfg(not(any(loom, target_has_atomic = "64")))]
 #[inline(always)]
-pub(crate) fn store(words: &[AtomicWord], lane: usize, value: u64) {
-    for (at, half) in [
-        (2 * lane, value as u32),
-        (2 * lane + 1, (value >> 32) as u32),
-    ] {
-        if let Some(word) = words.get(at) {
-            word.store(half.to_le(), Ordering::Relaxed);
-        }
-    }
+pub(crate) fn store([low, high]: &Lane, value: u64) {
+    low.store((value as u32).to_le(), Ordering::Relaxed);
+    high.store(((value >> 32) as u32).to_le(), Ordering::Relaxed);
 }
 
 /// One round of waiting for another thread.

@@ -91,7 +91,7 @@ impl<P: Provider> AtomicMemoryOps<P> {
     /// # Errors
     /// [`ReadError::Damaged`] if the region is lost.
     pub fn level(&self) -> Result<VerificationLevel, ReadError> {
-        Ok(self.region.open()?.identity.level)
+        Ok(self.region.open()?.identity.level())
     }
 
     /// Changes what is checked from now on. Blocks written at level `Off` stay without a tag until
@@ -113,7 +113,10 @@ impl<P: Provider> AtomicMemoryOps<P> {
     pub fn atomic_write_with_checksum(&self, offset: usize, data: &[u8]) -> Result<(), WriteError> {
         let opened = self.region.open()?;
         let span = opened.span(offset, data.len())?;
-        let mut lock = self.lock()?;
+        let mut lock = match self.latch.lock_idle() {
+            Some(lock) => lock,
+            None => self.lock()?,
+        };
         opened.check_writable(span)?;
         self.begin_storing(&mut lock)?;
         write_all(&opened, span, data)
@@ -187,10 +190,32 @@ impl<P: Provider> AtomicMemoryOps<P> {
     /// block elsewhere in the region.
     pub fn read(&self, offset: usize, out: &mut [u8]) -> Result<(), ReadError> {
         let (opened, span, check) = self.begin_read(offset, out)?;
-        let result = self
-            .snapshot(|| opened.read(span, out, check))
-            .and_then(|result| result);
-        cleared_on_error(result, out)
+        let first = self.attempt(|| opened.read(span, out, check));
+        // Looked at in place: moving an error about costs more than a short read.
+        if let Some(Ok(())) = first {
+            return Ok(());
+        }
+        self.read_again(first, &opened, span, check, out)
+    }
+
+    /// What is left to do where the first attempt was disturbed, or found a fault.
+    #[cold]
+    #[inline(never)]
+    fn read_again(
+        &self,
+        first: Option<Result<(), ReadError>>,
+        opened: &Opened<'_, P>,
+        span: Span,
+        check: Check,
+        out: &mut [u8],
+    ) -> Result<(), ReadError> {
+        let result = match first {
+            Some(result) => result,
+            None => self
+                .snapshot(|| opened.read(span, out, check))
+                .and_then(|result| result),
+        };
+        result.inspect_err(|_| out.fill(0))
     }
 
     /// As [`read`](Self::read), in one attempt: [`Readiness::Ready`] or [`Readiness::NotReady`].
@@ -219,9 +244,14 @@ impl<P: Provider> AtomicMemoryOps<P> {
     ) -> Result<Readiness, ReadError> {
         let (opened, span, check) = self.begin_read(offset, out)?;
         let mut round = 0;
-        let result = loop {
-            if let Some(result) = self.attempt(|| opened.read(span, out, check)) {
-                break result.map(|()| Readiness::Ready);
+        loop {
+            let attempt = self.attempt(|| opened.read(span, out, check));
+            if let Some(Ok(())) = attempt {
+                return Ok(Readiness::Ready);
+            }
+            if let Some(Err(error)) = attempt {
+                out.fill(0);
+                return Err(error);
             }
             if expired() {
                 out.fill(0);
@@ -229,8 +259,7 @@ impl<P: Provider> AtomicMemoryOps<P> {
             }
             crate::atomic::relax(round);
             round = round.saturating_add(1);
-        };
-        cleared_on_error(result, out)
+        }
     }
 
     /// As [`read_until`](Self::read_until), by the monotonic clock.
@@ -317,7 +346,7 @@ impl<P: Provider> AtomicMemoryOps<P> {
         self.region.repaired()
     }
 
-    #[inline]
+    #[inline(always)]
     fn begin_read(
         &self,
         offset: usize,
@@ -337,7 +366,6 @@ impl<P: Provider> AtomicMemoryOps<P> {
     }
 
     /// What `take` sees while nobody stores.
-    #[inline]
     fn snapshot<T>(&self, mut take: impl FnMut() -> T) -> Result<T, ReadError> {
         for round in 0..ATTEMPTS {
             if let Some(taken) = self.attempt(&mut take) {
@@ -354,7 +382,7 @@ impl<P: Provider> AtomicMemoryOps<P> {
     }
 
     /// What `take` sees, unless somebody stored meanwhile.
-    #[inline]
+    #[inline(always)]
     fn attempt<T>(&self, take: impl FnOnce() -> T) -> Option<T> {
         let seen = self.latch.begin_read()?;
         let taken = take();
@@ -375,13 +403,4 @@ impl<P: Provider> AtomicMemoryOps<P> {
         lock.begin_storing(rounds)
             .map_err(|contention| WriteError::waited(contention, rounds))
     }
-}
-
-/// Bytes that were not found intact are not handed out.
-#[inline]
-fn cleared_on_error<T>(result: Result<T, ReadError>, out: &mut [u8]) -> Result<T, ReadError> {
-    if result.is_err() {
-        out.fill(0);
-    }
-    result
 }

@@ -1,7 +1,6 @@
 //! What one tag covers.
 
 use crate::Crc32c;
-use crate::crc32c::step;
 
 /// Bytes covered by one tag; the last block of a buffer may be shorter.
 ///
@@ -10,12 +9,14 @@ use crate::crc32c::step;
 /// five bits, every error of odd weight and every burst of up to 32 bits shows.
 pub const BLOCK_BYTES: usize = if cfg!(loom) { 16 } else { 512 };
 
-/// The CRC register of a region's block before its first byte: the region's id and the block's
-/// index go in first, so that a block in the place of another does not match.
+/// The CRC register of a region's block before its first byte.
+///
+/// Registers that start apart end apart over the same bytes, so the same bytes have another tag in
+/// each block of a region, and in the block of the same index of any other region.
 #[inline]
-pub(crate) fn region_seed(region: u32, index: usize) -> u32 {
-    // Lossless: no target has pointers wider than 64 bits.
-    step(step(!0, u64::from(region)), index as u64)
+pub(crate) const fn region_seed(region: u32, index: usize) -> u32 {
+    // Odd, so that no two regions agree; far apart, so that few agree at another index.
+    region.wrapping_mul(0x9E37_79B1) ^ index as u32
 }
 
 /// The CRC a block starts with: its index as a little-endian `u64` goes in

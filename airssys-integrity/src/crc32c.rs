@@ -42,6 +42,19 @@ pub(crate) fn fold(state: u32, lanes: usize, mut lane_at: impl FnMut(usize) -> u
     tables::fold(state, lanes, &mut lane_at)
 }
 
+/// As [`fold`] of `N` lanes.
+#[inline(always)]
+pub(crate) fn fold_fixed<const N: usize>(
+    state: u32,
+    mut lane_at: impl FnMut(usize) -> u64,
+) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(state) = sse42::fold_fixed::<N>(state, &mut lane_at) {
+        return state;
+    }
+    tables::fold(state, N, &mut lane_at)
+}
+
 /// The register after `lanes` lanes of zeros, at most 64.
 ///
 /// By it a change in the middle of a block becomes a change of its tag: the CRC is linear, so the

@@ -36,8 +36,8 @@ pub struct OutOfBounds {
     pub region_len: usize,
 }
 
-/// The region's own record of its length, level and id does not match its checksum. The region is
-/// lost.
+/// The region's own record of its length, level and id does not match the second, inverted one. The
+/// region is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the header of the region is damaged")]
 pub struct HeaderDamaged;

@@ -63,7 +63,7 @@ impl<P: Provider> SafeMemoryHandler<P> {
     /// # Errors
     /// [`ReadError::Damaged`] if the region is lost.
     pub fn level(&self) -> Result<VerificationLevel, ReadError> {
-        Ok(self.region.open()?.identity.level)
+        Ok(self.region.open()?.identity.level())
     }
 
     /// Changes what is checked from now on. Blocks written at level `Off` stay without a tag until

@@ -7,7 +7,7 @@ pub(crate) mod repair;
 mod sampler;
 pub(crate) mod write;
 
-use crate::atomic::LANE_WORDS;
+use crate::atomic::{lanes, load};
 use crate::block::{self, BLOCK_BYTES};
 use crate::fault::{HeaderDamaged, OutOfBounds};
 use crate::level::VerificationLevel;
@@ -122,7 +122,7 @@ impl Span {
 
 /// As long as words and tags reach.
 fn len_bytes<P: Provider>(provider: &P) -> usize {
-    let words_bytes = provider.words().len() / LANE_WORDS * 8;
+    let words_bytes = lanes(provider.words()).len() * 8;
     let tagged_bytes = provider.tags().len().saturating_mul(BLOCK_BYTES);
     provider.len_bytes().min(words_bytes).min(tagged_bytes)
 }
@@ -130,9 +130,9 @@ fn len_bytes<P: Provider>(provider: &P) -> usize {
 impl<P: Provider> Region<P> {
     /// A region over a provider's memory, which is all zero.
     pub(crate) fn new(provider: P, settings: RegionSettings) -> Result<Self, RegionError> {
-        let mirror_words = provider.mirror().map_or(0, <[_]>::len);
+        let mirror_lanes = provider.mirror().map_or(0, |mirror| lanes(mirror).len());
         if settings.level == VerificationLevel::Redundant
-            && mirror_words / LANE_WORDS * 8 < len_bytes(&provider)
+            && mirror_lanes * 8 < len_bytes(&provider)
         {
             return Err(RegionError::NoMirror);
         }
@@ -145,11 +145,7 @@ impl<P: Provider> Region<P> {
     }
 
     fn over(provider: P, settings: RegionSettings) -> Self {
-        let identity = Identity {
-            id: settings.id,
-            level: settings.level,
-            len_bytes: len_bytes(&provider),
-        };
+        let identity = Identity::new(settings.id, settings.level, len_bytes(&provider));
         let region = Self {
             provider,
             header: Header::new(identity),
@@ -163,7 +159,7 @@ impl<P: Provider> Region<P> {
         };
         for cell in opened.cells() {
             cell.tag_zeros();
-            if identity.level == VerificationLevel::Off {
+            if identity.level() == VerificationLevel::Off {
                 cell.mark_untagged();
             }
         }
@@ -171,7 +167,7 @@ impl<P: Provider> Region<P> {
     }
 
     /// The region, if its header is intact.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn open(&self) -> Result<Opened<'_, P>, HeaderDamaged> {
         let identity = self.header.open()?;
         Ok(Opened {
@@ -182,15 +178,12 @@ impl<P: Provider> Region<P> {
 
     pub(crate) fn set_level(&mut self, to: VerificationLevel) -> Result<(), RegionError> {
         let identity = self.header.open()?;
-        let from = identity.level;
+        let from = identity.level();
         let redundant = |level| level == VerificationLevel::Redundant;
         if redundant(from) != redundant(to) {
             return Err(RegionError::LevelIsFixed { from, to });
         }
-        self.header = Header::new(Identity {
-            level: to,
-            ..identity
-        });
+        self.header = Header::new(Identity::new(identity.id, to, identity.len_bytes));
         Ok(())
     }
 
@@ -209,7 +202,7 @@ impl<P: Provider> Region<P> {
 
 impl<'a, P: Provider> Opened<'a, P> {
     /// The span, if it lies in the region.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn span(&self, offset: usize, len: usize) -> Result<Span, OutOfBounds> {
         let region_len = self.identity.len_bytes;
         match offset.checked_add(len) {
@@ -227,30 +220,48 @@ impl<'a, P: Provider> Opened<'a, P> {
     }
 
     /// The block at `index`, if there is one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cell(&self, index: usize) -> Option<Cell<'a, P>> {
         let provider = &self.region.provider;
         let offset = index.checked_mul(BLOCK_BYTES)?;
-        let len = self
-            .identity
-            .len_bytes
-            .checked_sub(offset)?
-            .min(BLOCK_BYTES);
-        let first = index * (BLOCK_BYTES / 8 * LANE_WORDS);
-        let words = first..first + len.div_ceil(8) * LANE_WORDS;
-        let mirror = match self.identity.level {
-            VerificationLevel::Redundant => Some(provider.mirror()?.get(words.clone())?),
+        let len = self.identity.len_bytes.checked_sub(offset)?.min(BLOCK_BYTES);
+        let span = offset / 8..(offset + len).div_ceil(8);
+        let mirror = match self.identity.level() {
+            VerificationLevel::Redundant => Some(lanes(provider.mirror()?).get(span.clone())?),
             _ => None,
         };
         Some(Cell {
             provider,
-            words: provider.words().get(words)?,
+            lanes: lanes(provider.words()).get(span)?,
             mirror,
             tag: provider.tags().get(index)?,
             seed: block::region_seed(self.identity.id, index),
             index,
             len,
         })
+    }
+
+    /// Copies a span to `out`, which is as long, as it is.
+    #[inline]
+    pub(crate) fn read_unchecked(&self, span: Span, out: &mut [u8]) {
+        let lanes = lanes(self.region.provider.words());
+        // Bytes before the first whole lane, whole lanes, bytes behind the last of them.
+        let lead = (span.offset.wrapping_neg() % 8).min(span.len);
+        let (head, rest) = out.split_at_mut(lead);
+        let (body, tail) = rest.as_chunks_mut();
+        let first = (span.offset + lead) / 8;
+        let whole = lanes.get(first..).unwrap_or_default();
+        for (slot, lane) in body.iter_mut().zip(whole) {
+            *slot = load(lane).to_le_bytes();
+        }
+        let edge = |out: &mut [u8], lane: usize, skip: usize| {
+            let bytes = lanes.get(lane).map_or(0, load).to_le_bytes();
+            for (slot, byte) in out.iter_mut().zip(bytes.iter().skip(skip)) {
+                *slot = *byte;
+            }
+        };
+        edge(head, span.offset / 8, span.offset % 8);
+        edge(tail, first + body.len(), 0);
     }
 
     pub(crate) fn cells(&self) -> impl Iterator<Item = Cell<'a, P>> + use<'a, P> {

@@ -76,6 +76,24 @@ pub(super) fn fold(
     Some(unsafe { fold_sse42(state, lanes, lane_at) })
 }
 
+/// As [`fold`] of `N` lanes. One function for each caller, compiled for that length.
+#[inline(always)]
+pub(super) fn fold_fixed<const N: usize>(
+    state: u32,
+    lane_at: &mut impl FnMut(usize) -> u64,
+) -> Option<u32> {
+    if !available() {
+        return None;
+    }
+    // SAFETY: the CPU has SSE4.2 and PCLMULQDQ, checked above.
+    Some(unsafe { fold_fixed_sse42::<N, _>(state, lane_at) })
+}
+
+#[target_feature(enable = "sse4.2,pclmulqdq")]
+fn fold_fixed_sse42<const N: usize, F: FnMut(usize) -> u64>(state: u32, lane_at: &mut F) -> u32 {
+    fold_sse42(state, N, lane_at)
+}
+
 #[target_feature(enable = "sse4.2")]
 #[inline]
 fn step_sse42(state: u32, lane: u64) -> u32 {

@@ -3,17 +3,16 @@
 //! Nothing here takes care of other threads. Whoever calls holds the latch, or looks at the sequence
 //! number afterwards.
 
-use crate::atomic::{AtomicU32, AtomicWord, LANE_WORDS, Ordering, load, store};
+use crate::atomic::{AtomicU32, Lane, Ordering, load, store};
 use crate::block::BLOCK_BYTES;
 use crate::corrupt::Corrupt;
-use crate::crc32c::{fold, pinned, shift};
+use crate::crc32c::{fold, fold_fixed, pinned, shift};
 use crate::fault::BlockFault;
 use crate::provider::{Phase, Provider};
 use core::hint::black_box;
 
 /// Lanes of eight bytes in a block.
 pub(crate) const LANES: usize = BLOCK_BYTES / 8;
-const WORDS: usize = LANES * LANE_WORDS;
 
 /// The tag of a block that was written at level `Off`.
 ///
@@ -26,10 +25,10 @@ const POISONED: u32 = 0xA5DE_AD5A;
 /// A block, looked up.
 pub(crate) struct Cell<'a, P> {
     pub(crate) provider: &'a P,
-    pub(crate) words: &'a [AtomicWord],
-    pub(crate) mirror: Option<&'a [AtomicWord]>,
+    pub(crate) lanes: &'a [Lane],
+    pub(crate) mirror: Option<&'a [Lane]>,
     pub(crate) tag: &'a AtomicU32,
-    /// The CRC register after the region's id and the block's index.
+    /// The CRC register before the first byte.
     pub(crate) seed: u32,
     pub(crate) index: usize,
     /// Bytes; those that fill the last lane are zero, and under the tag.
@@ -49,13 +48,12 @@ fn lane_of(source: &[u8], start: usize, lane: usize) -> (u64, u64) {
 }
 
 #[cold]
+#[inline(never)]
 fn edge_of(source: &[u8], start: usize, lane_start: usize) -> (u64, u64) {
     let mut bits = [0; 8];
     let mut mask = [0; 8];
     for (at, (bit, mask)) in bits.iter_mut().zip(&mut mask).enumerate() {
-        let byte = (lane_start + at)
-            .checked_sub(start)
-            .and_then(|at| source.get(at));
+        let byte = (lane_start + at).checked_sub(start).and_then(|at| source.get(at));
         if let Some(byte) = byte {
             *bit = *byte;
             *mask = u8::MAX;
@@ -78,11 +76,10 @@ fn put_lane(out: &mut [u8], start: usize, lane: usize, word: u64) {
 }
 
 #[cold]
+#[inline(never)]
 fn put_edge(out: &mut [u8], start: usize, lane_start: usize, word: u64) {
     for (at, byte) in word.to_le_bytes().iter().enumerate() {
-        let slot = (lane_start + at)
-            .checked_sub(start)
-            .and_then(|at| out.get_mut(at));
+        let slot = (lane_start + at).checked_sub(start).and_then(|at| out.get_mut(at));
         if let Some(slot) = slot {
             *slot = *byte;
         }
@@ -90,11 +87,6 @@ fn put_edge(out: &mut [u8], start: usize, lane_start: usize, word: u64) {
 }
 
 impl<P: Provider> Cell<'_, P> {
-    #[inline(always)]
-    fn lanes(&self) -> usize {
-        self.len.div_ceil(8)
-    }
-
     /// The CRC register as a tag.
     fn tag_of(state: u32) -> u32 {
         !state
@@ -103,28 +95,33 @@ impl<P: Provider> Cell<'_, P> {
     /// Overwrites the block. The tag comes from the registers that were stored.
     #[inline]
     pub(crate) fn write_whole(&self, source: &[u8]) {
-        let state = match (<&[u8; BLOCK_BYTES]>::try_from(source), self.whole_words()) {
+        let (source_lanes, _) = source.as_chunks();
+        let state = match (
+            <&[[u8; 8]; LANES]>::try_from(source_lanes),
+            <&[Lane; LANES]>::try_from(self.lanes),
+        ) {
             // Of lengths that are known, for a loop without bounds checks.
-            (Ok(source), Some(words)) => self.store_whole(source, words, LANES),
-            _ => self.store_whole(source, self.words, self.lanes()),
+            (Ok(source), Ok(lanes)) => fold_fixed::<LANES>(self.seed, |lane| {
+                let bits = source.get(lane).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+                self.put(lanes.get(lane), lane, bits)
+            }),
+            _ => fold(self.seed, self.lanes.len(), |lane| {
+                let (bits, _) = lane_of(source, 0, lane);
+                self.put(self.lanes.get(lane), lane, bits)
+            }),
         };
         self.seal(Self::tag_of(state));
     }
 
+    /// Stores what is in a register, and gives it to the CRC.
     #[inline(always)]
-    fn whole_words(&self) -> Option<&[AtomicWord; WORDS]> {
-        self.words.try_into().ok()
-    }
-
-    #[inline(always)]
-    fn store_whole(&self, source: &[u8], words: &[AtomicWord], lanes: usize) -> u32 {
-        fold(self.seed, lanes, |lane| {
-            let (bits, _) = lane_of(source, 0, lane);
-            let bits = pinned(self.provider.fault(Phase::SourceLoaded { lane }, bits));
-            store(words, lane, bits);
-            self.provider.fault(Phase::Stored { lane }, 0);
-            bits
-        })
+    fn put(&self, slot: Option<&Lane>, lane: usize, bits: u64) -> u64 {
+        let bits = pinned(self.provider.fault(Phase::SourceLoaded { lane }, bits));
+        if let Some(slot) = slot {
+            store(slot, bits);
+        }
+        self.provider.fault(Phase::Stored { lane }, 0);
+        bits
     }
 
     /// Overwrites a part of the block that starts at byte `start`, and changes the tag by what the
@@ -132,43 +129,50 @@ impl<P: Provider> Cell<'_, P> {
     #[inline]
     pub(crate) fn write_part(&self, start: usize, source: &[u8]) {
         let tag = self.tag.load(Ordering::Relaxed);
-        let unmarked = !self.is_marked(tag, UNTAGGED);
+        let untagged = self.is_marked(tag, UNTAGGED);
         let first = start / 8;
-        let count = (start % 8 + source.len()).div_ceil(8);
-        let change = fold(0, count, |lane| {
-            let lane = first + lane;
+        let slots = self.lanes_under(start, source.len());
+        let change = fold(0, slots.len(), |at| {
+            let Some(slot) = slots.get(at) else { return 0 };
+            let lane = first + at;
             let (bits, mask) = lane_of(source, start, lane);
             let bits = pinned(self.provider.fault(Phase::SourceLoaded { lane }, bits));
-            let old = load(self.words, lane);
+            let old = load(slot);
             let new = (old & !mask) | (bits & mask);
-            store(self.words, lane, new);
+            store(slot, new);
             self.provider.fault(Phase::Stored { lane }, 0);
             old ^ new
         });
-        if unmarked {
-            self.seal(tag ^ shift(change, self.lanes() - first - count));
+        if !untagged {
+            self.seal(tag ^ shift(change, self.lanes.len() - first - slots.len()));
         }
+    }
+
+    /// The lanes in which the bytes from `start` on lie.
+    #[inline(always)]
+    fn lanes_under(&self, start: usize, len: usize) -> &[Lane] {
+        let lanes = start / 8..(start + len).div_ceil(8);
+        self.lanes.get(lanes).unwrap_or_default()
     }
 
     /// Overwrites a part without a tag.
     pub(crate) fn write_untagged(&self, start: usize, source: &[u8]) {
-        for lane in start / 8..(start + source.len()).div_ceil(8) {
+        for (lane, slot) in (start / 8..).zip(self.lanes_under(start, source.len())) {
             let (bits, mask) = lane_of(source, start, lane);
-            store(self.words, lane, (load(self.words, lane) & !mask) | bits);
+            store(slot, (load(slot) & !mask) | bits);
         }
         self.seal(UNTAGGED);
     }
 
     /// Loads the source a second time and stores it inverted.
     pub(crate) fn write_mirror(&self, start: usize, source: &[u8]) {
-        let Some(mirror) = self.mirror else {
-            return;
-        };
         let source = black_box(source);
-        for lane in start / 8..(start + source.len()).div_ceil(8) {
+        let lanes = start / 8..(start + source.len()).div_ceil(8);
+        let slots = self.mirror.and_then(|mirror| mirror.get(lanes.clone()));
+        for (lane, slot) in lanes.zip(slots.unwrap_or_default()) {
             let (bits, mask) = lane_of(source, start, lane);
             let bits = self.provider.fault(Phase::SourceLoadedAgain { lane }, bits);
-            store(mirror, lane, (load(mirror, lane) & !mask) | (!bits & mask));
+            store(slot, (load(slot) & !mask) | (!bits & mask));
         }
     }
 
@@ -180,13 +184,10 @@ impl<P: Provider> Cell<'_, P> {
 
     /// Tags what is there: only for memory that is known to be zero.
     pub(crate) fn tag_zeros(&self) {
-        self.tag.store(
-            Self::tag_of(shift(self.seed, self.lanes())),
-            Ordering::Relaxed,
-        );
-        if let Some(mirror) = self.mirror {
-            (0..self.lanes()).for_each(|lane| store(mirror, lane, u64::MAX));
-        }
+        let state = shift(self.seed, self.lanes.len());
+        self.tag.store(Self::tag_of(state), Ordering::Relaxed);
+        let mirror = self.mirror.unwrap_or_default();
+        mirror.iter().for_each(|slot| store(slot, u64::MAX));
     }
 
     pub(crate) fn mark_untagged(&self) {
@@ -210,8 +211,11 @@ impl<P: Provider> Cell<'_, P> {
     }
 
     /// The tag that the bytes give.
+    #[inline(never)]
     pub(crate) fn sum(&self) -> u32 {
-        Self::tag_of(fold(self.seed, self.lanes(), |lane| load(self.words, lane)))
+        Self::tag_of(fold(self.seed, self.lanes.len(), |lane| {
+            self.lanes.get(lane).map_or(0, load)
+        }))
     }
 
     /// Compares bytes, tag and inverted copy.
@@ -227,23 +231,37 @@ impl<P: Provider> Cell<'_, P> {
         if let Some(mirror) = self.mirror {
             return self.read_twice(mirror, start, out);
         }
-        let (len, words) = (out.len(), self.whole_words());
-        // Of lengths that are known, for loops without bounds checks.
-        let state = match (<&mut [u8; BLOCK_BYTES]>::try_from(&mut *out), words) {
-            (Ok(out), Some(words)) => self.load_whole(words, LANES, |lane, word| {
-                put_lane(out, 0, lane, word);
+        let lanes = <&[Lane; LANES]>::try_from(self.lanes);
+        let len = out.len();
+        let (out_lanes, _) = out.as_chunks_mut();
+        let state = match (lanes, <&mut [[u8; 8]; LANES]>::try_from(out_lanes)) {
+            // Of lengths that are known, for loops without bounds checks.
+            (Ok(lanes), Ok(out)) => fold_fixed::<LANES>(self.seed, |lane| {
+                let word = self.get(lanes.get(lane), lane);
+                if let Some(slot) = out.get_mut(lane) {
+                    *slot = word.to_le_bytes();
+                }
+                word
             }),
-            (Err(_), Some(words)) if len == 0 => self.load_whole(words, LANES, |_, _| ()),
+            (Ok(lanes), Err(_)) if len == 0 => fold_fixed::<LANES>(self.seed, |lane| {
+                self.get(lanes.get(lane), lane)
+            }),
             _ => {
                 let (first, end) = (start / 8, (start + len).div_ceil(8));
-                self.load_whole(self.words, self.lanes(), |lane, word| {
+                fold(self.seed, self.lanes.len(), |lane| {
+                    let word = self.get(self.lanes.get(lane), lane);
                     if (first..end).contains(&lane) {
                         put_lane(out, start, lane, word);
                     }
+                    word
                 })
             }
         };
-        let found = Self::tag_of(state);
+        self.compare(Self::tag_of(state))
+    }
+
+    #[inline(always)]
+    fn compare(&self, found: u32) -> Result<(), BlockFault> {
         if found == self.tag.load(Ordering::Relaxed) {
             Ok(())
         } else {
@@ -251,61 +269,35 @@ impl<P: Provider> Cell<'_, P> {
         }
     }
 
+    /// Loads a lane once.
     #[inline(always)]
-    fn load_whole(
-        &self,
-        words: &[AtomicWord],
-        lanes: usize,
-        mut put: impl FnMut(usize, u64),
-    ) -> u32 {
-        fold(self.seed, lanes, |lane| {
-            self.provider.fault(Phase::BeforeLoad { lane }, 0);
-            let word = load(words, lane);
-            put(lane, word);
-            word
-        })
+    fn get(&self, slot: Option<&Lane>, lane: usize) -> u64 {
+        self.provider.fault(Phase::BeforeLoad { lane }, 0);
+        slot.map_or(0, load)
     }
 
     fn read_twice(
         &self,
-        mirror: &[AtomicWord],
+        mirror: &[Lane],
         start: usize,
         out: &mut [u8],
     ) -> Result<(), BlockFault> {
         let (first, end) = (start / 8, (start + out.len()).div_ceil(8));
         let mut differences = 0;
-        let state = self.load_whole(self.words, self.lanes(), |lane, word| {
-            differences |= word ^ !load(mirror, lane);
+        let state = fold(self.seed, self.lanes.len(), |lane| {
+            let word = self.get(self.lanes.get(lane), lane);
+            differences |= word ^ !mirror.get(lane).map_or(0, load);
             if (first..end).contains(&lane) {
                 put_lane(out, start, lane, word);
             }
+            word
         });
         let found = Self::tag_of(state);
-        if found != self.tag.load(Ordering::Relaxed) {
-            return Err(self.judge(found));
-        }
+        self.compare(found)?;
         if differences != 0 {
             return Err(BlockFault::Corrupt(self.mirror_differs(mirror, found)));
         }
         Ok(())
-    }
-
-    /// Gives the bytes from `start` on to `out` as they are.
-    #[inline]
-    pub(crate) fn read_unchecked(&self, start: usize, out: &mut [u8]) {
-        let end = (start + out.len()).div_ceil(8);
-        if let (Ok(out), Some(words)) = (
-            <&mut [u8; BLOCK_BYTES]>::try_from(&mut *out),
-            self.whole_words(),
-        ) {
-            for lane in 0..LANES {
-                put_lane(out, 0, lane, load(words, lane));
-            }
-            return;
-        }
-        for lane in start / 8..end {
-            put_lane(out, start, lane, load(self.words, lane));
-        }
     }
 
     /// What it means that the bytes give `found` and not the tag.
@@ -322,17 +314,17 @@ impl<P: Provider> Cell<'_, P> {
 
     #[cold]
     #[inline(never)]
-    fn mirror_differs(&self, mirror: &[AtomicWord], found: u32) -> Corrupt {
-        let lanes = 0..self.lanes();
-        let persistent = lanes
-            .into_iter()
-            .any(|lane| load(self.words, lane) != !load(mirror, lane));
+    fn mirror_differs(&self, mirror: &[Lane], found: u32) -> Corrupt {
+        let mut pairs = self.lanes.iter().zip(mirror);
+        let persistent = pairs.any(|(lane, inverted)| load(lane) != !load(inverted));
         self.corrupt(self.mirror_sum(mirror), found, persistent)
     }
 
     /// The tag that the inverted copy gives.
-    pub(crate) fn mirror_sum(&self, mirror: &[AtomicWord]) -> u32 {
-        Self::tag_of(fold(self.seed, self.lanes(), |lane| !load(mirror, lane)))
+    pub(crate) fn mirror_sum(&self, mirror: &[Lane]) -> u32 {
+        Self::tag_of(fold(self.seed, self.lanes.len(), |lane| {
+            mirror.get(lane).map_or(0, |slot| !load(slot))
+        }))
     }
 
     fn corrupt(&self, expected: u32, found: u32, persistent: bool) -> Corrupt {

@@ -1,61 +1,63 @@
-//! What a region knows about itself, under a checksum of its own.
+//! What a region knows about itself, written down twice.
 
-use crate::crc32c::Crc32c;
 use crate::fault::HeaderDamaged;
 use crate::level::{SampleRate, VerificationLevel};
 use core::hint::black_box;
 
-/// Id, length and level of a region.
+/// What a region is, and once more with every bit inverted.
 #[derive(Debug)]
 pub(crate) struct Header {
-    id: u32,
-    /// The level as a number: a flipped bit in an enum would be undefined behaviour.
-    level: u32,
-    len_bytes: usize,
-    check: u32,
+    record: Identity,
+    inverted: Identity,
 }
 
-/// The same, checked.
+/// Id, level and length of a region.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Identity {
     pub(crate) id: u32,
-    pub(crate) level: VerificationLevel,
+    /// The level as a number: a flipped bit in an enum would be undefined behaviour.
+    level: u32,
     pub(crate) len_bytes: usize,
+}
+
+impl Identity {
+    pub(crate) fn new(id: u32, level: VerificationLevel, len_bytes: usize) -> Self {
+        Self {
+            id,
+            level: to_number(level),
+            len_bytes,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn level(self) -> VerificationLevel {
+        // What is no level has not been written down twice.
+        from_number(self.level).unwrap_or_default()
+    }
 }
 
 impl Header {
     pub(crate) fn new(identity: Identity) -> Self {
-        let mut header = Self {
-            id: identity.id,
-            level: to_number(identity.level),
-            len_bytes: identity.len_bytes,
-            check: 0,
-        };
-        header.check = header.sum();
-        header
+        Self {
+            record: identity,
+            inverted: Identity {
+                id: !identity.id,
+                level: !identity.level,
+                len_bytes: !identity.len_bytes,
+            },
+        }
     }
 
-    /// What the header says, if its checksum says so too.
-    #[inline]
+    /// What the header says, if it says so twice.
+    #[inline(always)]
     pub(crate) fn open(&self) -> Result<Identity, HeaderDamaged> {
         // Memory that fails does not ask whether anybody wrote to it since the last look.
-        let this = black_box(self);
-        if this.sum() != this.check {
+        let Self { record, inverted } = black_box(self);
+        let differences = (record.id ^ !inverted.id) | (record.level ^ !inverted.level);
+        if differences != 0 || record.len_bytes != !inverted.len_bytes {
             return Err(HeaderDamaged);
         }
-        Ok(Identity {
-            id: this.id,
-            level: from_number(this.level).ok_or(HeaderDamaged)?,
-            len_bytes: this.len_bytes,
-        })
-    }
-
-    #[inline]
-    fn sum(&self) -> u32 {
-        let mut crc = Crc32c::new();
-        crc.update_u64(u64::from(self.id) | (u64::from(self.level) << 32));
-        crc.update_u64(self.len_bytes as u64);
-        crc.finish()
+        Ok(*record)
     }
 }
 
@@ -69,7 +71,7 @@ fn to_number(level: VerificationLevel) -> u32 {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn from_number(number: u32) -> Option<VerificationLevel> {
     let [kind, shift, ..] = number.to_le_bytes();
     match kind {

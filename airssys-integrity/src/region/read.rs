@@ -78,7 +78,7 @@ impl<P: Provider> Opened<'_, P> {
     /// What the next read has to compare. Counts it as read.
     #[inline]
     pub(crate) fn next_check(&self) -> Check {
-        match self.identity.level {
+        match self.identity.level() {
             VerificationLevel::Off => Check::Nothing,
             VerificationLevel::Sampling(rate) => {
                 if self.region.sampler.picks(rate) {
@@ -94,19 +94,29 @@ impl<P: Provider> Opened<'_, P> {
     /// Copies a span to `out`, which is as long.
     #[inline]
     pub(crate) fn read(&self, span: Span, out: &mut [u8], check: Check) -> Result<(), ReadError> {
+        if check == Check::Nothing {
+            self.read_unchecked(span, out);
+        } else {
+            self.read_checked::<ReadError>(span, out)?;
+            self.check_turn(check)?;
+        }
+        self.region.provider.fault(Phase::BeforeReturn, 0);
+        Ok(())
+    }
+
+    /// Copies a span to `out`, which is as long, and compares the blocks that it touches.
+    #[inline]
+    pub(crate) fn read_checked<E>(&self, span: Span, out: &mut [u8]) -> Result<(), E>
+    where
+        E: From<BlockFault> + From<HeaderDamaged>,
+    {
         let mut rest = out;
         for piece in span.pieces() {
             let cell = self.cell(piece.block).ok_or(HeaderDamaged)?;
             let (part, later) = rest.split_at_mut_checked(piece.len).ok_or(HeaderDamaged)?;
-            if check == Check::Nothing {
-                cell.read_unchecked(piece.start, part);
-            } else {
-                cell.read(piece.start, part)?;
-            }
+            cell.read(piece.start, part)?;
             rest = later;
         }
-        self.check_turn(check)?;
-        self.region.provider.fault(Phase::BeforeReturn, 0);
         Ok(())
     }
 

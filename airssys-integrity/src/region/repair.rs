@@ -56,13 +56,13 @@ impl<P: Provider> Cell<'_, P> {
         let tag = self.tag.load(Ordering::Relaxed);
         let found = self.sum();
         if let Some(mirror) = self.mirror {
-            let lanes = 0..self.len.div_ceil(8);
+            let pairs = self.lanes.iter().zip(mirror);
             if found == tag {
-                lanes.for_each(|lane| store(mirror, lane, !load(self.words, lane)));
+                pairs.for_each(|(lane, inverted)| store(inverted, !load(lane)));
                 return Some(Repair::Mirror);
             }
             if self.mirror_sum(mirror) == tag {
-                lanes.for_each(|lane| store(self.words, lane, !load(mirror, lane)));
+                pairs.for_each(|(lane, inverted)| store(lane, !load(inverted)));
                 return Some(Repair::FromMirror);
             }
         }
@@ -73,8 +73,8 @@ impl<P: Provider> Cell<'_, P> {
             return Some(Repair::TagBit { bit });
         }
         let bit = self.bit_of(syndrome)?;
-        let lane = bit / 64;
-        store(self.words, lane, load(self.words, lane) ^ (1 << (bit % 64)));
+        let lane = self.lanes.get(bit / 64)?;
+        store(lane, load(lane) ^ (1 << (bit % 64)));
         Some(Repair::DataBit {
             offset: self.index * crate::block::BLOCK_BYTES + bit / 8,
             bit: (bit % 8) as u32,
@@ -88,7 +88,7 @@ impl<P: Provider> Cell<'_, P> {
     fn bit_of(&self, syndrome: u32) -> Option<usize> {
         let mut power = POLYNOMIAL;
         // The last lane may reach beyond the block; its bytes are zeros under the tag.
-        for bit in (0..self.len.div_ceil(8) * 64).rev() {
+        for bit in (0..self.lanes.len() * 64).rev() {
             if power == syndrome {
                 return (bit < self.len * 8).then_some(bit);
             }

@@ -172,7 +172,7 @@ impl<P: Provider> Opened<'_, P> {
             if cell.is_poisoned() {
                 return Err(WriteError::Poisoned { block: piece.block });
             }
-            if reads_back(self.identity.level) {
+            if reads_back(self.identity.level()) {
                 match cell.verify() {
                     Err(BlockFault::Unverified { .. }) => (),
                     verdict => verdict?,
@@ -187,23 +187,25 @@ impl<P: Provider> Opened<'_, P> {
     /// A fault that is found at read-back does not stop it: the other blocks are written.
     #[inline]
     pub(crate) fn write(&self, span: Span, source: &[u8]) -> Result<(), WriteError> {
-        let mut first_fault = Ok(());
+        let mut first_fault = None;
         let mut rest = source;
         for piece in span.pieces() {
             let cell = self.cell(piece.block).ok_or(HeaderDamaged)?;
             let (part, later) = rest.split_at_checked(piece.len).ok_or(HeaderDamaged)?;
-            let written = cell.write(self.identity.level, piece, part);
-            if first_fault.is_ok() {
-                first_fault = written;
+            if let Err(fault) = cell.write(self.identity.level(), piece, part) {
+                first_fault.get_or_insert(fault);
             }
             rest = later;
         }
-        Ok(first_fault?)
+        match first_fault {
+            None => Ok(()),
+            Some(fault) => Err(fault.into()),
+        }
     }
 
     /// Whether the source of a copy is intact and its destination may be changed.
     pub(crate) fn check_copy(&self, from: Span, to: Span) -> Result<(), WriteError> {
-        if self.identity.level != VerificationLevel::Off {
+        if self.identity.level() != VerificationLevel::Off {
             for piece in from.pieces() {
                 self.cell(piece.block).ok_or(HeaderDamaged)?.verify()?;
             }
@@ -213,18 +215,11 @@ impl<P: Provider> Opened<'_, P> {
 
     /// Copies a span to `copy`, checked at every level but `Off`.
     pub(crate) fn read_for_change(&self, span: Span, copy: &mut [u8]) -> Result<(), WriteError> {
-        let mut rest = copy;
-        for piece in span.pieces() {
-            let cell = self.cell(piece.block).ok_or(HeaderDamaged)?;
-            let (part, later) = rest.split_at_mut_checked(piece.len).ok_or(HeaderDamaged)?;
-            if self.identity.level == VerificationLevel::Off {
-                cell.read_unchecked(piece.start, part);
-            } else {
-                cell.read(piece.start, part)?;
-            }
-            rest = later;
+        if self.identity.level() == VerificationLevel::Off {
+            self.read_unchecked(span, copy);
+            return Ok(());
         }
-        Ok(())
+        self.read_checked(span, copy)
     }
 
     /// Copies one span of the region over another one that is as long, as if through a buffer.
@@ -255,24 +250,11 @@ impl<P: Provider> Opened<'_, P> {
             buffer.get_mut(..piece.len).ok_or(HeaderDamaged)?,
             inverted.get_mut(..piece.len).ok_or(HeaderDamaged)?,
         );
-        let mut filled = 0;
-        for part in source.pieces() {
-            let range = filled..filled + part.len;
-            let out = buffer.get_mut(range.clone()).ok_or(HeaderDamaged)?;
-            let again = inverted.get_mut(range).ok_or(HeaderDamaged)?;
-            let cell = self.cell(part.block).ok_or(HeaderDamaged)?;
-            if self.identity.level == VerificationLevel::Off {
-                cell.read_unchecked(part.start, out);
-                cell.read_unchecked(part.start, again);
-            } else {
-                cell.read(part.start, out)?;
-                cell.read(part.start, again)?;
-            }
-            again.iter_mut().for_each(|byte| *byte = !*byte);
-            filled += part.len;
-        }
+        self.read_for_change(source, buffer)?;
+        self.read_for_change(source, inverted)?;
+        inverted.iter_mut().for_each(|byte| *byte = !*byte);
         let cell = self.cell(piece.block).ok_or(HeaderDamaged)?;
-        cell.write(self.identity.level, piece, buffer)?;
+        cell.write(self.identity.level(), piece, buffer)?;
         let (buffer, inverted) = core::hint::black_box((buffer, inverted));
         if buffer
             .iter()
