@@ -32,7 +32,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             thread::spawn(move || -> Result<String, String> {
                 let bytes = message.verify().map_err(|error| error.to_string())?;
                 let samples = bytes.as_samples().map_err(|error| error.to_string())?;
-                Ok(format!("reader {reader}: sum {}", samples.iter().sum::<f32>()))
+                Ok(format!(
+                    "reader {reader}: sum {}",
+                    samples.iter().sum::<f32>()
+                ))
             })
         })
         .collect();

@@ -229,8 +229,10 @@ impl Blocks {
         *slot = tag;
         let mirror: &mut [u8] = bytemuck::cast_slice_mut(&mut self.mirror);
         let mirror = mirror.get_mut(self.held..end).unwrap_or_default();
-        // Behind the black box it is another source, so the words are loaded again.
-        copy_inverted(black_box(again), mirror);
+        if !mirror.is_empty() {
+            // Behind the black box it is another source, so the words are loaded again.
+            copy_inverted(black_box(again), mirror);
+        }
         between(data, mirror);
         if matches!(
             self.level,

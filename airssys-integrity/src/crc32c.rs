@@ -44,10 +44,7 @@ pub(crate) fn fold(state: u32, lanes: usize, mut lane_at: impl FnMut(usize) -> u
 
 /// As [`fold`] of `N` lanes.
 #[inline(always)]
-pub(crate) fn fold_fixed<const N: usize>(
-    state: u32,
-    mut lane_at: impl FnMut(usize) -> u64,
-) -> u32 {
+pub(crate) fn fold_fixed<const N: usize>(state: u32, mut lane_at: impl FnMut(usize) -> u64) -> u32 {
     #[cfg(target_arch = "x86_64")]
     if let Some(state) = sse42::fold_fixed::<N>(state, &mut lane_at) {
         return state;
@@ -75,6 +72,16 @@ pub(crate) fn shift(state: u32, lanes: usize) -> u32 {
 #[inline(always)]
 fn lane_of(run: &[[u8; 8]], lane: usize) -> u64 {
     run.get(lane).copied().map_or(0, u64::from_le_bytes)
+}
+
+/// Copies one lane by way of a register, which is the answer.
+#[inline(always)]
+fn copy_lane(lanes: &[[u8; 8]], slots: &mut [[u8; 8]], lane: usize) -> u64 {
+    let word = pinned(lane_of(lanes, lane));
+    if let Some(slot) = slots.get_mut(lane) {
+        *slot = word.to_le_bytes();
+    }
+    word
 }
 
 /// A CRC32C (Castagnoli) being computed: polynomial `0x1EDC6F41`, reflected,
@@ -117,9 +124,11 @@ impl Crc32c {
     /// Adds `bytes` in order.
     pub fn update(&mut self, bytes: &[u8]) {
         let (lanes, rest) = bytes.as_chunks();
-        for run in lanes.chunks(RUN) {
-            self.state = fold(self.state, run.len(), |lane| lane_of(run, lane));
+        let (runs, lanes) = lanes.as_chunks::<RUN>();
+        for run in runs {
+            self.state = fold_fixed::<RUN>(self.state, |lane| lane_of(run, lane));
         }
+        self.state = fold(self.state, lanes.len(), |lane| lane_of(lanes, lane));
         self.state = tail(self.state, rest);
     }
 
@@ -132,15 +141,14 @@ impl Crc32c {
         let (destination, _) = destination.split_at_mut(common);
         let (lanes, rest) = source.as_chunks();
         let (slots, slots_rest) = destination.as_chunks_mut();
-        for (run, slots) in lanes.chunks(RUN).zip(slots.chunks_mut(RUN)) {
-            self.state = fold(self.state, run.len(), |lane| {
-                let word = pinned(lane_of(run, lane));
-                if let Some(slot) = slots.get_mut(lane) {
-                    *slot = word.to_le_bytes();
-                }
-                word
-            });
+        let (runs, lanes) = lanes.as_chunks::<RUN>();
+        let (slot_runs, slots) = slots.as_chunks_mut::<RUN>();
+        for (run, slots) in runs.iter().zip(slot_runs) {
+            self.state = fold_fixed::<RUN>(self.state, |lane| copy_lane(run, slots, lane));
         }
+        self.state = fold(self.state, lanes.len(), |lane| {
+            copy_lane(lanes, slots, lane)
+        });
         for (byte, slot) in rest.iter().zip(slots_rest) {
             let [byte, ..] = pinned(u64::from(*byte)).to_le_bytes();
             self.update_byte(byte);

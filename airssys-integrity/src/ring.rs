@@ -667,3 +667,34 @@ fn flip<B: AsMut<[u8]>>(slot: &mut Content<B>, bit: usize) -> bool {
     slot.head_tag = u32::from_le_bytes(head);
     found
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+
+    use super::{InlineRing, RingRead, RingReadError, Storage};
+
+    #[allow(unsafe_code, reason = "the test is the only one at the slots")]
+    fn swap_bytes(ring: &InlineRing<1, 16>, bytes: [u8; 16]) -> [u8; 16] {
+        let slot = ring.slots().first().unwrap();
+        // SAFETY: one thread, between the calls of the two ends.
+        let content = slot.cell.with_mut(|content| unsafe { &mut *content });
+        core::mem::replace(&mut content.bytes, bytes)
+    }
+
+    /// A lost store leaves the message of the lap before behind, with a tag that fits it.
+    #[test]
+    fn the_message_of_the_lap_before_does_not_pass_for_the_next() {
+        let mut ring = InlineRing::<1, 16>::new();
+        ring.split().0.try_write(b"earlier").unwrap();
+        let earlier = swap_bytes(&ring, [0; 16]);
+        swap_bytes(&ring, earlier);
+        let mut room = [0; 12];
+        let read = ring.split().1.try_read(&mut room);
+        assert_eq!(read, Ok(RingRead::Ready(7)));
+        ring.split().0.try_write(b"the new").unwrap();
+        swap_bytes(&ring, earlier);
+        let read = ring.split().1.try_read(&mut room);
+        assert!(matches!(read, Err(RingReadError::Corrupt(_))));
+    }
+}

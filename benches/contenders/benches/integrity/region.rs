@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 const NO_BIT: usize = usize::MAX;
 
+/// Lanes of eight bytes in a block.
+const LANES: usize = 64;
+
 pub(crate) fn region(bytes: usize, level: VerificationLevel) -> AtomicMemoryOps<StdProvider> {
     AtomicMemoryOps::new(memory(bytes, level), settings(level)).unwrap()
 }
@@ -98,10 +101,11 @@ unsafe impl Provider for Handle {
     }
 
     fn fault(&self, phase: Phase, register: u64) -> u64 {
-        if let Phase::Stored { .. } = phase {
+        if let Phase::Stored { lane } = phase {
             let bit = self.0.on_store.load(Ordering::Relaxed);
-            // Lanes are stored in order; from this one on, once.
-            if bit != NO_BIT && self.0.stored.fetch_add(1, Ordering::Relaxed) == bit / 64 {
+            // Blocks are stored in order, the lanes of a block in any.
+            let block = self.0.stored.fetch_add(1, Ordering::Relaxed) / LANES;
+            if bit != NO_BIT && block * LANES + lane == bit / 64 {
                 self.0.flip(bit);
             }
         }
