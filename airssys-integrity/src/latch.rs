@@ -89,6 +89,19 @@ impl Latch {
         Err(Contention::Writer)
     }
 
+    /// Makes the sequence number odd, also if a flip had made it so before. Only for the writer.
+    #[inline]
+    fn make_odd(&self) -> u32 {
+        // The checker remembers one access only: a load of our own would hide a reader's from it.
+        #[cfg(loom)]
+        let odd = self.sequence.fetch_or(1, Ordering::Relaxed) | 1;
+        #[cfg(not(loom))]
+        let odd = self.sequence.load(Ordering::Relaxed) | 1;
+        #[cfg(not(loom))]
+        self.sequence.store(odd, Ordering::Relaxed);
+        odd
+    }
+
     /// Keeps other writers and readers out, if nobody is there: one step instead of two.
     #[inline]
     pub(crate) fn lock_idle(&self) -> Option<WriteLock<'_>> {
@@ -97,7 +110,7 @@ impl Latch {
             .ok()?;
         let mut lock = WriteLock {
             latch: self,
-            storing: false,
+            odd: None,
         };
         lock.mark_storing();
         Some(lock)
@@ -120,7 +133,7 @@ impl Latch {
             {
                 return Ok(WriteLock {
                     latch: self,
-                    storing: false,
+                    odd: None,
                 });
             }
             relax(round);
@@ -145,16 +158,14 @@ impl Drop for Pin<'_> {
 #[derive(Debug)]
 pub(crate) struct WriteLock<'a> {
     latch: &'a Latch,
-    storing: bool,
+    /// The sequence number while it stores.
+    odd: Option<u32>,
 }
 
 impl WriteLock<'_> {
     #[inline]
     fn mark_storing(&mut self) {
-        self.storing = true;
-        // Odd also if a flip had made it so before.
-        let odd = self.latch.sequence.load(Ordering::Relaxed) | 1;
-        self.latch.sequence.store(odd, Ordering::Relaxed);
+        self.odd = Some(self.latch.make_odd());
         // Orders the odd number before the stores of the data.
         #[cfg(loom)]
         if crate::model::has(crate::model::Fence::Writer) {
@@ -167,7 +178,7 @@ impl WriteLock<'_> {
     /// Waits until nobody pins, unless the lock began with that, then keeps readers out too until the lock is dropped.
     #[inline]
     pub(crate) fn begin_storing(&mut self, rounds: u32) -> Result<(), Contention> {
-        if self.storing {
+        if self.odd.is_some() {
             return Ok(());
         }
         let mut pins = 0;
@@ -193,9 +204,8 @@ impl WriteLock<'_> {
 impl Drop for WriteLock<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.storing {
-            let odd = self.latch.sequence.load(Ordering::Relaxed);
-            let even = (odd | 1).wrapping_add(1);
+        if let Some(odd) = self.odd {
+            let even = odd.wrapping_add(1);
             self.latch.sequence.store(even, Ordering::Release);
         }
         self.latch
