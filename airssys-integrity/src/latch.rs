@@ -213,3 +213,76 @@ impl Drop for WriteLock<'_> {
             .fetch_and(!(WRITER | STORING), Ordering::Release);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+
+    use crate::atomic::Ordering;
+    use crate::atomic_ops::AtomicMemoryOps;
+    use crate::{NoStdProvider, RegionSettings};
+
+    fn region() -> AtomicMemoryOps<NoStdProvider<64>> {
+        let settings = RegionSettings {
+            wait_rounds: 20,
+            ..RegionSettings::default()
+        };
+        AtomicMemoryOps::new(NoStdProvider::new(), settings).unwrap()
+    }
+
+    /// Told or right, and in bounded time: that it ends is half of the test.
+    #[test]
+    fn a_flip_of_any_bit_of_the_latch_is_told_or_does_no_harm() {
+        for bit in 0..u32::BITS {
+            for flip_state in [false, true] {
+                let ops = region();
+                ops.atomic_write_with_checksum(0, &[5; 64]).unwrap();
+                let latch = ops.latch();
+                let word = if flip_state { &latch.state } else { &latch.sequence };
+                word.fetch_xor(1 << bit, Ordering::Relaxed);
+
+                let mut out = [9; 64];
+                let read = ops.read(0, &mut out);
+                assert!(read.is_err() || out == [5; 64]);
+                let lent = ops.borrow_slice(0, 64).map(|lent| *lent == [5; 64]);
+                assert!(lent.unwrap_or(true));
+                let written = ops.atomic_write_with_checksum(0, &[6; 64]);
+                let expected = if written.is_ok() { [6; 64] } else { [5; 64] };
+                let read = ops.read(0, &mut out);
+                assert!(read.is_err() || out == expected);
+            }
+        }
+    }
+
+    #[test]
+    fn an_odd_number_left_by_a_flip_is_healed_by_the_next_writer() {
+        let ops = region();
+        ops.latch().sequence.fetch_or(1, Ordering::Relaxed);
+        assert_eq!(ops.try_read(0, &mut [0]), Ok(crate::Readiness::NotReady));
+        ops.read(0, &mut [0]).unwrap();
+        ops.atomic_write_with_checksum(0, &[1]).unwrap();
+        assert_eq!(ops.try_read(0, &mut [0]), Ok(crate::Readiness::Ready));
+    }
+
+    /// A clock that runs out, and one that does not have to.
+    #[test]
+    fn a_read_gives_up_when_its_time_is_over() {
+        let ops = region();
+        let latch = ops.latch();
+        let lock = latch.lock_idle().unwrap();
+        let mut looks = 0;
+        let expired = || {
+            looks += 1;
+            looks == 5
+        };
+        let mut out = [7; 3];
+        assert_eq!(ops.read_until(0, &mut out, expired), Ok(crate::Readiness::Timeout));
+        assert_eq!((looks, out), (5, [0; 3]));
+        assert_eq!(ops.try_read(0, &mut out), Ok(crate::Readiness::NotReady));
+        let contended = crate::ReadError::Contended { rounds: 20 };
+        assert_eq!(ops.read(0, &mut out), Err(contended));
+        drop(lock);
+        let at_once = ops.read_until(0, &mut out, || true);
+        assert_eq!(at_once, Ok(crate::Readiness::Ready));
+    }
+}
