@@ -346,6 +346,11 @@ impl<P: Provider> AtomicMemoryOps<P> {
         self.region.repaired()
     }
 
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn latch(&self) -> &Latch {
+        &self.latch
+    }
+
     #[inline(always)]
     fn begin_read(
         &self,

@@ -127,4 +127,31 @@ mod tests {
         assert!(all_distinct(&[0, 1, 1 << 16, (1 << 16) | 1]));
         assert!(!all_distinct(&[7 << 16, 1, 3, 7 << 16]));
     }
+
+    /// From each place where a burst can start, all that are up to 17 bits long. Each step flips one
+    /// bit more or less, in the order of a Gray code.
+    fn no_burst_keeps_the_tag(starts: impl Iterator<Item = usize>) {
+        // In the order in which the bits are sent: a tag is sent as the last lane, lowest bit first.
+        let ones = one_bit_syndromes();
+        for start in starts {
+            let mut sum = ones[start];
+            for step in 1_u32..1 << 16 {
+                assert_ne!(sum, 0, "a burst from bit {start}");
+                let at = start + 1 + step.trailing_zeros() as usize;
+                sum ^= ones.get(at).copied().unwrap_or_default();
+            }
+            assert_ne!(sum, 0, "a burst from bit {start}");
+        }
+    }
+
+    #[test]
+    fn no_burst_of_up_to_17_bits_keeps_the_tag() {
+        no_burst_keeps_the_tag((0..4_128).step_by(97).chain(4_080..4_128));
+    }
+
+    #[test]
+    #[ignore = "takes a few seconds, in release"]
+    fn no_burst_of_up_to_17_bits_from_any_bit_keeps_the_tag() {
+        no_burst_keeps_the_tag(0..4_128);
+    }
 }

@@ -89,6 +89,19 @@ impl Latch {
         Err(Contention::Writer)
     }
 
+    /// Makes the sequence number odd, also if a flip had made it so before. Only for the writer.
+    #[inline]
+    fn make_odd(&self) -> u32 {
+        // The checker remembers one access only: a load of our own would hide a reader's from it.
+        #[cfg(loom)]
+        let odd = self.sequence.fetch_or(1, Ordering::Relaxed) | 1;
+        #[cfg(not(loom))]
+        let odd = self.sequence.load(Ordering::Relaxed) | 1;
+        #[cfg(not(loom))]
+        self.sequence.store(odd, Ordering::Relaxed);
+        odd
+    }
+
     /// Keeps other writers and readers out, if nobody is there: one step instead of two.
     #[inline]
     pub(crate) fn lock_idle(&self) -> Option<WriteLock<'_>> {
@@ -97,7 +110,7 @@ impl Latch {
             .ok()?;
         let mut lock = WriteLock {
             latch: self,
-            storing: false,
+            odd: None,
         };
         lock.mark_storing();
         Some(lock)
@@ -120,7 +133,7 @@ impl Latch {
             {
                 return Ok(WriteLock {
                     latch: self,
-                    storing: false,
+                    odd: None,
                 });
             }
             relax(round);
@@ -145,16 +158,14 @@ impl Drop for Pin<'_> {
 #[derive(Debug)]
 pub(crate) struct WriteLock<'a> {
     latch: &'a Latch,
-    storing: bool,
+    /// The sequence number while it stores.
+    odd: Option<u32>,
 }
 
 impl WriteLock<'_> {
     #[inline]
     fn mark_storing(&mut self) {
-        self.storing = true;
-        // Odd also if a flip had made it so before.
-        let odd = self.latch.sequence.load(Ordering::Relaxed) | 1;
-        self.latch.sequence.store(odd, Ordering::Relaxed);
+        self.odd = Some(self.latch.make_odd());
         // Orders the odd number before the stores of the data.
         #[cfg(loom)]
         if crate::model::has(crate::model::Fence::Writer) {
@@ -167,7 +178,7 @@ impl WriteLock<'_> {
     /// Waits until nobody pins, unless the lock began with that, then keeps readers out too until the lock is dropped.
     #[inline]
     pub(crate) fn begin_storing(&mut self, rounds: u32) -> Result<(), Contention> {
-        if self.storing {
+        if self.odd.is_some() {
             return Ok(());
         }
         let mut pins = 0;
@@ -193,13 +204,85 @@ impl WriteLock<'_> {
 impl Drop for WriteLock<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.storing {
-            let odd = self.latch.sequence.load(Ordering::Relaxed);
-            let even = (odd | 1).wrapping_add(1);
+        if let Some(odd) = self.odd {
+            let even = odd.wrapping_add(1);
             self.latch.sequence.store(even, Ordering::Release);
         }
         self.latch
             .state
             .fetch_and(!(WRITER | STORING), Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+
+    use crate::atomic::Ordering;
+    use crate::atomic_ops::AtomicMemoryOps;
+    use crate::{NoStdProvider, RegionSettings};
+
+    fn region() -> AtomicMemoryOps<NoStdProvider<64>> {
+        let settings = RegionSettings {
+            wait_rounds: 20,
+            ..RegionSettings::default()
+        };
+        AtomicMemoryOps::new(NoStdProvider::new(), settings).unwrap()
+    }
+
+    /// Told or right, and in bounded time: that it ends is half of the test.
+    #[test]
+    fn a_flip_of_any_bit_of_the_latch_is_told_or_does_no_harm() {
+        for bit in 0..u32::BITS {
+            for flip_state in [false, true] {
+                let ops = region();
+                ops.atomic_write_with_checksum(0, &[5; 64]).unwrap();
+                let latch = ops.latch();
+                let word = if flip_state { &latch.state } else { &latch.sequence };
+                word.fetch_xor(1 << bit, Ordering::Relaxed);
+
+                let mut out = [9; 64];
+                let read = ops.read(0, &mut out);
+                assert!(read.is_err() || out == [5; 64]);
+                let lent = ops.borrow_slice(0, 64).map(|lent| *lent == [5; 64]);
+                assert!(lent.unwrap_or(true));
+                let written = ops.atomic_write_with_checksum(0, &[6; 64]);
+                let expected = if written.is_ok() { [6; 64] } else { [5; 64] };
+                let read = ops.read(0, &mut out);
+                assert!(read.is_err() || out == expected);
+            }
+        }
+    }
+
+    #[test]
+    fn an_odd_number_left_by_a_flip_is_healed_by_the_next_writer() {
+        let ops = region();
+        ops.latch().sequence.fetch_or(1, Ordering::Relaxed);
+        assert_eq!(ops.try_read(0, &mut [0]), Ok(crate::Readiness::NotReady));
+        ops.read(0, &mut [0]).unwrap();
+        ops.atomic_write_with_checksum(0, &[1]).unwrap();
+        assert_eq!(ops.try_read(0, &mut [0]), Ok(crate::Readiness::Ready));
+    }
+
+    /// A clock that runs out, and one that does not have to.
+    #[test]
+    fn a_read_gives_up_when_its_time_is_over() {
+        let ops = region();
+        let latch = ops.latch();
+        let lock = latch.lock_idle().unwrap();
+        let mut looks = 0;
+        let expired = || {
+            looks += 1;
+            looks == 5
+        };
+        let mut out = [7; 3];
+        assert_eq!(ops.read_until(0, &mut out, expired), Ok(crate::Readiness::Timeout));
+        assert_eq!((looks, out), (5, [0; 3]));
+        assert_eq!(ops.try_read(0, &mut out), Ok(crate::Readiness::NotReady));
+        let contended = crate::ReadError::Contended { rounds: 20 };
+        assert_eq!(ops.read(0, &mut out), Err(contended));
+        drop(lock);
+        let at_once = ops.read_until(0, &mut out, || true);
+        assert_eq!(at_once, Ok(crate::Readiness::Ready));
     }
 }

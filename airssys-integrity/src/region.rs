@@ -191,6 +191,7 @@ impl<P: Provider> Region<P> {
         self.wait_rounds
     }
 
+    #[cfg(not(loom))]
     pub(crate) fn provider(&self) -> &P {
         &self.provider
     }

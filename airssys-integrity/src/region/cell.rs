@@ -159,7 +159,8 @@ impl<P: Provider> Cell<'_, P> {
     pub(crate) fn write_untagged(&self, start: usize, source: &[u8]) {
         for (lane, slot) in (start / 8..).zip(self.lanes_under(start, source.len())) {
             let (bits, mask) = lane_of(source, start, lane);
-            store(slot, (load(slot) & !mask) | bits);
+            let kept = if mask == u64::MAX { 0 } else { load(slot) & !mask };
+            store(slot, kept | bits);
         }
         self.seal(UNTAGGED);
     }

@@ -83,3 +83,55 @@ fn from_number(number: u32) -> Option<VerificationLevel> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+
+    use super::{Header, Identity};
+    use crate::level::{SampleRate, VerificationLevel};
+
+    #[test]
+    fn a_flip_of_any_bit_of_the_header_is_told() {
+        let identity = Identity::new(3, VerificationLevel::Standard, 4_096);
+        for bit in 0..u32::BITS {
+            for inverted in [false, true] {
+                let flips: [fn(&mut Identity, u32); 4] = [
+                    |record, bit| record.id ^= 1 << bit,
+                    |record, bit| record.level ^= 1 << bit,
+                    |record, bit| record.len_bytes ^= 1 << bit,
+                    |record, bit| record.len_bytes ^= (1_usize << bit).rotate_right(32),
+                ];
+                for flip in flips {
+                    let mut header = Header::new(identity);
+                    header.open().unwrap();
+                    if inverted {
+                        flip(&mut header.inverted, bit);
+                    } else {
+                        flip(&mut header.record, bit);
+                    }
+                    assert!(header.open().is_err());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_comes_back_as_it_was() {
+        let mut levels = std::vec![
+            VerificationLevel::Off,
+            VerificationLevel::Standard,
+            VerificationLevel::Full,
+            VerificationLevel::Redundant,
+        ];
+        levels.extend(
+            (0..=16).map(|shift| {
+                VerificationLevel::Sampling(SampleRate::one_in_power_of_two(shift).unwrap())
+            }),
+        );
+        for level in levels {
+            let header = Header::new(Identity::new(1, level, 8));
+            assert_eq!(header.open().unwrap().level(), level);
+        }
+    }
+}
