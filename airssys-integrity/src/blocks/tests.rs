@@ -1,6 +1,7 @@
 //! Faults between the source and the tags, and in what callers cannot reach.
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "a panic fails the test"
 )]
