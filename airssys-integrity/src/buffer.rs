@@ -1,14 +1,14 @@
 //! A buffer written once, from front to back, and checked before each read.
 
-use crate::block::{self, BLOCK_BYTES};
-use crate::crc32c::Crc32c;
+use crate::blocks::{Blocks, VerifyError, mixed};
+use crate::{Corrupt, VerificationLevel};
 use alloc::collections::TryReserveError;
-use alloc::vec::Vec;
 use core::fmt;
-use core::hint::black_box;
 use core::ops::Deref;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// Why a [`BufferWriter`] took none of the bytes offered to it.
+/// Why a [`BufferWriter`] or a [`PooledWriter`](crate::PooledWriter) took none of the bytes offered
+/// to it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
@@ -30,27 +30,10 @@ pub enum AppendError {
         /// What the allocator said.
         source: TryReserveError,
     },
-}
-
-/// Bytes at rest no longer match their tag.
-///
-/// When it is the length that does not match, `block` is the number of blocks,
-/// `offset` the length found and `len` zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "block {block} ({len} bytes at {offset}) is corrupt: tag {expected:#010x}, bytes give {found:#010x}"
-)]
-pub struct Corrupt {
-    /// Index of the first block that does not match.
-    pub block: usize,
-    /// Where the block starts, in bytes.
-    pub offset: usize,
-    /// How long the block is, in bytes.
-    pub len: usize,
-    /// The tag at rest; the complement of `found` if the tag itself is missing.
-    pub expected: u32,
-    /// The tag recomputed over the bytes at rest.
-    pub found: u32,
+    /// What arrived is not what was sent. Seen at [`VerificationLevel::Full`] and
+    /// [`VerificationLevel::Redundant`].
+    #[error("the copy arrived changed: {0}")]
+    Corrupt(#[from] Corrupt),
 }
 
 /// Collects bytes from many short or long slices into a [`CheckedBuffer`].
@@ -58,114 +41,121 @@ pub struct Corrupt {
 /// The tags come from the source: each word is loaded once, and the register
 /// that holds it feeds both the CRC and the store. Memory is taken as bytes
 /// come, in whole blocks, and for content never beyond the limit rounded up to
-/// a block.
+/// a block; at [`VerificationLevel::Redundant`] as much again.
 pub struct BufferWriter {
     limit: usize,
-    /// Bytes written. `data` is longer: zeros up to the end of a block.
-    held: usize,
-    data: Vec<u8>,
-    /// One per full block, with room for the one of the open block.
-    tags: Vec<u32>,
-    /// The CRC of block `held / BLOCK_BYTES` over the bytes it has so far.
-    open: Crc32c,
+    blocks: Blocks,
 }
 
+/// Writers so far, so that messages differ in which of their reads checks which block.
+static WRITERS: AtomicUsize = AtomicUsize::new(0);
+
 impl BufferWriter {
-    /// An empty writer that takes at most `limit_bytes`. Allocates nothing yet.
+    /// An empty writer that takes at most `limit_bytes`, at [`VerificationLevel::Standard`].
+    /// Allocates nothing yet.
     #[must_use]
     pub fn with_limit(limit_bytes: usize) -> Self {
         Self {
             limit: limit_bytes,
-            held: 0,
-            data: Vec::new(),
-            tags: Vec::new(),
-            open: block::open(0),
+            blocks: Blocks::new(VerificationLevel::Standard),
         }
+    }
+
+    /// An empty writer at this level. What has been appended before is dropped.
+    #[must_use]
+    pub fn level(mut self, level: VerificationLevel) -> Self {
+        self.blocks = Blocks::new(level);
+        if let VerificationLevel::Sampling(_) = level {
+            let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
+            return self.seed(mixed(writer as u64));
+        }
+        self
+    }
+
+    /// The same writer with the choices of [`VerificationLevel::Sampling`] made by `seed`, not by
+    /// how many writers there were before.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.blocks.reseed(seed);
+        self
     }
 
     /// Adds all of `source`, or nothing.
     ///
     /// # Errors
     /// [`AppendError::LimitExceeded`] if the limit has no room for `source`,
-    /// [`AppendError::AllocationFailed`] if the allocator has none. The writer
-    /// then holds what it held before.
+    /// [`AppendError::AllocationFailed`] if the allocator has none,
+    /// [`AppendError::Corrupt`] if the level checks arrival and the bytes
+    /// arrived changed. The writer then holds what it held before.
     pub fn append(&mut self, source: &[u8]) -> Result<(), AppendError> {
-        let requested = source.len();
-        if requested > self.limit - self.held {
+        self.make_room(source.len())?;
+        Ok(self.blocks.append(source)?)
+    }
+
+    fn make_room(&mut self, requested: usize) -> Result<(), AppendError> {
+        let held = self.blocks.len();
+        // A length that was hit may be beyond the limit.
+        let room = self.limit.checked_sub(held);
+        if room.is_none_or(|room| requested > room) {
             return Err(AppendError::LimitExceeded {
                 limit: self.limit,
-                held: self.held,
+                held,
                 requested,
             });
         }
-        let needed = self.held + requested;
-        if needed > self.data.len() {
-            self.grow(needed)
+        let needed = held + requested;
+        if needed > self.blocks.room() {
+            self.blocks
+                .grow(needed, self.limit)
                 .map_err(|source| AppendError::AllocationFailed { requested, source })?;
         }
-        self.write(source);
         Ok(())
     }
 
-    /// Extends `data` with zeros to the end of the block that holds byte
-    /// `needed - 1`, and reserves the tags of all its blocks.
-    #[cold]
-    fn grow(&mut self, needed: usize) -> Result<(), TryReserveError> {
-        let blocks = needed.div_ceil(BLOCK_BYTES);
-        self.tags.try_reserve(blocks - self.tags.len())?;
-        // Saturation is safe: a Vec refuses more than isize::MAX bytes.
-        let target = blocks.saturating_mul(BLOCK_BYTES);
-        let ceiling = self.limit.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES);
-        // Doubling keeps appends amortised; the ceiling keeps it under the limit.
-        let capacity = self.data.capacity();
-        if target > capacity {
-            let wanted = target.max(capacity.saturating_mul(2).min(ceiling));
-            self.data.try_reserve_exact(wanted - self.data.len())?;
-        }
-        self.data.resize(target, 0);
-        Ok(())
+    /// As [`append`](Self::append), with one bit of the bytes hit after they are copied and before
+    /// their arrival is checked.
+    ///
+    /// # Errors
+    /// Those of [`append`](Self::append).
+    #[cfg(feature = "fault-injection")]
+    pub fn append_with_hit(&mut self, source: &[u8], bit: usize) -> Result<(), AppendError> {
+        self.make_room(source.len())?;
+        Ok(self.blocks.append_with_hit(source, bit)?)
     }
 
-    /// Copies `source` to the room that [`grow`](Self::grow) has made for it.
-    fn write(&mut self, source: &[u8]) {
-        let mut rest = source;
-        while !rest.is_empty() {
-            let room = BLOCK_BYTES - self.held % BLOCK_BYTES;
-            let (part, later) = rest.split_at(rest.len().min(room));
-            let (_, free) = self.data.split_at_mut(self.held);
-            self.open.update_copying(part, free);
-            self.held += part.len();
-            if part.len() == room {
-                self.tags.push(self.open.finish());
-                self.open = block::open(self.held / BLOCK_BYTES);
-            }
-            rest = later;
-        }
+    /// The same writer without what it holds.
+    pub(crate) fn emptied(mut self) -> Self {
+        self.blocks.empty();
+        self
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The tag of block `index` of what has been appended.
+    pub(crate) fn tag(&self, index: usize) -> Option<u32> {
+        self.blocks.unsalted_tag(index)
     }
 
     /// How many bytes the writer holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.held
+        self.blocks.len()
     }
 
     /// True before the first byte.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.held == 0
+        self.len() == 0
     }
 
-    /// Closes the last block and hands over the buffer. Allocates nothing.
+    /// Hands over the buffer. Allocates nothing.
     #[must_use]
     pub fn finish(mut self) -> CheckedBuffer {
-        if !self.held.is_multiple_of(BLOCK_BYTES) {
-            self.tags.push(self.open.finish());
-        }
-        self.data.truncate(self.held);
+        self.blocks.close();
         CheckedBuffer {
-            data: self.data,
-            tags: self.tags,
-            length_tag: block::length_tag(self.held),
+            blocks: self.blocks,
         }
     }
 }
@@ -174,20 +164,17 @@ impl fmt::Debug for BufferWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BufferWriter")
             .field("limit", &self.limit)
-            .field("held", &self.held)
+            .field("held", &self.len())
             .finish_non_exhaustive()
     }
 }
 
-/// Bytes with one tag per [`BLOCK_BYTES`] and one over their length, readable
-/// only through [`verify`](Self::verify).
+/// Bytes with one tag per [`BLOCK_BYTES`](crate::BLOCK_BYTES) and one over their length and level.
 ///
 /// Not `Clone`: a copy made from bytes at rest would give a flipped bit a tag
 /// of its own. Verify, and write the verified bytes to a new buffer.
 pub struct CheckedBuffer {
-    data: Vec<u8>,
-    tags: Vec<u32>,
-    length_tag: u32,
+    blocks: Blocks,
 }
 
 impl CheckedBuffer {
@@ -202,91 +189,82 @@ impl CheckedBuffer {
         Ok(writer.finish())
     }
 
+    /// The level the buffer was written at.
+    #[must_use]
+    pub fn level(&self) -> VerificationLevel {
+        self.blocks.level()
+    }
+
     /// How many bytes the buffer holds. Not verified.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.data.len()
+        self.blocks.len()
     }
 
     /// True if the buffer holds no byte. Not verified.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.data.is_empty()
+        self.len() == 0
     }
 
-    /// The bytes, after recomputing the tag of the length and of every block.
+    /// The bytes, after recomputing the tag of the length and of every block, whatever the level
+    /// asks for.
     ///
     /// # Errors
-    /// [`Corrupt`] for a length that does not match, else for the first block
-    /// that does not.
-    pub fn verify(&self) -> Result<VerifiedBytes<'_>, Corrupt> {
-        // The optimiser knows that nobody wrote since the last call; memory
-        // that fails does not ask. Behind the black box it has to read again.
-        let this = black_box(self);
-        let len = this.data.len();
-        let found = block::length_tag(len);
-        if found != this.length_tag {
-            return Err(Corrupt {
-                block: len.div_ceil(BLOCK_BYTES),
-                offset: len,
-                len: 0,
-                expected: this.length_tag,
-                found,
-            });
-        }
-        for (index, bytes) in this.data.chunks(BLOCK_BYTES).enumerate() {
-            let found = block::tag(index, bytes);
-            // A missing tag counts as one that differs.
-            let expected = this.tags.get(index).copied().unwrap_or(!found);
-            if found != expected {
-                return Err(Corrupt {
-                    block: index,
-                    offset: index * BLOCK_BYTES,
-                    len: bytes.len(),
-                    expected,
-                    found,
-                });
-            }
-        }
-        Ok(VerifiedBytes { bytes: &this.data })
+    /// [`VerifyError::Corrupt`] for a length that does not match, else for the first block that
+    /// does not; [`VerifyError::Unverified`] if there are no tags.
+    pub fn verify(&self) -> Result<VerifiedBytes<'_>, VerifyError> {
+        self.blocks.verify().map(VerifiedBytes::new)
     }
 
-    /// Flips one bit of the data, of the block tags behind it, or of the length
-    /// tag behind those, counted from the lowest bit of each byte or tag.
-    /// Returns whether there is such a bit.
+    /// The bytes, after the checks that the level asks for: none at
+    /// [`Off`](VerificationLevel::Off), some blocks at [`Sampling`](VerificationLevel::Sampling),
+    /// else all. The tag of the length is always checked.
+    ///
+    /// # Errors
+    /// [`Corrupt`] for the first mismatch found.
+    pub fn read(&self) -> Result<&[u8], Corrupt> {
+        self.blocks.read()
+    }
+
+    /// The bytes without any check.
+    #[must_use]
+    pub fn unverified(&self) -> &[u8] {
+        self.blocks.unverified()
+    }
+
+    pub(crate) fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    /// Flips one bit of the data, of the block tags behind it, of the tag of
+    /// length and level behind those, or of the mirror at the end, counted from
+    /// the lowest bit of each byte or tag. Returns whether there is such a bit.
     #[cfg(feature = "fault-injection")]
     pub fn flip_bit(&mut self, bit: usize) -> bool {
-        let byte = bit / 8;
-        if let Some(slot) = self.data.get_mut(byte) {
-            *slot ^= 1 << (bit % 8);
-            return true;
-        }
-        let byte = byte - self.data.len();
-        let mut tags = self.tags.iter_mut().chain([&mut self.length_tag]);
-        if let Some(slot) = tags.nth(byte / 4) {
-            *slot ^= 1 << (8 * (byte % 4) + bit % 8);
-            return true;
-        }
-        false
+        self.blocks.flip_bit(bit)
     }
 }
 
 impl fmt::Debug for CheckedBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CheckedBuffer")
-            .field("len", &self.data.len())
+            .field("len", &self.len())
             .finish_non_exhaustive()
     }
 }
 
-/// The bytes of a [`CheckedBuffer`] as they were when
-/// [`verify`](CheckedBuffer::verify) matched them with their tags.
+/// The bytes of a buffer as they were when its `verify` matched them with their tags.
 #[derive(Clone, Copy)]
 pub struct VerifiedBytes<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> VerifiedBytes<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
     /// The bytes, for as long as the buffer is borrowed.
     #[must_use]
     pub fn as_slice(self) -> &'a [u8] {
@@ -307,83 +285,5 @@ impl fmt::Debug for VerifiedBytes<'_> {
         f.debug_struct("VerifiedBytes")
             .field("len", &self.bytes.len())
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        reason = "a panic fails the test"
-    )]
-
-    use super::{BLOCK_BYTES, BufferWriter, CheckedBuffer};
-    use std::vec::Vec;
-
-    fn sample(len: usize) -> CheckedBuffer {
-        let source: Vec<u8> = (0..len).map(|at| (at * 31 + at / 256) as u8).collect();
-        CheckedBuffer::from_source(&source, len).unwrap()
-    }
-
-    #[test]
-    fn swapped_blocks_are_caught_even_when_their_tags_move_along() {
-        for tags_too in [false, true] {
-            let mut buffer = sample(3 * BLOCK_BYTES);
-            let (first, rest) = buffer.data.split_at_mut(BLOCK_BYTES);
-            first.swap_with_slice(&mut rest[..BLOCK_BYTES]);
-            if tags_too {
-                buffer.tags.swap(0, 1);
-            }
-            assert_eq!(buffer.verify().unwrap_err().block, 0);
-        }
-    }
-
-    #[test]
-    fn a_shorter_or_longer_length_is_caught_by_the_length_tag() {
-        for len in [1, 511, 512, 513, 1_500] {
-            for short in 0..len {
-                let mut buffer = sample(len);
-                buffer.data.truncate(short);
-                let corrupt = buffer.verify().unwrap_err();
-                assert_eq!((corrupt.offset, corrupt.len), (short, 0));
-            }
-            let mut buffer = sample(len);
-            buffer.data.push(0);
-            assert_eq!(buffer.verify().unwrap_err().len, 0);
-        }
-    }
-
-    #[test]
-    fn blocks_cut_off_with_their_tags_are_caught() {
-        let mut buffer = sample(3 * BLOCK_BYTES);
-        buffer.data.truncate(BLOCK_BYTES);
-        buffer.tags.truncate(1);
-        buffer.verify().unwrap_err();
-    }
-
-    #[test]
-    fn a_block_without_a_tag_is_corrupt() {
-        let mut buffer = sample(2 * BLOCK_BYTES);
-        buffer.tags.pop();
-        assert_eq!(buffer.verify().unwrap_err().block, 1);
-    }
-
-    #[test]
-    fn a_failed_allocation_leaves_the_writer_unchanged() {
-        let mut writer = BufferWriter::with_limit(usize::MAX);
-        writer.append(b"kept").unwrap();
-        writer.grow(usize::MAX / 2 + 1).unwrap_err();
-        writer.append(b", and more").unwrap();
-        assert_eq!(&*writer.finish().verify().unwrap(), b"kept, and more");
-    }
-
-    #[test]
-    fn reserved_memory_stays_under_the_limit_rounded_up_to_a_block() {
-        let mut writer = BufferWriter::with_limit(5 * BLOCK_BYTES - 1);
-        for _ in 0..5 * BLOCK_BYTES - 1 {
-            writer.append(&[7]).unwrap();
-        }
-        assert!(writer.data.capacity() <= 5 * BLOCK_BYTES);
     }
 }

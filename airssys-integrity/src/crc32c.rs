@@ -1,8 +1,88 @@
 //! CRC32C over bytes in memory or bytes on their way to a copy.
 
+mod register;
 #[cfg(target_arch = "x86_64")]
 mod sse42;
 mod tables;
+mod zeros;
+
+pub(crate) use register::pinned;
+pub(crate) use tables::POLYNOMIAL;
+pub(crate) use zeros::times_x;
+
+/// Lanes of eight bytes that are summed in one go: a block of 512 bytes.
+const RUN: usize = zeros::LANES;
+
+/// The register after the eight bytes of `lane`, in little-endian order.
+#[inline(always)]
+pub(crate) fn step(state: u32, lane: u64) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(state) = sse42::step(state, lane) {
+        return state;
+    }
+    tables::step_lane(state, lane)
+}
+
+/// The register after up to seven bytes.
+fn tail(state: u32, bytes: &[u8]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(state) = sse42::tail(state, bytes) {
+        return state;
+    }
+    tables::tail(state, bytes)
+}
+
+/// The register after the lanes `0..lanes`, at most 64. Each is asked for once, in any order.
+#[inline(always)]
+pub(crate) fn fold(state: u32, lanes: usize, mut lane_at: impl FnMut(usize) -> u64) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(state) = sse42::fold(state, lanes, &mut lane_at) {
+        return state;
+    }
+    tables::fold(state, lanes, &mut lane_at)
+}
+
+/// As [`fold`] of `N` lanes.
+#[inline(always)]
+pub(crate) fn fold_fixed<const N: usize>(state: u32, mut lane_at: impl FnMut(usize) -> u64) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(state) = sse42::fold_fixed::<N>(state, &mut lane_at) {
+        return state;
+    }
+    tables::fold(state, N, &mut lane_at)
+}
+
+/// The register after `lanes` lanes of zeros, at most 64.
+///
+/// By it a change in the middle of a block becomes a change of its tag: the CRC is linear, so the
+/// difference of two tags is the CRC, from zero, of the difference of their blocks.
+#[inline(always)]
+pub(crate) fn shift(state: u32, lanes: usize) -> u32 {
+    if lanes == 0 {
+        return state;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(state) = sse42::shift(state, lanes) {
+        return state;
+    }
+    zeros::portable(state, lanes)
+}
+
+/// The lane at `lane`; every caller stays within the run it has measured.
+#[inline(always)]
+fn lane_of(run: &[[u8; 8]], lane: usize) -> u64 {
+    run.get(lane).copied().map_or(0, u64::from_le_bytes)
+}
+
+/// Copies one lane by way of a register, which is the answer.
+#[inline(always)]
+fn copy_lane(lanes: &[[u8; 8]], slots: &mut [[u8; 8]], lane: usize) -> u64 {
+    let word = pinned(lane_of(lanes, lane));
+    if let Some(slot) = slots.get_mut(lane) {
+        *slot = word.to_le_bytes();
+    }
+    word
+}
 
 /// A CRC32C (Castagnoli) being computed: polynomial `0x1EDC6F41`, reflected,
 /// initial value and final XOR `0xFFFF_FFFF` (RFC 3720, section 12.1).
@@ -31,8 +111,9 @@ impl Crc32c {
     }
 
     /// Adds the eight bytes of `word` in little-endian order.
+    #[inline]
     pub fn update_u64(&mut self, word: u64) {
-        self.update(&word.to_le_bytes());
+        self.state = step(self.state, word);
     }
 
     /// Adds one byte.
@@ -42,28 +123,37 @@ impl Crc32c {
 
     /// Adds `bytes` in order.
     pub fn update(&mut self, bytes: &[u8]) {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(state) = sse42::scan(self.state, bytes) {
-            self.state = state;
-            return;
+        let (lanes, rest) = bytes.as_chunks();
+        let (runs, lanes) = lanes.as_chunks::<RUN>();
+        for run in runs {
+            self.state = fold_fixed::<RUN>(self.state, |lane| lane_of(run, lane));
         }
-        self.state = tables::scan(self.state, bytes);
+        self.state = fold(self.state, lanes.len(), |lane| lane_of(lanes, lane));
+        self.state = tail(self.state, rest);
     }
 
     /// Adds `source` and writes it to `destination`, each word from the one
     /// register that also feeds the CRC. Stops at the end of the shorter slice.
-    #[cfg(any(feature = "alloc", test))]
     pub(crate) fn update_copying(&mut self, source: &[u8], destination: &mut [u8]) {
         // Unequal lengths would put the word loop and the byte loop out of step.
         let common = source.len().min(destination.len());
         let (source, _) = source.split_at(common);
         let (destination, _) = destination.split_at_mut(common);
-        #[cfg(target_arch = "x86_64")]
-        if let Some(state) = sse42::copy(self.state, source, destination) {
-            self.state = state;
-            return;
+        let (lanes, rest) = source.as_chunks();
+        let (slots, slots_rest) = destination.as_chunks_mut();
+        let (runs, lanes) = lanes.as_chunks::<RUN>();
+        let (slot_runs, slots) = slots.as_chunks_mut::<RUN>();
+        for (run, slots) in runs.iter().zip(slot_runs) {
+            self.state = fold_fixed::<RUN>(self.state, |lane| copy_lane(run, slots, lane));
         }
-        self.state = tables::copy(self.state, source, destination);
+        self.state = fold(self.state, lanes.len(), |lane| {
+            copy_lane(lanes, slots, lane)
+        });
+        for (byte, slot) in rest.iter().zip(slots_rest) {
+            let [byte, ..] = pinned(u64::from(*byte)).to_le_bytes();
+            self.update_byte(byte);
+            *slot = byte;
+        }
     }
 
     /// The CRC of everything added so far. More may be added afterwards.
@@ -83,7 +173,7 @@ impl Default for Crc32c {
 mod tests {
     #[cfg(target_arch = "x86_64")]
     use super::sse42;
-    use super::{Crc32c, tables};
+    use super::{Crc32c, fold, lane_of, shift, tables};
     use proptest::prelude::*;
     use std::vec;
     use std::vec::Vec;
@@ -92,31 +182,55 @@ mod tests {
         crc::Crc::<u32>::new(&crc::CRC_32_ISCSI).checksum(bytes)
     }
 
+    fn by_tables(state: u32, bytes: &[u8]) -> u32 {
+        let (lanes, rest) = bytes.as_chunks();
+        let state = tables::fold(state, lanes.len(), &mut |lane| lane_of(lanes, lane));
+        tables::tail(state, rest)
+    }
+
     proptest! {
         #[test]
         fn tables_agree_with_the_oracle(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert_eq!(!tables::scan(!0, &bytes), oracle(&bytes));
+            prop_assert_eq!(!by_tables(!0, &bytes), oracle(&bytes));
         }
 
         #[test]
         #[cfg(target_arch = "x86_64")]
         fn instructions_agree_with_tables(
             state in any::<u32>(),
-            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            lanes in proptest::collection::vec(any::<u64>(), 0..=64),
+            tail in proptest::collection::vec(any::<u8>(), 0..8),
         ) {
-            if let Some(found) = sse42::scan(state, &bytes) {
-                prop_assert_eq!(found, tables::scan(state, &bytes));
+            let lane_at = |lane: usize| lanes.get(lane).copied().unwrap_or_default();
+            if let Some(found) = sse42::fold(state, lanes.len(), &mut { lane_at }) {
+                prop_assert_eq!(found, tables::fold(state, lanes.len(), &mut { lane_at }));
+            }
+            if let Some(found) = sse42::tail(state, &tail) {
+                prop_assert_eq!(found, tables::tail(state, &tail));
             }
         }
 
         #[test]
-        fn every_copy_path_copies_and_sums_the_source(
-            bytes in proptest::collection::vec(any::<u8>(), 0..200),
-        ) {
-            let mut copied: Vec<u8> = vec![0; bytes.len()];
-            prop_assert_eq!(!tables::copy(!0, &bytes, &mut copied), oracle(&bytes));
-            prop_assert_eq!(&copied, &bytes);
+        fn every_lane_of_a_run_is_asked_for_once(lanes in 0_usize..=64) {
+            let mut asked = vec![0; lanes];
+            fold(0, lanes, |lane| {
+                asked.iter_mut().skip(lane).take(1).for_each(|count| *count += 1);
+                0
+            });
+            prop_assert_eq!(asked, vec![1; lanes]);
+        }
 
+        #[test]
+        fn a_shift_equals_that_many_zeros(state in any::<u32>(), lanes in 0_usize..=64) {
+            let zeros = fold(state, lanes, |_| 0);
+            prop_assert_eq!(shift(state, lanes), zeros);
+            prop_assert_eq!(super::zeros::portable(state, lanes), zeros);
+        }
+
+        #[test]
+        fn every_copy_path_copies_and_sums_the_source(
+            bytes in proptest::collection::vec(any::<u8>(), 0..1_200),
+        ) {
             let mut copied: Vec<u8> = vec![0; bytes.len()];
             let mut crc = Crc32c::new();
             crc.update_copying(&bytes, &mut copied);

@@ -6,7 +6,9 @@
     reason = "a panic fails the test"
 )]
 
-use airssys_integrity::{AppendError, BLOCK_BYTES, BufferWriter, CheckedBuffer, Crc32c};
+use airssys_integrity::{
+    AppendError, BLOCK_BYTES, BufferWriter, CheckedBuffer, Corrupt, Crc32c, VerifyError,
+};
 use proptest::prelude::*;
 
 const LENGTHS: [usize; 5] = [1, 511, 512, 513, 1_500];
@@ -17,6 +19,13 @@ fn source(len: usize) -> Vec<u8> {
 
 fn buffer(len: usize) -> CheckedBuffer {
     CheckedBuffer::from_source(&source(len), len).unwrap()
+}
+
+fn corrupt(buffer: &CheckedBuffer) -> Corrupt {
+    match buffer.verify() {
+        Err(VerifyError::Corrupt(corrupt)) => corrupt,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Bits at rest: the data, a tag per block, the tag of the length.
@@ -76,16 +85,17 @@ fn every_single_flip_of_data_and_tags_is_caught() {
 fn a_corrupt_block_is_named_with_its_range_and_both_tags() {
     let mut buffer = buffer(1_500);
     buffer.flip_bit(1_024 * 8);
-    let in_data = buffer.verify().unwrap_err();
+    let in_data = corrupt(&buffer);
     assert_eq!(
         (in_data.block, in_data.offset, in_data.len),
         (2, 1_024, 476)
     );
     assert_ne!(in_data.expected, in_data.found);
+    assert!(in_data.persistent);
 
     buffer.flip_bit(1_024 * 8);
     buffer.flip_bit(1_500 * 8 + 2 * 32 + 5);
-    let in_tag = buffer.verify().unwrap_err();
+    let in_tag = corrupt(&buffer);
     assert_eq!(in_tag.block, 2);
     assert_eq!(in_tag.found, in_data.expected);
     assert_eq!(in_tag.expected, in_data.expected ^ (1 << 5));
@@ -101,7 +111,7 @@ fn a_tag_covers_the_block_index_and_then_the_bytes() {
 
     let mut buffer = buffer(BLOCK_BYTES + 3);
     buffer.flip_bit(BLOCK_BYTES * 8);
-    assert_eq!(buffer.verify().unwrap_err().expected, oracle);
+    assert_eq!(corrupt(&buffer).expected, oracle);
 }
 
 #[test]

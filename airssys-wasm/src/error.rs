@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use airssys_integrity::Corrupt;
+use airssys_integrity::VerifyError;
 use airssys_rt::{ExitCause, OutOfMemory};
 
 use crate::config::ComponentName;
@@ -114,7 +114,7 @@ pub enum WasmError {
         /// The component.
         component: ComponentName,
         /// The mismatch found.
-        source: Corrupt,
+        source: VerifyError,
     },
     /// The result does not decode: a defect of this crate.
     #[error("{component}: result: {source}")]

@@ -1,7 +1,7 @@
 //! Portable CRC32C: slice-by-8 over tables built at compile time.
 
 /// The Castagnoli polynomial, bit-reflected, without its leading term.
-const POLYNOMIAL: u32 = 0x82F6_3B78;
+pub(crate) const POLYNOMIAL: u32 = 0x82F6_3B78;
 
 type Row = [u32; 256];
 
@@ -55,43 +55,22 @@ pub(super) fn step(state: u32, byte: u8) -> u32 {
     (state >> 8) ^ look_up(row, low ^ byte)
 }
 
-fn step_word(state: u32, word: u64) -> u32 {
+/// The register after the eight bytes of `lane`.
+pub(super) fn step_lane(state: u32, lane: u64) -> u32 {
     // The first byte has the other seven still to come behind it.
-    let bytes = (word ^ u64::from(state)).to_le_bytes();
+    let bytes = (lane ^ u64::from(state)).to_le_bytes();
     bytes
         .iter()
         .zip(TABLES.iter().rev())
         .fold(0, |sum, (byte, row)| sum ^ look_up(row, *byte))
 }
 
-/// The register after `bytes`.
-pub(super) fn scan(state: u32, bytes: &[u8]) -> u32 {
-    let (words, tail) = bytes.as_chunks();
-    let state = words.iter().fold(state, |state, word| {
-        step_word(state, u64::from_le_bytes(*word))
-    });
-    tail.iter().fold(state, |state, byte| step(state, *byte))
+/// The register after up to seven bytes.
+pub(super) fn tail(state: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().fold(state, |state, byte| step(state, *byte))
 }
 
-/// The register after `source`, which is written to `destination` on the way.
-/// Both slices have the same length.
-#[cfg(any(feature = "alloc", test))]
-pub(super) fn copy(mut state: u32, source: &[u8], destination: &mut [u8]) -> u32 {
-    use core::hint::black_box;
-
-    let (words, tail) = source.as_chunks();
-    let (slots, slots_tail) = destination.as_chunks_mut();
-    for (bytes, slot) in words.iter().zip(slots) {
-        // Without the black box the optimiser may turn the stores into a block
-        // copy that reads the source a second time, behind the CRC's back.
-        let word = black_box(u64::from_le_bytes(*bytes));
-        state = step_word(state, word);
-        *slot = word.to_le_bytes();
-    }
-    for (byte, slot) in tail.iter().zip(slots_tail) {
-        let byte = black_box(*byte);
-        state = step(state, byte);
-        *slot = byte;
-    }
-    state
+/// The register after the lanes `0..lanes`, each asked for once, in order.
+pub(super) fn fold(state: u32, lanes: usize, lane_at: &mut impl FnMut(usize) -> u64) -> u32 {
+    (0..lanes).fold(state, |state, lane| step_lane(state, lane_at(lane)))
 }

@@ -1,6 +1,6 @@
 //! What supervision costs over bare actors, and what others take for it.
 //!
-//! `cargo bench -p airssys-contenders --bench supervision` prints medians, allocations and the ratio
+//! `cargo bench -p airssys-contenders --bench supervision` prints the best samples, allocations and the ratio
 //! to the first contender of each group. Everything runs on one thread, so that the figures are work
 //! done, not threads waking each other; `AIRSSYS_BENCH_WORKERS=2` takes a runtime of two.
 
@@ -11,13 +11,9 @@
     reason = "a benchmark that meets something unexpected should stop there"
 )]
 
-#[path = "supervision/actors.rs"]
 mod actors;
-#[path = "supervision/kameos.rs"]
 mod kameos;
-#[path = "supervision/ours.rs"]
 mod ours;
-#[path = "supervision/ractors.rs"]
 mod ractors;
 
 use std::cell::RefCell;
@@ -25,7 +21,7 @@ use std::future::Future;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use airssys_contenders::{Counting, Table, allocations};
+use airssys_contenders::{Counting, Timings, allocations};
 use airssys_rt::{PanicBoundary, TaskRegistry};
 use criterion::Criterion;
 use tokio::runtime::{Builder, Runtime};
@@ -36,7 +32,7 @@ static ALLOCATOR: Counting = Counting;
 struct Bench {
     runtime: Runtime,
     criterion: RefCell<Criterion>,
-    table: RefCell<Table>,
+    table: RefCell<Timings>,
 }
 
 /// Time and allocations of what was measured, without what was prepared.
