@@ -9,7 +9,7 @@ use kameo::message::{Context, Message};
 use kameo::supervision::RestartPolicy;
 use tokio::sync::mpsc;
 
-use super::Taken;
+use super::{Taken, rounds};
 
 struct Supervisor;
 
@@ -60,19 +60,21 @@ impl Message<Die> for Worker {
 }
 
 pub(crate) async fn spawn(times: u64) -> Taken {
-    let supervisor = Supervisor::spawn(());
-    let mut children = Vec::with_capacity(times as usize);
     let mut taken = Taken::default();
-    let spawned = async {
-        for _ in 0..times {
-            let child = Worker::supervise(&supervisor, Worker(None)).spawn().await;
-            child.wait_for_startup().await;
-            children.push(child);
-        }
-    };
-    taken.measure(spawned).await;
-    supervisor.stop_gracefully().await.unwrap();
-    supervisor.wait_for_shutdown().await;
+    for children in rounds(times) {
+        let supervisor = Supervisor::spawn(());
+        let mut kept = Vec::with_capacity(children);
+        let spawned = async {
+            for _ in 0..children {
+                let child = Worker::supervise(&supervisor, Worker(None)).spawn().await;
+                child.wait_for_startup().await;
+                kept.push(child);
+            }
+        };
+        taken.measure(spawned).await;
+        supervisor.stop_gracefully().await.unwrap();
+        supervisor.wait_for_shutdown().await;
+    }
     taken
 }
 

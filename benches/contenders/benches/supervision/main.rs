@@ -60,6 +60,12 @@ impl Taken {
     }
 }
 
+/// `times` children in rounds of a thousand, so that a figure does not depend on how many there are.
+pub(crate) fn rounds(times: u64) -> impl Iterator<Item = usize> {
+    let full = std::iter::repeat_n(1_000, times as usize / 1_000);
+    full.chain(Some(times as usize % 1_000).filter(|rest| *rest > 0))
+}
+
 impl Bench {
     /// Measures `operation`, which is told how often to do it.
     fn run<F: Future<Output = Taken> + Send + 'static>(

@@ -11,7 +11,7 @@ use airssys_rt::{
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
-use super::Taken;
+use super::{Taken, rounds};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Request {
@@ -101,19 +101,22 @@ fn soon() -> Instant {
 }
 
 pub(crate) async fn spawn(times: u64) -> Taken {
-    let (supervisor, handle) = tree().start(Tree::new(())).await.unwrap();
-    let (slots, specs): (Vec<_>, Vec<_>) =
-        (0..times).map(|number| child(number.to_string())).unzip();
     let mut taken = Taken::default();
-    let spawned = async {
-        for spec in specs {
-            supervisor.start_child(spec).await.unwrap();
-        }
-        let last = slots.last().unwrap();
-        last.call(Request::Answer, soon()).await.unwrap();
-    };
-    taken.measure(spawned).await;
-    stop(&supervisor, handle).await;
+    for children in rounds(times) {
+        let (supervisor, handle) = tree().start(Tree::new(())).await.unwrap();
+        let (slots, specs): (Vec<_>, Vec<_>) = (0..children)
+            .map(|number| child(number.to_string()))
+            .unzip();
+        let spawned = async {
+            for spec in specs {
+                supervisor.start_child(spec).await.unwrap();
+            }
+            let last = slots.last().unwrap();
+            last.call(Request::Answer, soon()).await.unwrap();
+        };
+        taken.measure(spawned).await;
+        stop(&supervisor, handle).await;
+    }
     taken
 }
 

@@ -8,31 +8,33 @@ use ractor_supervisor::{
 };
 use tokio::sync::mpsc;
 
-use super::Taken;
 use super::actors::{Announced, Ask, Parent, Worker};
+use super::{Taken, rounds};
 
 pub(crate) async fn spawn(times: u64) -> Taken {
-    let (parent, handle) = Parent::spawn(None, Parent, ()).await.unwrap();
-    let mut children = Vec::with_capacity(times as usize);
     let mut taken = Taken::default();
-    let spawned = async {
-        let mut last = None;
-        for _ in 0..times {
-            let child = Worker::spawn_linked(None, Worker, None, parent.get_cell()).await;
-            let (worker, handle) = child.unwrap();
-            last = Some(worker);
-            children.push(handle);
+    for children in rounds(times) {
+        let (parent, handle) = Parent::spawn(None, Parent, ()).await.unwrap();
+        let mut handles = Vec::with_capacity(children);
+        let spawned = async {
+            let mut last = None;
+            for _ in 0..children {
+                let child = Worker::spawn_linked(None, Worker, None, parent.get_cell()).await;
+                let (worker, handle) = child.unwrap();
+                last = Some(worker);
+                handles.push(handle);
+            }
+            // A child that runs has run its own first steps, not only its spawner's.
+            ractor::call!(last.unwrap(), Ask::Answer).unwrap();
+        };
+        taken.measure(spawned).await;
+        parent.stop_children(None);
+        for child in handles {
+            child.await.unwrap();
         }
-        // A child that runs has run its own first steps, not only its spawner's.
-        ractor::call!(last.unwrap(), Ask::Answer).unwrap();
-    };
-    taken.measure(spawned).await;
-    parent.stop_children(None);
-    for child in children {
-        child.await.unwrap();
+        parent.stop(None);
+        handle.await.unwrap();
     }
-    parent.stop(None);
-    handle.await.unwrap();
     taken
 }
 
@@ -136,19 +138,21 @@ fn dynamic_child(id: String, announced: Option<Announced>) -> ChildSpec {
 }
 
 pub(crate) async fn spawn_dynamic(times: u64) -> Taken {
-    let (supervisor, handle) = dynamic().await;
     let mut taken = Taken::default();
-    let spawned = async {
-        for number in 0..times {
-            let child = dynamic_child(number.to_string(), None);
-            DynamicSupervisor::spawn_child(supervisor.clone(), child)
-                .await
-                .unwrap();
-        }
-    };
-    taken.measure(spawned).await;
-    supervisor.stop(None);
-    handle.await.unwrap();
+    for children in rounds(times) {
+        let (supervisor, handle) = dynamic().await;
+        let spawned = async {
+            for number in 0..children {
+                let child = dynamic_child(number.to_string(), None);
+                DynamicSupervisor::spawn_child(supervisor.clone(), child)
+                    .await
+                    .unwrap();
+            }
+        };
+        taken.measure(spawned).await;
+        supervisor.stop(None);
+        handle.await.unwrap();
+    }
     taken
 }
 
