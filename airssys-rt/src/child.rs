@@ -168,7 +168,7 @@ pub trait Child<E>: Send + Sync + 'static {
 /// A child's spec: its policy and what to start.
 pub struct ChildSpec<E = ()> {
     /// What decisions are made on.
-    pub policy: Box<ChildPolicy>,
+    pub policy: Arc<ChildPolicy>,
     pub(crate) child: Arc<dyn Child<E>>,
     pub(crate) argument: Option<Argument>,
 }
@@ -177,7 +177,7 @@ impl<E> ChildSpec<E> {
     /// A permanent worker with OTP's shutdown time of 5 s.
     pub fn new(id: impl Into<ChildId>, child: impl Child<E>) -> Self {
         Self {
-            policy: Box::new(ChildPolicy::new(id.into())),
+            policy: Arc::new(ChildPolicy::new(id.into())),
             child: Arc::new(child),
             argument: None,
         }
@@ -186,14 +186,14 @@ impl<E> ChildSpec<E> {
     /// Sets when it is started again.
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Self {
-        self.policy.restart = restart;
+        self.policy_mut().restart = restart;
         self
     }
 
     /// Sets how it is stopped.
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
-        self.policy.shutdown = shutdown;
+        self.policy_mut().shutdown = shutdown;
         self
     }
 
@@ -201,50 +201,55 @@ impl<E> ChildSpec<E> {
     /// that is set already.
     #[must_use]
     pub fn kind(mut self, kind: ChildKind) -> Self {
-        self.policy.kind = kind;
+        self.policy_mut().kind = kind;
         self
     }
 
     /// Makes its end count for [`AutoShutdown`](crate::AutoShutdown).
     #[must_use]
     pub fn significant(mut self, significant: bool) -> Self {
-        self.policy.significant = significant;
+        self.policy_mut().significant = significant;
         self
     }
 
     /// Sets how long it may take to start.
     #[must_use]
     pub fn start_limit(mut self, limit: Duration) -> Self {
-        self.policy.start_limit = limit;
+        self.policy_mut().start_limit = limit;
         self
     }
 
     /// Adds a rule for one kind of exit; the first of a kind counts.
     #[must_use]
     pub fn on_exit(mut self, rule: CausePolicy) -> Self {
-        self.policy.causes.push(rule);
+        self.policy_mut().causes.push(rule);
         self
     }
 
     /// Puts restarts off.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.policy.backoff = Some(backoff);
+        self.policy_mut().backoff = Some(backoff);
         self
     }
 
     /// Keeps the child down for a while where its supervisor would give up.
     #[must_use]
     pub fn quarantine(mut self, quarantine: Quarantine) -> Self {
-        self.policy.quarantine = Some(quarantine);
+        self.policy_mut().quarantine = Some(quarantine);
         self
     }
 
     /// Has it asked whether it is alive.
     #[must_use]
     pub fn probe(mut self, probe: Probe) -> Self {
-        self.policy.probe = Some(probe);
+        self.policy_mut().probe = Some(probe);
         self
+    }
+
+    /// While the spec is put together, nobody shares its policy, and nothing is copied.
+    fn policy_mut(&mut self) -> &mut ChildPolicy {
+        Arc::make_mut(&mut self.policy)
     }
 
     /// Sets what it is started with. A temporary child's argument is let go once it has started.
@@ -258,7 +263,7 @@ impl<E> ChildSpec<E> {
 impl<E> Clone for ChildSpec<E> {
     fn clone(&self) -> Self {
         Self {
-            policy: self.policy.clone(),
+            policy: Arc::clone(&self.policy),
             child: Arc::clone(&self.child),
             argument: self.argument.clone(),
         }

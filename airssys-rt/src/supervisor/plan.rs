@@ -1,16 +1,18 @@
 //! The pure core: what a supervisor decides, without a clock, a runtime or an actor.
 //!
-//! [`Plan::step`] takes one event and the time since the supervisor began, and returns effects in
-//! the order they are to be carried out. Guarantees, each a test of that name below:
+//! [`Plan::step`] takes one event and the time since the supervisor began, and gives effects in the
+//! order they are to be carried out. Guarantees, each a test of that name below:
 //! one generation of a child at a time, ordered starts, reverse ordered stops, one restart per
 //! death, a stale report changes nothing.
 //!
 //! [`admin`] answers commands, [`death`] decides what an exit means, [`group`] works off what
 //! concerns more than one child.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+
+use foldhash::HashMap;
 
 use super::window::{Intensity, Window};
 use crate::{ChildId, ChildPolicy, ExitCause, ExitKind, Restart, Shutdown};
@@ -87,12 +89,12 @@ pub(crate) enum Event {
     Retry(ChildId, u64),
     /// Answers [`Effect::Later`].
     Due(ChildId, u64),
-    StartChild(ChildPolicy, Token),
+    StartChild(Arc<ChildPolicy>, Token),
     TerminateChild(ChildId, Token),
     RestartChild(ChildId, Token),
     DeleteChild(ChildId, Token),
     /// The flags and the children in their new order; for a dynamic supervisor its template.
-    CodeChange(Flags, Vec<ChildPolicy>, Token),
+    CodeChange(Flags, Vec<Arc<ChildPolicy>>, Token),
 }
 
 #[derive(Debug)]
@@ -190,7 +192,7 @@ enum Origin {
 
 #[derive(Debug)]
 struct Entry {
-    policy: ChildPolicy,
+    policy: Arc<ChildPolicy>,
     generation: u64,
     phase: Phase,
     last_exit: Option<Arc<ExitCause>>,
@@ -214,7 +216,7 @@ enum Budget {
 }
 
 impl Entry {
-    fn new(policy: ChildPolicy, generation: u64) -> Self {
+    fn new(policy: Arc<ChildPolicy>, generation: u64) -> Self {
         Self {
             policy,
             generation,
@@ -285,7 +287,7 @@ impl Plan {
             flags,
             window: Window::new(flags.intensity),
             host_window: Window::new(flags.intensity),
-            index: HashMap::new(),
+            index: HashMap::default(),
             children: BTreeMap::new(),
             next_place: 0,
             retired: 0,
@@ -301,8 +303,8 @@ impl Plan {
 
     /// Takes in a child that the supervisor's own start has brought up already, or that had
     /// nothing to bring up.
-    pub(crate) fn adopt(&mut self, policy: ChildPolicy, running: bool) {
-        let mut entry = Entry::new(policy, 1);
+    pub(crate) fn adopt(&mut self, policy: impl Into<Arc<ChildPolicy>>, running: bool) {
+        let mut entry = Entry::new(policy.into(), 1);
         if running {
             entry.phase = Phase::Running;
             entry.parked = false;
@@ -328,23 +330,22 @@ impl Plan {
         (&entry.policy, entry.generation, entry.state())
     }
 
-    pub(crate) fn step(&mut self, event: Event, now: Duration) -> Vec<Effect> {
-        let mut effects = Vec::new();
+    /// Takes one event in; what is to be done about it goes to the end of `effects`.
+    pub(crate) fn step(&mut self, event: Event, now: Duration, effects: &mut Vec<Effect>) {
         if self.over {
-            return effects;
+            return;
         }
-        self.dispatch(event, now, &mut effects);
+        self.dispatch(event, now, effects);
         // What waited for a group operation gets its turn when that is done, oldest first.
         while self.agenda.is_empty() && !self.over {
             let Some(event) = self.deferred.pop_front() else {
                 break;
             };
-            self.dispatch(event, now, &mut effects);
+            self.dispatch(event, now, effects);
         }
         if self.loose && !self.over {
-            self.park_left_behind(&mut effects);
+            self.park_left_behind(effects);
         }
-        effects
     }
 
     fn dispatch(&mut self, event: Event, now: Duration, effects: &mut Vec<Effect>) {
@@ -503,7 +504,7 @@ impl Plan {
         if let Some(entry) = self.children.remove(&place) {
             self.index.remove(&entry.policy.id);
             self.retired = self.retired.max(entry.generation);
-            effects.push(Effect::Removed(entry.policy.id));
+            effects.push(Effect::Removed(entry.id()));
         }
     }
 

@@ -1,9 +1,10 @@
 //! The ractor shell: carries the plan's effects out and reports back to it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashSet};
 use ractor::SupervisionEvent;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ mod starts;
 mod stops;
 mod telling;
 
-use starts::Start;
+use starts::{OWN_TASK_LIMIT, Start};
 use stops::{Live, Stop};
 
 /// ractor's word for a kill. An actor that is killed while it works ends without its state; for
@@ -71,6 +72,8 @@ pub(crate) struct State<E: Clone + Send + Sync + 'static> {
     /// Specs of commands that have not been decided yet.
     offered: HashMap<(Token, ChildId), ChildSpec<E>>,
     starting: HashMap<ChildId, Start>,
+    /// Kept for its room.
+    effects: Vec<Effect>,
     /// Starts that were over with their first poll.
     settled: VecDeque<(ChildId, u64, Result<Started, ExitCause>)>,
     /// Children whose starts are slow before they wait for anything.
@@ -227,18 +230,19 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             initial: initial
                 .map(|child| (child.policy.id.clone(), Arc::clone(&child.child)))
                 .collect(),
-            specs: HashMap::new(),
-            offered: HashMap::new(),
-            starting: HashMap::new(),
+            specs: HashMap::default(),
+            offered: HashMap::default(),
+            starting: HashMap::default(),
+            effects: Vec::new(),
             settled: VecDeque::new(),
-            slow: HashSet::new(),
-            live: HashMap::new(),
-            stopping: HashMap::new(),
-            by_actor: HashMap::new(),
-            early: HashMap::new(),
-            doomed: HashMap::new(),
-            timers: HashMap::new(),
-            askers: HashMap::new(),
+            slow: HashSet::default(),
+            live: HashMap::default(),
+            stopping: HashMap::default(),
+            by_actor: HashMap::default(),
+            early: HashMap::default(),
+            doomed: HashMap::default(),
+            timers: HashMap::default(),
+            askers: HashMap::default(),
             next_token: 0,
             began: Instant::now(),
         }
@@ -272,7 +276,8 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         };
         let mut spec = template.clone();
         self.made += 1;
-        spec.policy.id = ChildId::from(format!("{}#{}", template.policy.id, self.made));
+        Arc::make_mut(&mut spec.policy).id =
+            ChildId::from(format!("{}#{}", template.policy.id, self.made));
         spec.argument = Some(argument.0);
         Some(self.offer(spec, reply))
     }
@@ -293,7 +298,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         spec: ChildSpec<E>,
         reply: RpcReplyPort<Result<StartedChild, Refusal>>,
     ) -> Event {
-        let policy = (*spec.policy).clone();
+        let policy = Arc::clone(&spec.policy);
         let token = self.token(Asker::Start(policy.id.clone(), reply));
         self.offered.insert((token, policy.id.clone()), spec);
         Event::StartChild(policy, token)
@@ -308,14 +313,18 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             reply.send(Err(Refusal::Invalid(error))).ok();
             return None;
         }
-        let policies = spec.children.iter().map(|c| (*c.policy).clone()).collect();
+        let policies = spec
+            .children
+            .iter()
+            .map(|c| Arc::clone(&c.policy))
+            .collect();
         let dynamic = spec.flags.strategy == Strategy::SimpleOneForOne;
         let template = spec.children.first().filter(|_| dynamic).cloned();
         let token = self.token(Asker::Changed(spec.flags, template.clone(), reply));
         if let Some(template) = template {
             for (id, known) in &self.specs {
                 let mut child = template.clone();
-                child.policy.id = id.clone();
+                Arc::make_mut(&mut child.policy).id = id.clone();
                 child.argument = known.argument.clone();
                 self.offered.insert((token, id.clone()), child);
             }
@@ -340,15 +349,26 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         myself: &ActorRef<SupervisorMessage<E>>,
         event: Event,
     ) -> Result<(), ActorProcessingErr> {
+        let mut now = self.began.elapsed();
         let mut next = Some(event);
         while let Some(event) = next {
-            for effect in self.plan.step(event, self.began.elapsed()) {
-                if let Some(cause) = self.carry_out(myself, effect) {
-                    return self.end(cause).await;
-                }
+            let mut effects = std::mem::take(&mut self.effects);
+            self.plan.step(event, now, &mut effects);
+            let mut end = None;
+            for effect in effects.drain(..) {
+                end = end.or(self.carry_out(myself, effect));
+            }
+            self.effects = effects;
+            if let Some(cause) = end {
+                return self.end(cause).await;
             }
             next = match self.settled.pop_front() {
                 Some((id, generation, outcome)) => {
+                    let later = self.began.elapsed();
+                    if later.saturating_sub(now) > OWN_TASK_LIMIT {
+                        self.slow.insert(id.clone());
+                    }
+                    now = later;
                     // Thousands of starts in a row are not to hold a worker of the runtime.
                     tokio::task::coop::consume_budget().await;
                     Some(self.settle(myself, id, generation, outcome))

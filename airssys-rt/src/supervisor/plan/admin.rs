@@ -1,7 +1,8 @@
 //! What a supervisor is asked to do with its children.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::{ChildState, Effect, Entry, Flags, Origin, Phase, Place, Plan, Refusal, Token};
 use super::{Strategy, Window};
@@ -10,7 +11,7 @@ use crate::{ChildId, ChildPolicy, ExitCause};
 impl Plan {
     pub(super) fn start_child(
         &mut self,
-        policy: ChildPolicy,
+        policy: Arc<ChildPolicy>,
         token: Token,
         effects: &mut Vec<Effect>,
     ) {
@@ -112,7 +113,7 @@ impl Plan {
     pub(super) fn code_change(
         &mut self,
         flags: Flags,
-        policies: Vec<ChildPolicy>,
+        policies: Vec<Arc<ChildPolicy>>,
         token: Token,
         effects: &mut Vec<Effect>,
     ) {
@@ -138,10 +139,10 @@ impl Plan {
                 .zip(policies.iter().cycle().cloned())
             {
                 effects.push(Effect::Adopt(entry.id(), token));
-                entry.change(ChildPolicy {
+                entry.change(Arc::new(ChildPolicy {
                     id: entry.id(),
-                    ..policy
-                });
+                    ..(*policy).clone()
+                }));
             }
         } else {
             self.reorder(policies, token, effects);
@@ -149,8 +150,13 @@ impl Plan {
         effects.push(Effect::Answer(token, Ok(())));
     }
 
-    fn reorder(&mut self, policies: Vec<ChildPolicy>, token: Token, effects: &mut Vec<Effect>) {
-        let mut missing: HashMap<ChildId, Entry> = HashMap::new();
+    fn reorder(
+        &mut self,
+        policies: Vec<Arc<ChildPolicy>>,
+        token: Token,
+        effects: &mut Vec<Effect>,
+    ) {
+        let mut missing: HashMap<ChildId, Entry> = HashMap::default();
         let before = std::mem::take(&mut self.children);
         let order: Vec<ChildId> = before.values().map(Entry::id).collect();
         missing.extend(before.into_values().map(|entry| (entry.id(), entry)));
@@ -180,7 +186,7 @@ impl Plan {
 impl Entry {
     /// A new policy for the same child. What its own budgets had counted is forgotten if their
     /// limits changed.
-    fn change(&mut self, policy: ChildPolicy) {
+    fn change(&mut self, policy: Arc<ChildPolicy>) {
         if policy.causes != self.policy.causes || policy.quarantine != self.policy.quarantine {
             self.budgets = Vec::<(super::Budget, Window)>::new();
         }

@@ -13,8 +13,6 @@
     reason = "a test that meets something unexpected should fail there"
 )]
 
-use std::collections::HashMap;
-
 use super::group::Task;
 use super::tests::{flags, killed, policy};
 use super::*;
@@ -96,7 +94,7 @@ impl Simulation {
             plan: Plan::new(flags, seed),
             dice,
             now: Duration::ZERO,
-            live: HashMap::new(),
+            live: HashMap::default(),
             pending: Vec::new(),
             timers: Vec::new(),
             asked: 0,
@@ -242,12 +240,12 @@ impl Simulation {
                 let flags = Self::flags(&mut self.dice, self.plan.flags.strategy);
                 self.restarts.clear();
                 let policies = if dynamic {
-                    vec![self.policy("t")]
+                    vec![Arc::new(self.policy("t"))]
                 } else {
                     let first = self.dice.roll(4);
                     NAMES[first..]
                         .iter()
-                        .map(|name| self.policy(name))
+                        .map(|name| Arc::new(self.policy(name)))
                         .collect()
                 };
                 Event::CodeChange(flags, policies, token)
@@ -255,9 +253,9 @@ impl Simulation {
             _ if dynamic => {
                 self.made += 1;
                 let name = format!("t#{}", self.made);
-                Event::StartChild(self.policy(&name), token)
+                Event::StartChild(Arc::new(self.policy(&name)), token)
             }
-            _ => Event::StartChild(self.policy(id.as_str()), token),
+            _ => Event::StartChild(Arc::new(self.policy(id.as_str())), token),
         }
     }
 
@@ -290,7 +288,8 @@ impl Simulation {
         }
         let asked = matches!(event, Event::RestartChild(..) | Event::StartChild(..));
         let groups = self.plan.groups;
-        let effects = self.plan.step(event, self.now);
+        let mut effects = Vec::new();
+        self.plan.step(event, self.now, &mut effects);
         if self.plan.groups > groups {
             self.stops.clear();
             self.starts.clear();

@@ -5,8 +5,6 @@
     reason = "a test that meets something unexpected should fail there"
 )]
 
-use std::collections::HashMap;
-
 use super::*;
 use crate::{Backoff, CausePolicy, CauseRestart, Quarantine};
 
@@ -55,7 +53,7 @@ impl World {
 
     fn with(flags: Flags, children: impl IntoIterator<Item = ChildPolicy>) -> Self {
         let mut plan = Plan::new(flags, 7);
-        let mut running = HashMap::new();
+        let mut running = HashMap::default();
         for policy in children {
             running.insert(policy.id.clone(), 1);
             plan.adopt(policy, true);
@@ -77,7 +75,9 @@ impl World {
     fn tell(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
-            for effect in self.plan.step(event, self.now) {
+            let mut effects = Vec::new();
+            self.plan.step(event, self.now, &mut effects);
+            for effect in effects {
                 events.extend(self.carry_out(effect));
             }
         }
@@ -360,7 +360,7 @@ fn commands_are_refused_by_the_state_of_the_child() {
         world.tell(event);
         world.answer()
     };
-    let new = || policy("a", Restart::Permanent);
+    let new = || Arc::new(policy("a", Restart::Permanent));
     assert!(matches!(
         ask(&mut world, Event::StartChild(new(), 1)),
         Err(Refusal::AlreadyStarted(_))
@@ -399,7 +399,10 @@ fn commands_are_refused_by_the_state_of_the_child() {
 fn a_new_child_that_does_not_start_leaves_no_spec() {
     let mut world = World::new(Strategy::OneForOne, 9, &[]);
     world.fail_start = vec!["a"];
-    world.tell(Event::StartChild(policy("a", Restart::Permanent), 1));
+    world.tell(Event::StartChild(
+        Arc::new(policy("a", Restart::Permanent)),
+        1,
+    ));
     assert!(matches!(world.answer(), Err(Refusal::StartFailed(..))));
     assert!(world.plan.order().is_empty());
     assert!(world.gave_up.is_none(), "and costs no intensity");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ractor::{ActorCell, ActorProcessingErr, ActorRef};
 use tracing::Instrument;
@@ -19,7 +19,7 @@ use crate::{
 
 /// A child whose start has held the supervisor's task for longer than this is started beside it
 /// from then on.
-const OWN_TASK_LIMIT: Duration = Duration::from_millis(1);
+pub(super) const OWN_TASK_LIMIT: Duration = Duration::from_millis(1);
 
 /// A start that is under way.
 pub(super) struct Start {
@@ -50,7 +50,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
                         return Ok(());
                     }
                 }
-                self.plan.adopt((*spec.policy).clone(), running);
+                self.plan.adopt(Arc::clone(&spec.policy), running);
                 self.specs.insert(id.clone(), spec);
                 if let Started::Running(running) = started {
                     self.run(myself, &id, 1, running);
@@ -80,18 +80,14 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         let span = self.span(id, generation);
         let mut attempt = attempt(&spec.child, self.context(myself, spec, generation));
         if !self.slow.contains(id) {
-            let began = Instant::now();
             let mut nobody = Context::from_waker(Waker::noop());
             let first = span.in_scope(|| attempt.as_mut().poll(&mut nobody));
-            if began.elapsed() > OWN_TASK_LIMIT {
-                self.slow.insert(id.clone());
-            }
             if let Poll::Ready(outcome) = first {
                 self.settled.push_back((id.clone(), generation, outcome));
                 return;
             }
         }
-        let policy = spec.policy.clone();
+        let policy = Arc::clone(&spec.policy);
         let (told, name) = (myself.clone(), id.clone());
         let work = async move {
             let outcome = within(&policy, attempt).await;

@@ -102,14 +102,15 @@ fn soon() -> Instant {
 
 pub(crate) async fn spawn(times: u64) -> Taken {
     let (supervisor, handle) = tree().start(Tree::new(())).await.unwrap();
-    let specs: Vec<_> = (0..times)
-        .map(|number| child(number.to_string()).1)
-        .collect();
+    let (slots, specs): (Vec<_>, Vec<_>) =
+        (0..times).map(|number| child(number.to_string())).unzip();
     let mut taken = Taken::default();
     let spawned = async {
         for spec in specs {
             supervisor.start_child(spec).await.unwrap();
         }
+        let last = slots.last().unwrap();
+        last.call(Request::Answer, soon()).await.unwrap();
     };
     taken.measure(spawned).await;
     stop(&supervisor, handle).await;

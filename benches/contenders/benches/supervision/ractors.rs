@@ -16,10 +16,15 @@ pub(crate) async fn spawn(times: u64) -> Taken {
     let mut children = Vec::with_capacity(times as usize);
     let mut taken = Taken::default();
     let spawned = async {
+        let mut last = None;
         for _ in 0..times {
             let child = Worker::spawn_linked(None, Worker, None, parent.get_cell()).await;
-            children.push(child.unwrap().1);
+            let (worker, handle) = child.unwrap();
+            last = Some(worker);
+            children.push(handle);
         }
+        // A child that runs has run its own first steps, not only its spawner's.
+        ractor::call!(last.unwrap(), Ask::Answer).unwrap();
     };
     taken.measure(spawned).await;
     parent.stop_children(None);
