@@ -7,7 +7,7 @@ use airssys_rt::{
     Strategy, SupervisorSpec,
 };
 
-use super::kit::{House, Kid, cell, counts, dynamic, is_failure, refusal, settle, sup};
+use super::kit::{House, Kid, Log, cell, counts, dynamic, is_failure, refusal, said, settle, sup};
 
 #[tokio::test(start_paused = true)]
 async fn case_01_sup_start_normal() {
@@ -105,7 +105,8 @@ async fn case_08_sup_start_error_return() {
 
 #[tokio::test(start_paused = true)]
 async fn case_09_sup_start_fail() {
-    let (a, b) = (Kid::new("a"), Kid::new("b"));
+    let log = Log::default();
+    let (a, b) = (Kid::logged("a", &log), Kid::logged("b", &log));
     b.will(|c| c.failing = 1);
     let spec = sup(Strategy::OneForOne, 1, &[&a, &b]);
     let cause = House::try_open(spec).await.map(drop).unwrap_err();
@@ -113,7 +114,7 @@ async fn case_09_sup_start_fail() {
         panic!("{cause}");
     };
     assert!(child.as_str() == "b" && is_failure(cause), "{cause}");
-    assert_eq!(b.conduct().starts, 1, "no second try");
+    assert_eq!(said(&log), "start a, fail b, stop a", "and no second try");
 }
 
 #[tokio::test(start_paused = true)]
