@@ -316,13 +316,15 @@ impl<P: Provider> AtomicMemoryOps<P> {
         &self,
     ) -> Result<impl Iterator<Item = Result<BlockFault, ReadError>>, ReadError> {
         let blocks = self.region.open()?.blocks();
-        Ok((0..blocks).filter_map(|block| match self.verify_block(block) {
-            Ok(()) => None,
-            Err(ReadError::Corrupt(corrupt)) => Some(Ok(BlockFault::Corrupt(corrupt))),
-            Err(ReadError::Poisoned { block }) => Some(Ok(BlockFault::Poisoned { block })),
-            Err(ReadError::Unverified { block }) => Some(Ok(BlockFault::Unverified { block })),
-            Err(error) => Some(Err(error)),
-        }))
+        Ok(
+            (0..blocks).filter_map(|block| match self.verify_block(block) {
+                Ok(()) => None,
+                Err(ReadError::Corrupt(corrupt)) => Some(Ok(BlockFault::Corrupt(corrupt))),
+                Err(ReadError::Poisoned { block }) => Some(Ok(BlockFault::Poisoned { block })),
+                Err(ReadError::Unverified { block }) => Some(Ok(BlockFault::Unverified { block })),
+                Err(error) => Some(Err(error)),
+            }),
+        )
     }
 
     /// Puts a block right that has one flipped bit, or whose inverted copy is intact. Nothing is

@@ -22,11 +22,7 @@ pub struct BorrowedSlice<'a, P: Provider> {
 }
 
 impl<'a, P: Provider> BorrowedSlice<'a, P> {
-    pub(crate) fn new(
-        region: &'a Region<P>,
-        span: Span,
-        pin: Pin<'a>,
-    ) -> Result<Self, ReadError> {
+    pub(crate) fn new(region: &'a Region<P>, span: Span, pin: Pin<'a>) -> Result<Self, ReadError> {
         let opened = region.open()?;
         let check = opened.next_check();
         opened.verify(span, check)?;

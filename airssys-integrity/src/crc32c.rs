@@ -44,10 +44,7 @@ pub(crate) fn fold(state: u32, lanes: usize, mut lane_at: impl FnMut(usize) -> u
 
 /// As [`fold`] of `N` lanes.
 #[inline(always)]
-pub(crate) fn fold_fixed<const N: usize>(
-    state: u32,
-    mut lane_at: impl FnMut(usize) -> u64,
-) -> u32 {
+pub(crate) fn fold_fixed<const N: usize>(state: u32, mut lane_at: impl FnMut(usize) -> u64) -> u32 {
     #[cfg(target_arch = "x86_64")]
     if let Some(state) = sse42::fold_fixed::<N>(state, &mut lane_at) {
         return state;

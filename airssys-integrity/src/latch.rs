@@ -238,7 +238,11 @@ mod tests {
                 let ops = region();
                 ops.atomic_write_with_checksum(0, &[5; 64]).unwrap();
                 let latch = ops.latch();
-                let word = if flip_state { &latch.state } else { &latch.sequence };
+                let word = if flip_state {
+                    &latch.state
+                } else {
+                    &latch.sequence
+                };
                 word.fetch_xor(1 << bit, Ordering::Relaxed);
 
                 let mut out = [9; 64];
@@ -276,7 +280,10 @@ mod tests {
             looks == 5
         };
         let mut out = [7; 3];
-        assert_eq!(ops.read_until(0, &mut out, expired), Ok(crate::Readiness::Timeout));
+        assert_eq!(
+            ops.read_until(0, &mut out, expired),
+            Ok(crate::Readiness::Timeout)
+        );
         assert_eq!((looks, out), (5, [0; 3]));
         assert_eq!(ops.try_read(0, &mut out), Ok(crate::Readiness::NotReady));
         let contended = crate::ReadError::Contended { rounds: 20 };

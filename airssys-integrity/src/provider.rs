@@ -1,5 +1,8 @@
 //! Where the words of a region live.
-#![allow(unsafe_code, reason = "an implementor vouches for who stores to the words")]
+#![allow(
+    unsafe_code,
+    reason = "an implementor vouches for who stores to the words"
+)]
 
 #[cfg(feature = "alloc")]
 mod heap;

@@ -89,7 +89,12 @@ fn a_range_outside_is_told_whatever_its_numbers() {
 #[test]
 fn overlapping_copies_move_as_if_through_a_buffer() {
     for level in LEVELS {
-        for (src, dst, len) in [(0, 10, 1_000), (10, 0, 1_000), (0, 512, 1_500), (700, 3, 1_200)] {
+        for (src, dst, len) in [
+            (0, 10, 1_000),
+            (10, 0, 1_000),
+            (0, 512, 1_500),
+            (700, 3, 1_200),
+        ] {
             let ops = region(2_100, level);
             let mut expected = bytes(2_100);
             ops.atomic_write_with_checksum(0, &expected).unwrap();
@@ -107,14 +112,23 @@ fn bytes_written_at_off_are_unverified_at_a_higher_level() {
     ops.atomic_write_with_checksum(600, b"untagged").unwrap();
     ops.set_level(VerificationLevel::Standard).unwrap();
     let mut out = [1; 8];
-    assert_eq!(ops.read(600, &mut out), Err(ReadError::Unverified { block: 1 }));
+    assert_eq!(
+        ops.read(600, &mut out),
+        Err(ReadError::Unverified { block: 1 })
+    );
     assert_eq!(out, [0; 8]);
-    assert_eq!(ops.verify_integrity(), Err(ReadError::Unverified { block: 1 }));
+    assert_eq!(
+        ops.verify_integrity(),
+        Err(ReadError::Unverified { block: 1 })
+    );
     ops.read(0, &mut out).unwrap();
 
     // A part does not make the rest verified; the whole block does.
     ops.atomic_write_with_checksum(520, b"a part").unwrap();
-    assert_eq!(ops.read(600, &mut out), Err(ReadError::Unverified { block: 1 }));
+    assert_eq!(
+        ops.read(600, &mut out),
+        Err(ReadError::Unverified { block: 1 })
+    );
     ops.atomic_write_with_checksum(512, &bytes(512)).unwrap();
     ops.verify_integrity().unwrap();
 }
@@ -140,7 +154,9 @@ fn many_guards_lend_at_once_and_a_writer_waits_with_a_bound() {
     };
     let ops = AtomicMemoryOps::new(NoStdProvider::<1024>::new(), settings).unwrap();
     ops.atomic_write_with_checksum(0, &bytes(1024)).unwrap();
-    let guards: Vec<_> = (0..8).map(|at| ops.borrow_slice(at, 900).unwrap()).collect();
+    let guards: Vec<_> = (0..8)
+        .map(|at| ops.borrow_slice(at, 900).unwrap())
+        .collect();
     let pinned = WriteError::Pinned {
         guards: 8,
         rounds: 100,
@@ -192,9 +208,16 @@ fn a_change_of_more_than_fits_on_the_stack_wants_a_buffer() {
     let ops = region(10_000, VerificationLevel::Standard);
     let limit = airssys_integrity::MAX_MODIFY_BYTES;
     let refused = ops.modify(0, limit + 1, |_| ());
-    assert_eq!(refused, Err(WriteError::TooLong { len: limit + 1, limit }));
+    assert_eq!(
+        refused,
+        Err(WriteError::TooLong {
+            len: limit + 1,
+            limit
+        })
+    );
     let mut buffer = vec![0; 9_000];
-    ops.modify_in(&mut buffer, 700, |copy| copy.fill(9)).unwrap();
+    ops.modify_in(&mut buffer, 700, |copy| copy.fill(9))
+        .unwrap();
     assert_eq!(content(&ops)[700..9_700], [9; 9_000]);
 }
 
@@ -231,8 +254,11 @@ fn threads_see_each_write_as_a_whole() {
                     let ops = &ops;
                     scope.spawn(move || {
                         for round in 0..rounds {
-                            ops.atomic_write_with_checksum(0, &[value + 2 * (round % 50) as u8; 1_100])
-                                .unwrap();
+                            ops.atomic_write_with_checksum(
+                                0,
+                                &[value + 2 * (round % 50) as u8; 1_100],
+                            )
+                            .unwrap();
                         }
                     })
                 })

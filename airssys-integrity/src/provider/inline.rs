@@ -59,7 +59,10 @@ impl<const N: usize> NoStdProvider<N, N> {
 impl<const N: usize, const MIRROR: usize, const TAGS: usize> NoStdProvider<N, MIRROR, TAGS> {
     /// Evaluated for each size that a program uses, at compile time.
     const SIZES_FIT: () = {
-        assert!(N > 0 && N.is_multiple_of(8), "N is a positive multiple of 8");
+        assert!(
+            N > 0 && N.is_multiple_of(8),
+            "N is a positive multiple of 8"
+        );
         assert!(MIRROR == 0 || MIRROR == N, "MIRROR is 0 or N");
         assert!(N.div_ceil(BLOCK_BYTES) <= TAGS, "a tag for each 512 bytes");
     };

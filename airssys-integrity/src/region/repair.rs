@@ -44,7 +44,9 @@ impl<P: Provider> Opened<'_, P> {
         let repair = cell.repair().ok_or(corrupt)?;
         // Only what matches afterwards counts as repaired.
         cell.verify()?;
-        self.region.repaired.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        self.region
+            .repaired
+            .fetch_add(1, core::sync::atomic::Ordering::Relaxed);
         Ok(repair)
     }
 }

@@ -256,7 +256,11 @@ impl<P: Provider> Opened<'_, P> {
         let cell = self.cell(piece.block).ok_or(HeaderDamaged)?;
         cell.write(self.identity.level(), piece, buffer)?;
         let (buffer, inverted) = core::hint::black_box((buffer, inverted));
-        if buffer.iter().zip(inverted).any(|(byte, other)| *byte != !*other) {
+        if buffer
+            .iter()
+            .zip(inverted)
+            .any(|(byte, other)| *byte != !*other)
+        {
             return Err(WriteError::ChangedOnTheWay { block: piece.block });
         }
         Ok(())
