@@ -293,7 +293,10 @@ fn threads_see_each_write_as_a_whole() {
 
 #[test]
 fn a_region_whose_size_is_no_multiple_of_anything_keeps_every_byte() {
-    for len in [1, 7, 8, 9, 511, 513, 1_021] {
+    for len in [1, 7, 8, 9, 511, 513, 1_021]
+        .into_iter()
+        .filter(|len| !cfg!(miri) || *len < 20)
+    {
         for level in LEVELS {
             let ops = region(len, level);
             ops.atomic_write_with_checksum(0, &bytes(len)).unwrap();
