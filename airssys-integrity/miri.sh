@@ -10,3 +10,6 @@ cargo +nightly miri test -p airssys-integrity --test region -- \
     threads_see guards_lend keeps_its_bytes panics no_multiple busy
 cargo +nightly miri test -p airssys-integrity --test faults -- \
     lent panics poisons restored way_from_memory
+# Words of 32 bits, the highest byte first.
+cargo +nightly miri test -p airssys-integrity --target mips-unknown-linux-gnu --test region -- \
+    keeps_its_bytes busy at_off a_new_region
