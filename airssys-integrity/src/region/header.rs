@@ -124,11 +124,9 @@ mod tests {
             VerificationLevel::Full,
             VerificationLevel::Redundant,
         ];
-        levels.extend(
-            (0..=16).map(|shift| {
-                VerificationLevel::Sampling(SampleRate::one_in_power_of_two(shift).unwrap())
-            }),
-        );
+        levels.extend((0..=16).map(|shift| {
+            VerificationLevel::Sampling(SampleRate::one_in_power_of_two(shift).unwrap())
+        }));
         for level in levels {
             let header = Header::new(Identity::new(1, level, 8));
             assert_eq!(header.open().unwrap().level(), level);

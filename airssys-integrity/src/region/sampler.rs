@@ -26,7 +26,10 @@ impl Sampler {
     /// Counts a read, and answers whether it is the one of its run.
     #[inline]
     pub(crate) fn picks(&self, rate: SampleRate) -> bool {
-        let read = self.reads.fetch_add(1, Ordering::Relaxed);
+        // Two steps, because one locked step would cost as much as the copy of a block. Threads
+        // that read at the same time may count as one.
+        let read = self.reads.load(Ordering::Relaxed);
+        self.reads.store(read.wrapping_add(1), Ordering::Relaxed);
         let run = read / rate.one_in();
         read % rate.one_in() == mixed(self.seed ^ run) % rate.one_in()
     }

@@ -7,7 +7,7 @@ use crate::corrupt::Corrupt;
 use crate::fault::{BlockFault, HeaderDamaged, OutOfBounds};
 use crate::latch::Contention;
 use crate::level::VerificationLevel;
-use crate::provider::Provider;
+use crate::provider::{Phase, Provider};
 
 /// Why bytes could not be written to a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -253,6 +253,15 @@ impl<P: Provider> Opened<'_, P> {
         self.read_for_change(source, buffer)?;
         self.read_for_change(source, inverted)?;
         inverted.iter_mut().for_each(|byte| *byte = !*byte);
+        if let Some(first) = buffer.first_mut() {
+            let register = u64::from(*first);
+            let [byte, ..] = self
+                .region
+                .provider
+                .fault(Phase::Buffered, register)
+                .to_le_bytes();
+            *first = byte;
+        }
         let cell = self.cell(piece.block).ok_or(HeaderDamaged)?;
         cell.write(self.identity.level(), piece, buffer)?;
         let (buffer, inverted) = core::hint::black_box((buffer, inverted));

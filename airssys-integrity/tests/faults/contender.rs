@@ -1,7 +1,9 @@
 //! What is struck: a region, and, as the control, a mutex whose checksum is taken after the copy.
 
 use crate::memory::{Faulty, Memory, Strike};
-use airssys_integrity::{AtomicMemoryOps, BLOCK_BYTES, Crc32c, Phase, RegionSettings, VerificationLevel};
+use airssys_integrity::{
+    AtomicMemoryOps, BLOCK_BYTES, Crc32c, Phase, RegionSettings, VerificationLevel,
+};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Mutex;

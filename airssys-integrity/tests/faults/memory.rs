@@ -64,7 +64,10 @@ impl Memory {
 
     pub(crate) fn block(&self, block: usize) -> Vec<u64> {
         let words = &self.words[block * 64..block * 64 + 64];
-        words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+        words
+            .iter()
+            .map(|word| word.load(Ordering::Relaxed))
+            .collect()
     }
 
     pub(crate) fn put_block(&self, block: usize, content: &[u64]) {
@@ -110,7 +113,8 @@ unsafe impl Provider for Faulty {
                     Strike::Bit(bit) => self.0.flip(bit),
                     Strike::Blink(bit) => {
                         self.0.flip(bit);
-                        self.0.plan(Phase::BeforeLoad { lane: 63 }, Strike::Bit(bit));
+                        self.0
+                            .plan(Phase::BeforeLoad { lane: 63 }, Strike::Bit(bit));
                     }
                     Strike::Register(bit) => return register ^ (1 << bit),
                     Strike::Panic => panic!("as planned"),

@@ -13,8 +13,8 @@ pub(crate) fn run(level: VerificationLevel, steps: &[[u8; 6]], data: &[u8]) {
         level,
         ..RegionSettings::default()
     };
-    let provider = StdProvider::mirrored(LEN).expect("memory");
-    let ops = AtomicMemoryOps::new(provider, settings).expect("a region");
+    let provider = StdProvider::mirrored(LEN).unwrap();
+    let ops = AtomicMemoryOps::new(provider, settings).unwrap();
     let mut model = vec![0; LEN];
     for &[kind, a, b, c, d, e] in steps {
         // A little beyond the end, to be refused at times.
@@ -30,7 +30,7 @@ pub(crate) fn run(level: VerificationLevel, steps: &[[u8; 6]], data: &[u8]) {
         }
     }
     if level != VerificationLevel::Off {
-        ops.verify_integrity().expect("intact");
+        ops.verify_integrity().unwrap();
     }
     compare(&ops, &model, 0, LEN);
 }
