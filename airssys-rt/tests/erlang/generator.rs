@@ -1,0 +1,389 @@
+//! Random scenarios; a seed means the same scenario everywhere.
+
+use super::scenario::{Command, Group, Kind, Node, Operation, Scenario, Stop};
+
+/// Whether scenarios also use what the supervisor cannot do yet: dynamic supervisors, significant
+/// children, ignored starts and code change.
+pub(crate) const BEYOND: bool = false;
+
+/// An intensity no scenario exhausts.
+const PATIENT: u32 = 1000;
+const DEPTH: usize = 3;
+
+/// splitmix64.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let z = z ^ (z >> 31);
+        usize::try_from(z % bound as u64).unwrap()
+    }
+
+    fn percent(&mut self, chance: usize) -> bool {
+        self.below(100) < chance
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())].clone()
+    }
+}
+
+/// A supervisor as the generator knows it; the tree itself may have moved on.
+#[derive(Clone)]
+struct Known {
+    path: String,
+    node: Node,
+    group: Group,
+    children: Vec<Node>,
+}
+
+impl Known {
+    fn dynamic(&self) -> bool {
+        self.group.strategy == "simple_one_for_one"
+    }
+
+    fn workers(&self) -> Vec<String> {
+        self.children
+            .iter()
+            .filter(|child| matches!(child.kind, Kind::Worker { .. }))
+            .map(|child| child.id.clone())
+            .collect()
+    }
+}
+
+struct Generator {
+    dice: Dice,
+    known: Vec<Known>,
+    operations: Vec<Operation>,
+    fresh: usize,
+}
+
+/// The scenario of this seed: a tree, 5 to 40 operations, and the stop of the root.
+pub(crate) fn scenario(seed: u64) -> Scenario {
+    let mut generator = Generator {
+        dice: Dice(seed),
+        known: Vec::new(),
+        operations: Vec::new(),
+        fresh: 0,
+    };
+    let mut root = generator.supervisor("root".into(), 1);
+    root.restart = "permanent";
+    root.significant = false;
+    root.shutdown = Stop::Infinity;
+    generator.learn("root".into(), &root);
+    if generator.dice.percent(3) {
+        generator.fail();
+    }
+    generator.operations.push(Operation::Start(root));
+    let count = 5 + generator.dice.below(36);
+    while generator.operations.len() < count {
+        generator.operation();
+    }
+    generator.operations.push(Operation::Stop);
+    Scenario {
+        seed,
+        operations: generator.operations,
+    }
+}
+
+impl Generator {
+    fn supervisor(&mut self, id: String, depth: usize) -> Node {
+        let strategy = if BEYOND && depth > 1 && self.dice.percent(15) {
+            "simple_one_for_one"
+        } else {
+            self.dice
+                .pick(&["one_for_one", "one_for_all", "rest_for_one"])
+        };
+        let dynamic = strategy == "simple_one_for_one";
+        let auto_shutdown = if BEYOND && !dynamic && self.dice.percent(40) {
+            self.dice.pick(&["any_significant", "all_significant"])
+        } else {
+            "never"
+        };
+        let count = if dynamic { 1 } else { 1 + self.dice.below(6) };
+        let mut children = Vec::new();
+        for index in 0..count {
+            let nested = !dynamic && depth < DEPTH && self.dice.percent(30);
+            let mut child = if nested {
+                self.supervisor(format!("s{index}"), depth + 1)
+            } else {
+                self.worker(format!("w{index}"))
+            };
+            self.mark_significant(&mut child, auto_shutdown);
+            children.push(child);
+        }
+        let intensity = self.dice.pick(&[0, 1, 1, 2, 3, 5, PATIENT, PATIENT]);
+        // A killed supervisor leaves its children to end when they learn of it, in an order nobody
+        // promises; so supervisors are given time.
+        let shutdown = self.dice.pick(&[Stop::Infinity, Stop::Millis(5000)]);
+        Node {
+            id,
+            restart: self
+                .dice
+                .pick(&["permanent", "permanent", "transient", "temporary"]),
+            shutdown,
+            significant: false,
+            kind: Kind::Supervisor(Group {
+                strategy,
+                intensity,
+                auto_shutdown,
+                children,
+            }),
+        }
+    }
+
+    fn worker(&mut self, id: String) -> Node {
+        let stubborn = self.dice.percent(8);
+        let shutdown = match self.dice.below(4) {
+            0 => Stop::Brutal,
+            _ if stubborn => Stop::Millis(1),
+            1 => Stop::Infinity,
+            _ => Stop::Millis(5000),
+        };
+        Node {
+            id,
+            restart: self
+                .dice
+                .pick(&["permanent", "permanent", "transient", "temporary"]),
+            shutdown,
+            significant: false,
+            kind: Kind::Worker { stubborn },
+        }
+    }
+
+    /// Most of the marks a supervisor would refuse are left out.
+    fn mark_significant(&mut self, child: &mut Node, auto_shutdown: &str) {
+        let valid = auto_shutdown != "never" && child.restart != "permanent";
+        child.significant = BEYOND && valid && self.dice.percent(50);
+    }
+
+    fn learn(&mut self, path: String, node: &Node) {
+        let Kind::Supervisor(group) = &node.kind else {
+            return;
+        };
+        self.known.push(Known {
+            path: path.clone(),
+            node: node.clone(),
+            group: group.clone(),
+            children: group.children.clone(),
+        });
+        if group.strategy != "simple_one_for_one" {
+            for child in &group.children {
+                self.learn(format!("{path}/{}", child.id), child);
+            }
+        }
+    }
+
+    fn any(&mut self) -> usize {
+        self.dice.below(self.known.len())
+    }
+
+    fn operation(&mut self) {
+        match self.dice.below(100) {
+            0..26 => self.exit(1),
+            26..38 => {
+                let count = 2 + self.dice.below(2);
+                self.exit(count);
+            }
+            38..50 => {
+                let at = self.fail();
+                if self.dice.percent(70) {
+                    self.exit_at(at, 1);
+                }
+            }
+            50..60 => self.gate(),
+            60..64 if BEYOND => self.ignore(),
+            _ => {
+                let at = self.any();
+                let command = self.command(at);
+                self.operations.push(Operation::Command(command));
+            }
+        }
+    }
+
+    fn exit(&mut self, count: usize) {
+        let at = self.any();
+        self.exit_at(at, count);
+    }
+
+    fn exit_at(&mut self, at: usize, count: usize) {
+        let mut workers = self.known[at].workers();
+        let mut exits = Vec::new();
+        while exits.len() < count && !workers.is_empty() {
+            let worker = workers.swap_remove(self.dice.below(workers.len()));
+            let reason = self
+                .dice
+                .pick(&["crash", "crash", "crash", "kill", "normal", "shutdown"]);
+            exits.push((worker, reason));
+        }
+        if !exits.is_empty() {
+            let path = self.known[at].path.clone();
+            self.operations.push(Operation::Exit(path, exits));
+        }
+    }
+
+    /// Returns whose worker is to fail.
+    fn fail(&mut self) -> usize {
+        let at = self.any();
+        let workers = self.known[at].workers();
+        if !workers.is_empty() {
+            let path = format!("{}/{}", self.known[at].path, self.dice.pick(&workers));
+            let times = self.dice.pick(&[1, 1, 1, 2, 2, 3, 5, 7]);
+            self.operations.push(Operation::Fail(path, times));
+        }
+        at
+    }
+
+    fn ignore(&mut self) {
+        let at = self.any();
+        let workers = self.known[at].workers();
+        if !workers.is_empty() {
+            let path = format!("{}/{}", self.known[at].path, self.dice.pick(&workers));
+            self.operations.push(Operation::Ignore(path, 1));
+        }
+    }
+
+    /// Only under a patient supervisor: one that gives up meanwhile has no mailbox to lie in.
+    fn gate(&mut self) {
+        let at = self.any();
+        let known = self.known[at].clone();
+        let workers = known.workers();
+        if known.group.intensity != PATIENT || known.dynamic() || workers.is_empty() {
+            return;
+        }
+        let id = self.dice.pick(&workers);
+        let times = self.dice.pick(&[1, 2, 3]);
+        let path = format!("{}/{id}", known.path);
+        self.operations.push(Operation::Fail(path, times));
+        let mut commands: Vec<Command> = (0..self.dice.below(3))
+            .map(|_| self.refused_command(&known, &id))
+            .collect();
+        // One at most, and last: commands that come from different callers, each before the answer
+        // to the other, have no order among themselves.
+        if self.dice.percent(60) {
+            let other = self.dice.pick(&known.children).id;
+            let child = self.dice.pick(&[id.clone(), id.clone(), other]);
+            let path = known.path.clone();
+            commands.push(match self.dice.below(5) {
+                0..3 => Command::Terminate(path, child),
+                3 => Command::Restart(path, child),
+                _ => Command::Delete(path, child),
+            });
+        }
+        self.operations
+            .push(Operation::Gate(known.path, id, commands));
+    }
+
+    /// A question, or a command that is refused while `id` is restarting.
+    fn refused_command(&mut self, known: &Known, id: &str) -> Command {
+        let path = known.path.clone();
+        match self.dice.below(5) {
+            0 => Command::Which(path),
+            1 => Command::Count(path),
+            2 => Command::Add(path, self.worker(id.into())),
+            3 => Command::Restart(path, id.into()),
+            _ => Command::Delete(path, id.into()),
+        }
+    }
+
+    fn command(&mut self, at: usize) -> Command {
+        let known = self.known[at].clone();
+        let path = known.path.clone();
+        if known.dynamic() {
+            return self.dynamic_command(at);
+        }
+        let id = self.child_id(&known);
+        match self.dice.below(40) {
+            0..10 => self.add(at),
+            10..22 => Command::Terminate(path, id),
+            22..30 => Command::Restart(path, id),
+            30..36 => Command::Delete(path, id),
+            36..39 if BEYOND => Command::Upgrade(path, self.changed(&known)),
+            _ => Command::Which(path),
+        }
+    }
+
+    fn dynamic_command(&mut self, at: usize) -> Command {
+        let path = self.known[at].path.clone();
+        if self.dice.percent(60) {
+            self.fresh += 1;
+            let key = format!("d{}", self.fresh);
+            let mut child = self.known[at].group.children[0].clone();
+            child.id = key.clone();
+            self.known[at].children.push(child);
+            Command::Spawn(path, key)
+        } else {
+            let key = self.dice.pick(&self.known[at].children).id;
+            Command::Drop(path, key)
+        }
+    }
+
+    /// Mostly a child that is known.
+    fn child_id(&mut self, known: &Known) -> String {
+        if self.dice.percent(92) {
+            self.dice.pick(&known.children).id
+        } else {
+            "unknown".into()
+        }
+    }
+
+    /// A child that is there already, perhaps with another restart type, or a new one.
+    fn add(&mut self, at: usize) -> Command {
+        let known = self.known[at].clone();
+        if self.dice.percent(55) {
+            let mut child = self.dice.pick(&known.children);
+            if matches!(child.kind, Kind::Worker { .. }) {
+                child = self.worker(child.id);
+            }
+            self.mark_significant(&mut child, known.group.auto_shutdown);
+            return Command::Add(known.path, child);
+        }
+        self.fresh += 1;
+        let depth = known.path.split('/').count() + 1;
+        let mut child = if depth <= DEPTH && self.dice.percent(30) {
+            self.supervisor(format!("n{}", self.fresh), depth)
+        } else {
+            self.worker(format!("n{}", self.fresh))
+        };
+        self.mark_significant(&mut child, known.group.auto_shutdown);
+        self.learn(format!("{}/{}", known.path, child.id), &child);
+        self.known[at].children.push(child.clone());
+        Command::Add(known.path, child)
+    }
+
+    /// The supervisor with other flags, and with its children changed, added to and removed.
+    fn changed(&mut self, known: &Known) -> Node {
+        let mut node = known.node.clone();
+        if let Kind::Supervisor(group) = &mut node.kind {
+            group.strategy = self
+                .dice
+                .pick(&["one_for_one", "one_for_all", "rest_for_one"]);
+            group.auto_shutdown = self
+                .dice
+                .pick(&["never", "any_significant", "all_significant"]);
+            let auto_shutdown = group.auto_shutdown;
+            let mut children = Vec::new();
+            for child in &group.children {
+                let mut child = child.clone();
+                if self.dice.percent(25) {
+                    continue;
+                }
+                if matches!(child.kind, Kind::Worker { .. }) {
+                    child = self.worker(child.id);
+                }
+                self.mark_significant(&mut child, auto_shutdown);
+                children.push(child);
+            }
+            if self.dice.percent(30) {
+                self.fresh += 1;
+                children.push(self.worker(format!("n{}", self.fresh)));
+            }
+            group.children = children;
+        }
+        node
+    }
+}

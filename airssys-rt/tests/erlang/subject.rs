@@ -1,0 +1,532 @@
+//! The scenarios as played by our supervisor, with ractor actors under paused time. All contact
+//! with the crate under test is in this file.
+//!
+//! Paused time moves only when no task can go on, so a sleep of [`REST`] is exactly "until
+//! everything has come to rest".
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use airssys_rt::{
+    BoxFuture, Child, ChildKind, ChildSpec, ChildState, ChildStatus, Events, ExitCause, Intensity,
+    Refusal, Restart, Running, Shutdown, StartContext, Strategy, SupervisorError, SupervisorRef,
+    SupervisorSpec,
+};
+use ractor::concurrency::JoinHandle;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus};
+use tokio::sync::{Notify, oneshot};
+
+use super::scenario::{Command, Group, Kind, Node, Operation, Scenario, Stop};
+
+/// Longer than all stops of one operation, shorter than the limit of a start that waits at a gate.
+const REST: Duration = Duration::from_secs(10);
+/// Long enough for a scenario to lie within one window.
+const PERIOD: Duration = Duration::from_secs(1_000_000);
+
+/// What the workers of one scenario share.
+#[derive(Default)]
+struct Stage {
+    events: Mutex<Vec<String>>,
+    failing: Mutex<HashMap<String, u32>>,
+    live: Mutex<HashMap<String, Live>>,
+    gate: Mutex<Option<(String, Arc<Gate>)>>,
+}
+
+#[derive(Default)]
+struct Gate {
+    reached: AtomicBool,
+    open: Notify,
+}
+
+/// The last incarnation of a worker.
+struct Live {
+    actor: ActorRef<Told>,
+    /// How a stubborn one, which is in the midst of a message, is told to end.
+    order: Option<oneshot::Sender<Ending>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    Crash,
+    Normal,
+    Shutdown,
+}
+
+enum Told {
+    End(Ending),
+    /// Stays in this message until the order comes.
+    Wait(oneshot::Receiver<Ending>),
+}
+
+impl Stage {
+    fn say(&self, event: String) {
+        self.events.lock().unwrap().push(event);
+    }
+
+    /// Whether this start of the worker goes well.
+    async fn verdict(&self, path: &str) -> Result<(), ExitCause> {
+        let fails = match self.failing.lock().unwrap().get_mut(path) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                true
+            }
+            _ => false,
+        };
+        if !fails {
+            return Ok(());
+        }
+        let gate = self.gate.lock().unwrap().take_if(|(at, _)| at == path);
+        if let Some((_, gate)) = gate {
+            gate.reached.store(true, Ordering::SeqCst);
+            gate.open.notified().await;
+        }
+        self.say(format!("!{path}"));
+        Err(ExitCause::GuestExit { status: 1 })
+    }
+}
+
+#[derive(Clone)]
+struct Worker {
+    path: String,
+    stubborn: bool,
+    stage: Arc<Stage>,
+}
+
+/// One incarnation. It says why it ended when the actor itself is dropped, which is before anybody
+/// who joins it goes on; ractor may hand the state of an actor on to its supervisor.
+struct Incarnation {
+    path: String,
+    stage: Arc<Stage>,
+    reason: Mutex<&'static str>,
+}
+
+impl Drop for Incarnation {
+    fn drop(&mut self) {
+        let reason = *self.reason.lock().unwrap();
+        self.stage.say(format!("-{} {reason}", self.path));
+    }
+}
+
+impl Incarnation {
+    fn obey(&self, myself: &ActorRef<Told>, ending: Ending) -> Result<(), ActorProcessingErr> {
+        let (reason, result) = match ending {
+            Ending::Crash => ("crash", Err(ExitCause::GuestExit { status: 2 })),
+            Ending::Shutdown => ("shutdown", Err(ExitCause::Shutdown)),
+            Ending::Normal => {
+                myself.stop(None);
+                ("normal", Ok(()))
+            }
+        };
+        *self.reason.lock().unwrap() = reason;
+        Ok(result?)
+    }
+}
+
+impl Actor for Incarnation {
+    type Msg = Told;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Told>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Told>,
+        told: Told,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        let ending = match told {
+            Told::End(ending) => ending,
+            Told::Wait(order) => order.await?,
+        };
+        self.obey(&myself, ending)
+    }
+
+    async fn post_stop(&self, _: ActorRef<Told>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        let mut reason = self.reason.lock().unwrap();
+        if *reason == "killed" {
+            *reason = "shutdown";
+        }
+        Ok(())
+    }
+}
+
+impl Child<()> for Worker {
+    fn start(&self, context: StartContext<()>) -> BoxFuture<'_, Result<Running, ExitCause>> {
+        Box::pin(async move {
+            self.stage.verdict(&self.path).await?;
+            let incarnation = Incarnation {
+                path: self.path.clone(),
+                stage: Arc::clone(&self.stage),
+                reason: Mutex::new("killed"),
+            };
+            self.stage.say(format!("+{}", self.path));
+            let (actor, handle) =
+                Incarnation::spawn_linked(None, incarnation, (), context.supervisor).await?;
+            let order = self.stubborn.then(|| {
+                let (sender, receiver) = oneshot::channel();
+                actor.send_message(Told::Wait(receiver)).unwrap();
+                sender
+            });
+            let live = Live {
+                actor: actor.clone(),
+                order,
+            };
+            self.stage
+                .live
+                .lock()
+                .unwrap()
+                .insert(self.path.clone(), live);
+            Ok(Running {
+                actor: ActorCell::from(actor),
+                handle,
+            })
+        })
+    }
+}
+
+/// A nested supervisor that says when it begins.
+struct Nested {
+    path: String,
+    spec: SupervisorSpec,
+    stage: Arc<Stage>,
+}
+
+impl Child<()> for Nested {
+    fn start(&self, context: StartContext<()>) -> BoxFuture<'_, Result<Running, ExitCause>> {
+        self.stage.say(format!("^{}", self.path));
+        Child::start(&self.spec, context)
+    }
+}
+
+/// One scenario being played.
+struct Play {
+    stage: Arc<Stage>,
+    specs: HashMap<String, SupervisorSpec>,
+    root: Option<(SupervisorRef, JoinHandle<()>)>,
+    trace: String,
+}
+
+/// The trace of one scenario.
+pub(crate) fn play(scenario: &Scenario) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut play = Play {
+            stage: Arc::default(),
+            specs: HashMap::new(),
+            root: None,
+            trace: format!("scenario {}\n", scenario.seed),
+        };
+        for operation in &scenario.operations {
+            writeln!(play.trace, "> {operation}").unwrap();
+            let replies = play.act(operation).await;
+            tokio::time::sleep(REST).await;
+            for event in play.stage.events.lock().unwrap().drain(..) {
+                writeln!(play.trace, "{event}").unwrap();
+            }
+            for reply in replies {
+                writeln!(play.trace, "= {reply}").unwrap();
+            }
+            if !play.snapshot("root").await {
+                play.trace.push_str("@gone\n");
+                break;
+            }
+        }
+        play.trace.push_str("end\n");
+        play.trace
+    })
+}
+
+impl Play {
+    async fn act(&mut self, operation: &Operation) -> Vec<String> {
+        match operation {
+            Operation::Start(root) => vec![self.start(root).await],
+            Operation::Fail(path, times) => {
+                let mut failing = self.stage.failing.lock().unwrap();
+                failing.insert(path.clone(), *times);
+                vec!["ok".into()]
+            }
+            Operation::Exit(sup, exits) => exits
+                .iter()
+                .map(|(id, reason)| self.exit(&format!("{sup}/{id}"), reason).into())
+                .collect(),
+            Operation::Gate(sup, id, commands) => self.gate(sup, id, commands).await,
+            Operation::Command(command) => vec![self.command(command).await],
+            Operation::Stop => {
+                if let Some((root, handle)) = self.root.take() {
+                    root.actor().stop(None);
+                    handle.await.unwrap();
+                }
+                vec!["ok".into()]
+            }
+            Operation::Ignore(..) => panic!("ignored starts are not there yet"),
+        }
+    }
+
+    async fn start(&mut self, root: &Node) -> String {
+        let Kind::Supervisor(group) = &root.kind else {
+            panic!("the root is a supervisor");
+        };
+        let spec = supervisor("root", root, group, &self.stage, &mut self.specs);
+        self.specs.insert("root".into(), spec.clone());
+        self.stage.say("^root".into());
+        match spec.start((), Events::default()).await {
+            Ok(root) => {
+                self.root = Some(root);
+                "ok".into()
+            }
+            Err(_) => "error".into(),
+        }
+    }
+
+    fn exit(&self, path: &str, reason: &str) -> &'static str {
+        let mut live = self.stage.live.lock().unwrap();
+        let Some(worker) = live.get_mut(path) else {
+            return "not_running";
+        };
+        if worker.actor.get_status() >= ActorStatus::Stopping {
+            return "not_running";
+        }
+        let ending = match reason {
+            "crash" => Ending::Crash,
+            "normal" => Ending::Normal,
+            "shutdown" => Ending::Shutdown,
+            _ => {
+                worker.actor.kill();
+                return "ok";
+            }
+        };
+        match worker.order.take() {
+            Some(order) => order.send(ending).unwrap(),
+            None => worker.actor.send_message(Told::End(ending)).unwrap(),
+        }
+        "ok"
+    }
+
+    async fn gate(&mut self, sup: &str, id: &str, commands: &[Command]) -> Vec<String> {
+        let path = format!("{sup}/{id}");
+        let gate = Arc::<Gate>::default();
+        *self.stage.gate.lock().unwrap() = Some((path.clone(), Arc::clone(&gate)));
+        let exit = self.exit(&path, "crash");
+        tokio::time::sleep(REST).await;
+        self.stage.gate.lock().unwrap().take();
+        if exit != "ok" {
+            return vec![exit.into()];
+        }
+        if !gate.reached.load(Ordering::SeqCst) {
+            return vec!["not_reached".into()];
+        }
+        let open = async {
+            // After the first poll of each command, which sends it.
+            tokio::task::yield_now().await;
+            gate.open.notify_one();
+        };
+        let mut added = HashMap::new();
+        let asked: Vec<_> = commands
+            .iter()
+            .map(|command| ask(&self.specs, &self.stage, command, &mut added))
+            .collect();
+        let (replies, ()) = tokio::join!(futures_util::future::join_all(asked), open);
+        replies
+    }
+
+    async fn command(&mut self, command: &Command) -> String {
+        let mut added = HashMap::new();
+        let reply = ask(&self.specs, &self.stage, command, &mut added).await;
+        if reply == "ok" {
+            self.specs.extend(added);
+        }
+        reply
+    }
+
+    /// Writes down the supervisor of this path and those below it; false if it is gone.
+    async fn snapshot(&mut self, path: &str) -> bool {
+        let Some(sup) = self.specs.get(path).and_then(SupervisorSpec::handle) else {
+            return false;
+        };
+        let (Ok(counts), Ok(children)) = (sup.count_children().await, sup.which_children().await)
+        else {
+            return false;
+        };
+        let figures = figures(counts);
+        writeln!(self.trace, "@{path}{figures} |{}", states(&children)).unwrap();
+        for child in children {
+            if child.kind == ChildKind::Supervisor && child.state == ChildState::Running {
+                let below = format!("{path}/{}", child.id);
+                if !Box::pin(self.snapshot(&below)).await {
+                    writeln!(self.trace, "@{below} gone").unwrap();
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Sends a command with its first poll. A supervisor that it adds, with those below, is in `added`.
+fn ask<'a>(
+    specs: &HashMap<String, SupervisorSpec>,
+    stage: &Arc<Stage>,
+    command: &'a Command,
+    added: &mut HashMap<String, SupervisorSpec>,
+) -> impl Future<Output = String> + use<'a> {
+    let (Command::Add(path, _)
+    | Command::Terminate(path, _)
+    | Command::Restart(path, _)
+    | Command::Delete(path, _)
+    | Command::Which(path)
+    | Command::Count(path)
+    | Command::Spawn(path, _)
+    | Command::Drop(path, _)
+    | Command::Upgrade(path, _)) = command;
+    let sup = specs.get(path).and_then(SupervisorSpec::handle);
+    let offer = match command {
+        Command::Add(path, node) => Some(child(path, node, stage, added)),
+        _ => None,
+    };
+    async move {
+        let Some(sup) = sup else {
+            return "gone".into();
+        };
+        let answer = match command {
+            Command::Add(..) => match offer {
+                Some(spec) => sup.start_child(spec).await,
+                None => return "invalid".into(),
+            },
+            Command::Terminate(_, id) => sup.terminate_child(id.as_str()).await,
+            Command::Restart(_, id) => sup.restart_child(id.as_str()).await,
+            Command::Delete(_, id) => sup.delete_child(id.as_str()).await,
+            Command::Which(_) => {
+                return match sup.which_children().await {
+                    Ok(children) => format!("which{}", states(&children)),
+                    Err(_) => "gone".into(),
+                };
+            }
+            Command::Count(_) => {
+                return match sup.count_children().await {
+                    Ok(counts) => format!("count{}", figures(counts)),
+                    Err(_) => "gone".into(),
+                };
+            }
+            Command::Spawn(..) | Command::Drop(..) | Command::Upgrade(..) => {
+                panic!("dynamic supervisors and code change are not there yet")
+            }
+        };
+        reply(answer).into()
+    }
+}
+
+fn reply(answer: Result<(), SupervisorError>) -> &'static str {
+    match answer {
+        Ok(()) => "ok",
+        Err(SupervisorError::Refused(refusal)) => match refusal {
+            Refusal::NotFound(_) => "not_found",
+            Refusal::AlreadyStarted(_) => "already_started",
+            Refusal::AlreadyPresent(_) => "already_present",
+            Refusal::Running(_) => "running",
+            Refusal::Restarting(_) => "restarting",
+            Refusal::StartFailed(..) => "error",
+            _ => "unknown refusal",
+        },
+        Err(_) => "gone",
+    }
+}
+
+fn figures(counts: airssys_rt::ChildCounts) -> String {
+    let airssys_rt::ChildCounts {
+        specs,
+        active,
+        supervisors,
+        workers,
+    } = counts;
+    format!(" {specs} {active} {supervisors} {workers}")
+}
+
+fn states(children: &[ChildStatus]) -> String {
+    let state = |child: &ChildStatus| match child.state {
+        ChildState::Stopped => "undefined",
+        ChildState::Starting => "starting",
+        ChildState::Running => "running",
+        ChildState::Restarting => "restarting",
+        ChildState::Stopping => "stopping",
+    };
+    let kind = |child: &ChildStatus| match child.kind {
+        ChildKind::Worker => "worker",
+        ChildKind::Supervisor => "supervisor",
+    };
+    children
+        .iter()
+        .map(|child| format!(" {}:{}:{}", child.id, state(child), kind(child)))
+        .collect()
+}
+
+/// A supervisor's spec; those below it are entered in `specs`.
+fn supervisor(
+    path: &str,
+    node: &Node,
+    group: &Group,
+    stage: &Arc<Stage>,
+    specs: &mut HashMap<String, SupervisorSpec>,
+) -> SupervisorSpec {
+    let strategy = match group.strategy {
+        "one_for_one" => Strategy::OneForOne,
+        "one_for_all" => Strategy::OneForAll,
+        "rest_for_one" => Strategy::RestForOne,
+        other => panic!("{other} is not there yet"),
+    };
+    let spec = SupervisorSpec::new(node.id.as_str())
+        .strategy(strategy)
+        .intensity(Intensity {
+            restarts: group.intensity,
+            period: PERIOD,
+        });
+    group.children.iter().fold(spec, |spec, node| {
+        spec.child(child(path, node, stage, specs))
+    })
+}
+
+fn child(
+    parent: &str,
+    node: &Node,
+    stage: &Arc<Stage>,
+    specs: &mut HashMap<String, SupervisorSpec>,
+) -> ChildSpec {
+    let path = format!("{parent}/{}", node.id);
+    let stage = Arc::clone(stage);
+    let spec = match &node.kind {
+        Kind::Worker { stubborn } => {
+            let worker = Worker {
+                path,
+                stubborn: *stubborn,
+                stage,
+            };
+            ChildSpec::new(node.id.as_str(), worker)
+        }
+        Kind::Supervisor(group) => {
+            let spec = supervisor(&path, node, group, &stage, specs);
+            specs.insert(path.clone(), spec.clone());
+            let nested = Nested { path, spec, stage };
+            let mut spec = ChildSpec::new(node.id.as_str(), nested);
+            spec.policy.kind = ChildKind::Supervisor;
+            spec
+        }
+    };
+    spec.restart(match node.restart {
+        "permanent" => Restart::Permanent,
+        "transient" => Restart::Transient,
+        _ => Restart::Temporary,
+    })
+    .shutdown(match node.shutdown {
+        Stop::Brutal => Shutdown::Brutal,
+        Stop::Millis(time) => Shutdown::Timeout(Duration::from_millis(time)),
+        Stop::Infinity => Shutdown::Infinity,
+    })
+}
