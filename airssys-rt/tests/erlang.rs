@@ -100,22 +100,21 @@ fn both(scenarios: &[Scenario]) -> (Vec<String>, Vec<String>) {
     })
 }
 
-/// The scenario without the operations that the difference does not need.
+/// The scenario without the operations and children that the difference does not need.
 fn shortest(scenario: &Scenario) -> Scenario {
     let mut scenario = scenario.clone();
-    loop {
-        let shorter: Vec<Scenario> = (1..scenario.operations.len())
-            .map(|at| {
-                let mut shorter = scenario.clone();
-                shorter.operations.remove(at);
-                shorter
-            })
+    let mut width = scenario.parts() / 2;
+    while width > 0 {
+        let shorter: Vec<Scenario> = (0..scenario.parts())
+            .step_by(width)
+            .map(|first| scenario.without(first..first + width))
             .collect();
         match differing(&shorter).last() {
             Some(at) => scenario = shorter[*at].clone(),
-            None => return scenario,
+            None => width /= 2,
         }
     }
+    scenario
 }
 
 fn told(scenario: &Scenario) -> String {

@@ -265,8 +265,11 @@ impl Generator {
         // One at most, and last: commands that come from different callers, each before the answer
         // to the other, have no order among themselves.
         if self.dice.percent(60) {
-            let other = self.dice.pick(&known.children).id;
-            let child = self.dice.pick(&[id.clone(), id.clone(), other]);
+            let mut child = id.clone();
+            // A single restart of ours does not make the siblings wait; a restart of the group does.
+            if known.group.strategy != "one_for_one" && self.dice.percent(35) {
+                child = self.dice.pick(&known.children).id;
+            }
             let path = known.path.clone();
             commands.push(match self.dice.below(5) {
                 0..3 => Command::Terminate(path, child),

@@ -18,6 +18,7 @@
 //! replies (`= ..`) and, at rest, each supervisor with its counts and children (`@ ..`).
 
 use std::fmt;
+use std::ops::Range;
 
 /// One child, or the root, where only the [`Group`] matters.
 #[derive(Debug, Clone)]
@@ -85,6 +86,58 @@ pub(crate) enum Operation {
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
     pub(crate) operations: Vec<Operation>,
+}
+
+impl Scenario {
+    /// Operations and children that [`Scenario::without`] can leave out.
+    pub(crate) fn parts(&self) -> usize {
+        let starts = self.operations.iter().map(|operation| match operation {
+            Operation::Start(root) => root.descendants(),
+            _ => 1,
+        });
+        starts.sum()
+    }
+
+    /// The scenario without these parts: the operations but the start, then the children of the
+    /// start, depth first.
+    pub(crate) fn without(&self, parts: Range<usize>) -> Self {
+        let mut left = self.clone();
+        let mut at = 0;
+        let mut cut = || {
+            at += 1;
+            parts.contains(&(at - 1))
+        };
+        left.operations
+            .retain(|operation| matches!(operation, Operation::Start(_)) || !cut());
+        for operation in &mut left.operations {
+            if let Operation::Start(root) = operation {
+                root.retain(&mut || !cut());
+            }
+        }
+        left
+    }
+}
+
+impl Node {
+    fn descendants(&self) -> usize {
+        match &self.kind {
+            Kind::Worker { .. } => 0,
+            Kind::Supervisor(group) => {
+                let below: usize = group.children.iter().map(Self::descendants).sum();
+                group.children.len() + below
+            }
+        }
+    }
+
+    fn retain(&mut self, keep: &mut impl FnMut() -> bool) {
+        if let Kind::Supervisor(group) = &mut self.kind {
+            group.children.retain_mut(|child| {
+                let kept = keep();
+                child.retain(keep);
+                kept
+            });
+        }
+    }
 }
 
 impl fmt::Display for Stop {
