@@ -266,9 +266,15 @@ impl Generator {
         // to the other, have no order among themselves.
         if self.dice.percent(60) {
             let mut child = id.clone();
-            // A single restart of ours does not make the siblings wait; a restart of the group does.
-            if known.group.strategy != "one_for_one" && self.dice.percent(35) {
-                child = self.dice.pick(&known.children).id;
+            // Children whom a restart does not concern do not wait for it, as they do in OTP.
+            let at = known.children.iter().position(|child| child.id == id);
+            let group = match known.group.strategy {
+                "one_for_all" => known.children.as_slice(),
+                "rest_for_one" => &known.children[at.unwrap_or(0)..],
+                _ => &[],
+            };
+            if !group.is_empty() && self.dice.percent(35) {
+                child = self.dice.pick(group).id;
             }
             let path = known.path.clone();
             commands.push(match self.dice.below(5) {

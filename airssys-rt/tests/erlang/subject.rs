@@ -43,8 +43,8 @@ struct Gate {
 
 /// The last incarnation of a worker.
 struct Live {
-    actor: ActorRef<Told>,
-    /// How a stubborn one, which is in the midst of a message, is told to end.
+    actor: ActorRef<Ending>,
+    /// How a stubborn one, which reads no messages, is told to end.
     order: Option<oneshot::Sender<Ending>>,
 }
 
@@ -53,12 +53,6 @@ enum Ending {
     Crash,
     Normal,
     Shutdown,
-}
-
-enum Told {
-    End(Ending),
-    /// Stays in this message until the order comes.
-    Wait(oneshot::Receiver<Ending>),
 }
 
 impl Stage {
@@ -111,7 +105,7 @@ impl Drop for Incarnation {
 }
 
 impl Incarnation {
-    fn obey(&self, myself: &ActorRef<Told>, ending: Ending) -> Result<(), ActorProcessingErr> {
+    fn obey(&self, myself: &ActorRef<Ending>, ending: Ending) -> Result<(), ActorProcessingErr> {
         let (reason, result) = match ending {
             Ending::Crash => ("crash", Err(ExitCause::GuestExit { status: 2 })),
             Ending::Shutdown => ("shutdown", Err(ExitCause::Shutdown)),
@@ -126,28 +120,43 @@ impl Incarnation {
 }
 
 impl Actor for Incarnation {
-    type Msg = Told;
-    type State = ();
-    type Arguments = ();
+    type Msg = Ending;
+    type State = Option<oneshot::Receiver<Ending>>;
+    type Arguments = Self::State;
 
-    async fn pre_start(&self, _: ActorRef<Told>, (): ()) -> Result<(), ActorProcessingErr> {
-        Ok(())
+    async fn pre_start(
+        &self,
+        _: ActorRef<Ending>,
+        order: Self::State,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(order)
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<Ending>,
+        order: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match order.take() {
+            Some(order) => self.obey(&myself, order.await?),
+            None => Ok(()),
+        }
     }
 
     async fn handle(
         &self,
-        myself: ActorRef<Told>,
-        told: Told,
-        (): &mut (),
+        myself: ActorRef<Ending>,
+        ending: Ending,
+        _: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let ending = match told {
-            Told::End(ending) => ending,
-            Told::Wait(order) => order.await?,
-        };
         self.obey(&myself, ending)
     }
 
-    async fn post_stop(&self, _: ActorRef<Told>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(
+        &self,
+        _: ActorRef<Ending>,
+        _: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
         let mut reason = self.reason.lock().unwrap();
         if *reason == "killed" {
             *reason = "shutdown";
@@ -166,16 +175,13 @@ impl Child<()> for Worker {
                 reason: Mutex::new("killed"),
             };
             self.stage.say(format!("+{}", self.path));
+            let (sender, receiver) = oneshot::channel();
+            let order = self.stubborn.then_some(receiver);
             let (actor, handle) =
-                Incarnation::spawn_linked(None, incarnation, (), context.supervisor).await?;
-            let order = self.stubborn.then(|| {
-                let (sender, receiver) = oneshot::channel();
-                actor.send_message(Told::Wait(receiver)).unwrap();
-                sender
-            });
+                Incarnation::spawn_linked(None, incarnation, order, context.supervisor).await?;
             let live = Live {
                 actor: actor.clone(),
-                order,
+                order: self.stubborn.then_some(sender),
             };
             self.stage
                 .live
@@ -307,7 +313,7 @@ impl Play {
         };
         match worker.order.take() {
             Some(order) => order.send(ending).unwrap(),
-            None => worker.actor.send_message(Told::End(ending)).unwrap(),
+            None => worker.actor.send_message(ending).unwrap(),
         }
         "ok"
     }
