@@ -192,7 +192,8 @@ impl Generator {
             38..50 => {
                 let at = self.fail();
                 if self.dice.percent(70) {
-                    self.exit_at(at, 1);
+                    let count = 1 + self.dice.below(3);
+                    self.exit_at(at, count);
                 }
             }
             50..60 => self.gate(),
@@ -266,25 +267,39 @@ impl Generator {
         // to the other, have no order among themselves.
         if self.dice.percent(60) {
             let mut child = id.clone();
-            // Children whom a restart does not concern do not wait for it, as they do in OTP.
+            // A later member of the group, which is stopped by now. The others run, and ours lets the
+            // end of one that runs and the next attempt go on at the same time.
             let at = known.children.iter().position(|child| child.id == id);
-            let group = match known.group.strategy {
-                "one_for_all" => known.children.as_slice(),
-                "rest_for_one" => &known.children[at.unwrap_or(0)..],
-                _ => &[],
-            };
-            if !group.is_empty() && self.dice.percent(35) {
-                child = self.dice.pick(group).id;
+            if known.group.strategy != "one_for_one" && self.dice.percent(35) {
+                child = self.dice.pick(&known.children[at.unwrap_or(0)..]).id;
             }
             let path = known.path.clone();
-            commands.push(match self.dice.below(5) {
+            let last = match self.dice.below(6) {
                 0..3 => Command::Terminate(path, child),
                 3 => Command::Restart(path, child),
-                _ => Command::Delete(path, child),
-            });
+                4 => Command::Delete(path, child),
+                _ => match self.end_of(&known, &id) {
+                    Some(end) => {
+                        // A stop overtakes what waits in the mailbox of a ractor actor.
+                        commands.clear();
+                        end
+                    }
+                    None => Command::Terminate(path, child),
+                },
+            };
+            commands.push(last);
         }
         self.operations
             .push(Operation::Gate(known.path, id, commands));
+    }
+
+    /// The end of the supervisor itself, asked of its parent while the restart is under way. Where
+    /// later siblings run meanwhile, ours does not let them wait for the restart either.
+    fn end_of(&self, known: &Known, id: &str) -> Option<Command> {
+        let last = known.children.last().is_some_and(|child| child.id == id);
+        let (parent, own_id) = known.path.rsplit_once('/')?;
+        let alone = last || known.group.strategy != "one_for_one";
+        alone.then(|| Command::Terminate(parent.into(), own_id.into()))
     }
 
     /// A question, or a command that is refused while `id` is restarting.
@@ -359,8 +374,17 @@ impl Generator {
             self.worker(format!("n{}", self.fresh))
         };
         self.mark_significant(&mut child, known.group.auto_shutdown);
-        self.learn(format!("{}/{}", known.path, child.id), &child);
+        let path = format!("{}/{}", known.path, child.id);
+        self.learn(path.clone(), &child);
         self.known[at].children.push(child.clone());
+        if self.dice.percent(20) {
+            let mut first = (path, &child);
+            while let Kind::Supervisor(group) = &first.1.kind {
+                let below = &group.children[self.dice.below(group.children.len())];
+                first = (format!("{}/{}", first.0, below.id), below);
+            }
+            self.operations.push(Operation::Fail(first.0, 1));
+        }
         Command::Add(known.path, child)
     }
 

@@ -33,6 +33,8 @@ struct Stage {
     failing: Mutex<HashMap<String, u32>>,
     live: Mutex<HashMap<String, Live>>,
     gate: Mutex<Option<(String, Arc<Gate>)>>,
+    /// The spec that each supervisor was last started from.
+    supervisors: Mutex<HashMap<String, SupervisorSpec>>,
 }
 
 #[derive(Default)]
@@ -58,6 +60,16 @@ enum Ending {
 impl Stage {
     fn say(&self, event: String) {
         self.events.lock().unwrap().push(event);
+    }
+
+    fn begin(&self, path: &str, spec: &SupervisorSpec) {
+        self.say(format!("^{path}"));
+        let mut supervisors = self.supervisors.lock().unwrap();
+        supervisors.insert(path.to_owned(), spec.clone());
+    }
+
+    fn supervisor(&self, path: &str) -> Option<SupervisorRef> {
+        self.supervisors.lock().unwrap().get(path)?.handle()
     }
 
     /// Whether this start of the worker goes well.
@@ -205,7 +217,7 @@ struct Nested {
 
 impl Child<()> for Nested {
     fn start(&self, context: StartContext<()>) -> BoxFuture<'_, Result<Running, ExitCause>> {
-        self.stage.say(format!("^{}", self.path));
+        self.stage.begin(&self.path, &self.spec);
         Child::start(&self.spec, context)
     }
 }
@@ -213,7 +225,6 @@ impl Child<()> for Nested {
 /// One scenario being played.
 struct Play {
     stage: Arc<Stage>,
-    specs: HashMap<String, SupervisorSpec>,
     root: Option<(SupervisorRef, JoinHandle<()>)>,
     trace: String,
 }
@@ -228,7 +239,6 @@ pub(crate) fn play(scenario: &Scenario) -> String {
     runtime.block_on(async {
         let mut play = Play {
             stage: Arc::default(),
-            specs: HashMap::new(),
             root: None,
             trace: format!("scenario {}\n", scenario.seed),
         };
@@ -248,6 +258,8 @@ pub(crate) fn play(scenario: &Scenario) -> String {
             }
         }
         play.trace.push_str("end\n");
+        // The specs hold the stage in their turn.
+        play.stage.supervisors.lock().unwrap().clear();
         play.trace
     })
 }
@@ -266,7 +278,7 @@ impl Play {
                 .map(|(id, reason)| self.exit(&format!("{sup}/{id}"), reason).into())
                 .collect(),
             Operation::Gate(sup, id, commands) => self.gate(sup, id, commands).await,
-            Operation::Command(command) => vec![self.command(command).await],
+            Operation::Command(command) => vec![ask(&self.stage, command).await],
             Operation::Stop => {
                 if let Some((root, handle)) = self.root.take() {
                     root.actor().stop(None);
@@ -282,9 +294,8 @@ impl Play {
         let Kind::Supervisor(group) = &root.kind else {
             panic!("the root is a supervisor");
         };
-        let spec = supervisor("root", root, group, &self.stage, &mut self.specs);
-        self.specs.insert("root".into(), spec.clone());
-        self.stage.say("^root".into());
+        let spec = supervisor("root", root, group, &self.stage);
+        self.stage.begin("root", &spec);
         match spec.start((), Events::default()).await {
             Ok(root) => {
                 self.root = Some(root);
@@ -336,27 +347,17 @@ impl Play {
             tokio::task::yield_now().await;
             gate.open.notify_one();
         };
-        let mut added = HashMap::new();
         let asked: Vec<_> = commands
             .iter()
-            .map(|command| ask(&self.specs, &self.stage, command, &mut added))
+            .map(|command| ask(&self.stage, command))
             .collect();
         let (replies, ()) = tokio::join!(futures_util::future::join_all(asked), open);
         replies
     }
 
-    async fn command(&mut self, command: &Command) -> String {
-        let mut added = HashMap::new();
-        let reply = ask(&self.specs, &self.stage, command, &mut added).await;
-        if reply == "ok" {
-            self.specs.extend(added);
-        }
-        reply
-    }
-
     /// Writes down the supervisor of this path and those below it; false if it is gone.
     async fn snapshot(&mut self, path: &str) -> bool {
-        let Some(sup) = self.specs.get(path).and_then(SupervisorSpec::handle) else {
+        let Some(sup) = self.stage.supervisor(path) else {
             return false;
         };
         let (Ok(counts), Ok(children)) = (sup.count_children().await, sup.which_children().await)
@@ -377,13 +378,8 @@ impl Play {
     }
 }
 
-/// Sends a command with its first poll. A supervisor that it adds, with those below, is in `added`.
-fn ask<'a>(
-    specs: &HashMap<String, SupervisorSpec>,
-    stage: &Arc<Stage>,
-    command: &'a Command,
-    added: &mut HashMap<String, SupervisorSpec>,
-) -> impl Future<Output = String> + use<'a> {
+/// Sends a command with its first poll.
+fn ask<'a>(stage: &Arc<Stage>, command: &'a Command) -> impl Future<Output = String> + use<'a> {
     let (Command::Add(path, _)
     | Command::Terminate(path, _)
     | Command::Restart(path, _)
@@ -393,9 +389,9 @@ fn ask<'a>(
     | Command::Spawn(path, _)
     | Command::Drop(path, _)
     | Command::Upgrade(path, _)) = command;
-    let sup = specs.get(path).and_then(SupervisorSpec::handle);
+    let sup = stage.supervisor(path);
     let offer = match command {
-        Command::Add(path, node) => Some(child(path, node, stage, added)),
+        Command::Add(path, node) => Some(child(path, node, stage)),
         _ => None,
     };
     async move {
@@ -474,14 +470,7 @@ fn states(children: &[ChildStatus]) -> String {
         .collect()
 }
 
-/// A supervisor's spec; those below it are entered in `specs`.
-fn supervisor(
-    path: &str,
-    node: &Node,
-    group: &Group,
-    stage: &Arc<Stage>,
-    specs: &mut HashMap<String, SupervisorSpec>,
-) -> SupervisorSpec {
+fn supervisor(path: &str, node: &Node, group: &Group, stage: &Arc<Stage>) -> SupervisorSpec {
     let strategy = match group.strategy {
         "one_for_one" => Strategy::OneForOne,
         "one_for_all" => Strategy::OneForAll,
@@ -494,17 +483,13 @@ fn supervisor(
             restarts: group.intensity,
             period: PERIOD,
         });
-    group.children.iter().fold(spec, |spec, node| {
-        spec.child(child(path, node, stage, specs))
-    })
+    group
+        .children
+        .iter()
+        .fold(spec, |spec, node| spec.child(child(path, node, stage)))
 }
 
-fn child(
-    parent: &str,
-    node: &Node,
-    stage: &Arc<Stage>,
-    specs: &mut HashMap<String, SupervisorSpec>,
-) -> ChildSpec {
+fn child(parent: &str, node: &Node, stage: &Arc<Stage>) -> ChildSpec {
     let path = format!("{parent}/{}", node.id);
     let stage = Arc::clone(stage);
     let spec = match &node.kind {
@@ -517,8 +502,7 @@ fn child(
             ChildSpec::new(node.id.as_str(), worker)
         }
         Kind::Supervisor(group) => {
-            let spec = supervisor(&path, node, group, &stage, specs);
-            specs.insert(path.clone(), spec.clone());
+            let spec = supervisor(&path, node, group, &stage);
             let nested = Nested { path, spec, stage };
             let mut spec = ChildSpec::new(node.id.as_str(), nested);
             spec.policy.kind = ChildKind::Supervisor;
