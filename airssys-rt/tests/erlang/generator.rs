@@ -155,10 +155,16 @@ impl Generator {
         }
     }
 
-    /// Most of the marks a supervisor would refuse are left out.
+    /// Only where the supervisor accepts it.
     fn mark_significant(&mut self, child: &mut Node, auto_shutdown: &str) {
         let valid = auto_shutdown != "never" && child.restart != "permanent";
         child.significant = BEYOND && valid && self.dice.percent(50);
+    }
+
+    /// Once in a while also where the supervisor refuses it.
+    fn mark_added(&mut self, child: &mut Node, auto_shutdown: &str) {
+        self.mark_significant(child, auto_shutdown);
+        child.significant |= BEYOND && self.dice.percent(4);
     }
 
     fn learn(&mut self, path: String, node: &Node) {
@@ -239,8 +245,13 @@ impl Generator {
         at
     }
 
+    /// Not for the restart of a dynamic child: OTP 25 keeps such a child without a process, and its
+    /// supervisor crashes when it ends.
     fn ignore(&mut self) {
         let at = self.any();
+        if self.known[at].dynamic() {
+            return;
+        }
         let workers = self.known[at].workers();
         if !workers.is_empty() {
             let path = format!("{}/{}", self.known[at].path, self.dice.pick(&workers));
@@ -326,7 +337,7 @@ impl Generator {
             10..22 => Command::Terminate(path, id),
             22..30 => Command::Restart(path, id),
             30..36 => Command::Delete(path, id),
-            36..39 if BEYOND => Command::Upgrade(path, self.changed(&known)),
+            36..39 if BEYOND => Command::Upgrade(path, self.changed(at)),
             _ => Command::Which(path),
         }
     }
@@ -339,6 +350,10 @@ impl Generator {
             let mut child = self.known[at].group.children[0].clone();
             child.id = key.clone();
             self.known[at].children.push(child);
+            if self.dice.percent(15) {
+                let ignored = format!("{path}/{key}");
+                self.operations.push(Operation::Ignore(ignored, 1));
+            }
             Command::Spawn(path, key)
         } else {
             let key = self.dice.pick(&self.known[at].children).id;
@@ -363,7 +378,7 @@ impl Generator {
             if matches!(child.kind, Kind::Worker { .. }) {
                 child = self.worker(child.id);
             }
-            self.mark_significant(&mut child, known.group.auto_shutdown);
+            self.mark_added(&mut child, known.group.auto_shutdown);
             return Command::Add(known.path, child);
         }
         self.fresh += 1;
@@ -373,7 +388,7 @@ impl Generator {
         } else {
             self.worker(format!("n{}", self.fresh))
         };
-        self.mark_significant(&mut child, known.group.auto_shutdown);
+        self.mark_added(&mut child, known.group.auto_shutdown);
         let path = format!("{}/{}", known.path, child.id);
         self.learn(path.clone(), &child);
         self.known[at].children.push(child.clone());
@@ -388,35 +403,34 @@ impl Generator {
         Command::Add(known.path, child)
     }
 
-    /// The supervisor with other flags, and with its children changed, added to and removed.
-    fn changed(&mut self, known: &Known) -> Node {
-        let mut node = known.node.clone();
-        if let Kind::Supervisor(group) = &mut node.kind {
-            group.strategy = self
-                .dice
-                .pick(&["one_for_one", "one_for_all", "rest_for_one"]);
-            group.auto_shutdown = self
-                .dice
-                .pick(&["never", "any_significant", "all_significant"]);
-            let auto_shutdown = group.auto_shutdown;
-            let mut children = Vec::new();
-            for child in &group.children {
-                let mut child = child.clone();
-                if self.dice.percent(25) {
-                    continue;
-                }
-                if matches!(child.kind, Kind::Worker { .. }) {
-                    child = self.worker(child.id);
-                }
-                self.mark_significant(&mut child, auto_shutdown);
-                children.push(child);
+    /// The supervisor with other flags, and with its children changed, added to and left out.
+    fn changed(&mut self, at: usize) -> Node {
+        let known = self.known[at].clone();
+        let mut group = known.group;
+        group.strategy = self
+            .dice
+            .pick(&["one_for_one", "one_for_all", "rest_for_one"]);
+        group.auto_shutdown = self
+            .dice
+            .pick(&["never", "any_significant", "all_significant"]);
+        group.children.retain(|_| self.dice.percent(75));
+        for child in &mut group.children {
+            if matches!(child.kind, Kind::Worker { .. }) {
+                *child = self.worker(child.id.clone());
+                // The one that runs may be stubborn whatever the new spec says.
+                child.shutdown = self.dice.pick(&[Stop::Brutal, Stop::Millis(50)]);
             }
-            if self.dice.percent(30) {
-                self.fresh += 1;
-                children.push(self.worker(format!("n{}", self.fresh)));
-            }
-            group.children = children;
+            self.mark_added(child, group.auto_shutdown);
         }
-        node
+        if self.dice.percent(30) {
+            self.fresh += 1;
+            let new = self.worker(format!("n{}", self.fresh));
+            self.known[at].children.push(new.clone());
+            group.children.push(new);
+        }
+        Node {
+            kind: Kind::Supervisor(group),
+            ..known.node
+        }
     }
 }

@@ -9,12 +9,15 @@
 -behaviour(supervisor).
 -export([main/1, init/1, start_supervisor/2, start_worker/2, start_dynamic/3, worker/3]).
 
+%% A file of scenarios takes seconds; one that takes this long, in milliseconds, is stuck.
+-define(LIMIT, 600000).
 %% Looks at the tree without it coming to rest before the scenario is called unsettled.
 -define(ROUNDS, 100000).
 
 main([Scenarios, Traces]) ->
     ok = logger:set_primary_config(level, none),
     process_flag(trap_exit, true),
+    spawn(fun() -> receive after ?LIMIT -> halt("stuck") end end),
     {ok, Text} = file:read_file(Scenarios),
     {ok, File} = file:open(Traces, [write, raw, {delayed_write, 1 bsl 16, 1000}]),
     play_all(binary:split(Text, <<"\n">>, [global, trim_all]), File),
@@ -365,8 +368,11 @@ in_order(Children) ->
             lists:reverse(Children)
     end.
 
-dynamic_id(Pid) when is_pid(Pid) -> lists:last(binary:split(ets:lookup_element(oracle, {path, Pid}, 2), <<"/">>, [global]));
-dynamic_id(restarting) -> <<"?">>.
+dynamic_id(restarting) ->
+    <<"restarting">>;
+dynamic_id(Pid) ->
+    Path = ets:lookup_element(oracle, {path, Pid}, 2),
+    lists:last(binary:split(Path, <<"/">>, [global])).
 
 snapshot({Sup, Children, Counts, Below}) ->
     Path = ets:lookup_element(oracle, {path, Sup}, 2),

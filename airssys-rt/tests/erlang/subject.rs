@@ -26,6 +26,9 @@ const REST: Duration = Duration::from_secs(10);
 /// Long enough for a scenario to lie within one window.
 const PERIOD: Duration = Duration::from_secs(1_000_000);
 
+/// More than all rests of a scenario.
+const LIMIT: Duration = Duration::from_secs(100_000);
+
 /// What the workers of one scenario share.
 #[derive(Default)]
 struct Stage {
@@ -236,35 +239,42 @@ pub(crate) fn play(scenario: &Scenario) -> String {
         .start_paused(true)
         .build()
         .unwrap();
+    let mut play = Play {
+        stage: Arc::default(),
+        root: None,
+        trace: format!("scenario {}\n", scenario.seed),
+    };
     runtime.block_on(async {
-        let mut play = Play {
-            stage: Arc::default(),
-            root: None,
-            trace: format!("scenario {}\n", scenario.seed),
-        };
-        for operation in &scenario.operations {
-            writeln!(play.trace, "> {operation}").unwrap();
-            let replies = play.act(operation).await;
-            tokio::time::sleep(REST).await;
-            for event in play.stage.events.lock().unwrap().drain(..) {
-                writeln!(play.trace, "{event}").unwrap();
-            }
-            for reply in replies {
-                writeln!(play.trace, "= {reply}").unwrap();
-            }
-            if !play.snapshot("root").await {
-                play.trace.push_str("@gone\n");
-                break;
-            }
+        let all = play.all(&scenario.operations);
+        if tokio::time::timeout(LIMIT, all).await.is_err() {
+            play.trace.push_str("@stuck\n");
         }
-        play.trace.push_str("end\n");
-        // The specs hold the stage in their turn.
-        play.stage.supervisors.lock().unwrap().clear();
-        play.trace
-    })
+    });
+    // The specs hold the stage in their turn.
+    play.stage.supervisors.lock().unwrap().clear();
+    play.trace.push_str("end\n");
+    play.trace
 }
 
 impl Play {
+    async fn all(&mut self, operations: &[Operation]) {
+        for operation in operations {
+            writeln!(self.trace, "> {operation}").unwrap();
+            let replies = self.act(operation).await;
+            tokio::time::sleep(REST).await;
+            for event in self.stage.events.lock().unwrap().drain(..) {
+                writeln!(self.trace, "{event}").unwrap();
+            }
+            for reply in replies {
+                writeln!(self.trace, "= {reply}").unwrap();
+            }
+            if !self.snapshot("root").await {
+                self.trace.push_str("@gone\n");
+                break;
+            }
+        }
+    }
+
     async fn act(&mut self, operation: &Operation) -> Vec<String> {
         match operation {
             Operation::Start(root) => vec![self.start(root).await],
