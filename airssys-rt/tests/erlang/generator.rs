@@ -74,6 +74,12 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
     root.restart = "permanent";
     root.significant = false;
     root.shutdown = Stop::Infinity;
+    if let Kind::Supervisor(group) = &mut root.kind
+        && generator.dice.percent(50)
+    {
+        // The end of the root is the end of the scenario.
+        group.intensity = PATIENT;
+    }
     generator.learn("root".into(), &root);
     if generator.dice.percent(3) {
         generator.fail();
