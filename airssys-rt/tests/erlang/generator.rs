@@ -274,6 +274,9 @@ impl Generator {
             return;
         }
         let id = self.dice.pick(&workers);
+        if self.dice.percent(25) {
+            return self.gate_of_success(known, id);
+        }
         let times = self.dice.pick(&[1, 2, 3]);
         let path = format!("{}/{id}", known.path);
         self.operations.push(Operation::Fail(path, times));
@@ -307,7 +310,18 @@ impl Generator {
             commands.push(last);
         }
         self.operations
-            .push(Operation::Gate(known.path, id, commands));
+            .push(Operation::Gate(known.path, id, "fail", commands));
+    }
+
+    /// In OTP every command waits for the start; in ours the end of the child does. Of the last
+    /// child, for there may be siblings in its group that ours has still to start.
+    fn gate_of_success(&mut self, known: Known, id: String) {
+        let last = known.children.last().is_some_and(|child| child.id == id);
+        if last {
+            let end = Command::Terminate(known.path.clone(), id.clone());
+            self.operations
+                .push(Operation::Gate(known.path, id, "go", vec![end]));
+        }
     }
 
     /// The end of the supervisor itself, asked of its parent while the restart is under way. Where

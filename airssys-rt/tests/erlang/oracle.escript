@@ -67,9 +67,9 @@ act([<<"ignore">>, Path, Times], Lines) ->
     {["ok"], Lines};
 act([<<"exit">>, Sup | Exits], Lines) ->
     {exits(Sup, Exits), Lines};
-act([<<"gate">>, Sup, Id, Count], Lines) ->
+act([<<"gate">>, Sup, Id, Outcome, Count], Lines) ->
     {Commands, Rest} = lists:split(binary_to_integer(Count), Lines),
-    {gated(Sup, Id, Commands), Rest};
+    {gated(Sup, Id, binary_to_atom(Outcome), Commands), Rest};
 act([<<"stop">>], Lines) ->
     Root = get(root),
     exit(Root, shutdown),
@@ -109,10 +109,10 @@ each_exit(Sup, [Id, Reason | Exits]) ->
         end,
     [Reply | each_exit(Sup, Exits)].
 
-%% The worker crashes, and the first attempt to start it again waits, to fail, until the commands
-%% lie in its supervisor's mailbox: they are carried out between this attempt and the next.
-gated(Sup, Id, Commands) ->
-    ets:insert(oracle, {{gate, path(Sup, Id)}, armed}),
+%% The worker crashes, and the first attempt of this outcome to start it again waits until the
+%% commands lie in its supervisor's mailbox: they are carried out right after this attempt.
+gated(Sup, Id, Outcome, Commands) ->
+    ets:insert(oracle, {{gate, path(Sup, Id)}, Outcome}),
     case exits(Sup, [Id, <<"crash">>]) of
         ["ok"] ->
             case at_gate(get(root)) of
@@ -259,9 +259,10 @@ start_dynamic(Parent, Manner, Key) ->
     start_worker(path(Parent, Key), Manner).
 
 start_worker(Path, Manner) ->
-    case verdict(Path) of
+    Verdict = verdict(Path),
+    wait_at_gate(Path, Verdict),
+    case Verdict of
         fail ->
-            wait_at_gate(Path),
             say([$!, Path]),
             {error, refused};
         ignore ->
@@ -284,13 +285,14 @@ take(What, Path) ->
         _ -> false
     end.
 
-wait_at_gate(Path) ->
-    case ets:take(oracle, {gate, Path}) of
-        [] ->
-            ok;
-        [_] ->
+wait_at_gate(Path, Verdict) ->
+    case ets:lookup(oracle, {gate, Path}) of
+        [{_, Verdict}] ->
+            ets:delete(oracle, {gate, Path}),
             controller() ! {gate, self()},
-            receive open -> ok end
+            receive open -> ok end;
+        _ ->
+            ok
     end.
 
 %% The exit is traced and not reported by the worker, which could not report that it is killed.

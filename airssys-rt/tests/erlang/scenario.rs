@@ -5,7 +5,7 @@
 //! start NODE                      NODE = worker ID RESTART SHUTDOWN SIGNIFICANT MANNER
 //! fail PATH TIMES                      | supervisor ID RESTART SHUTDOWN SIGNIFICANT STRATEGY
 //! exit SUP (ID REASON)..                 INTENSITY AUTO_SHUTDOWN COUNT NODE..
-//! gate SUP ID COUNT, then COUNT commands, one a line
+//! gate SUP ID (fail|go) COUNT, then COUNT commands, one a line
 //! add SUP NODE | terminate SUP ID | restart SUP ID | delete SUP ID | which SUP | count SUP
 //! stop
 //! end
@@ -76,8 +76,8 @@ pub(crate) enum Operation {
     Ignore(String, u32),
     /// Siblings end at the same time, in this order.
     Exit(String, Vec<(String, &'static str)>),
-    /// A worker crashes, its restart fails, and the commands come before the next attempt.
-    Gate(String, String, Vec<Command>),
+    /// A worker crashes, and the commands come while its next start, of this outcome, is under way.
+    Gate(String, String, &'static str, Vec<Command>),
     Command(Command),
     Stop,
 }
@@ -211,7 +211,9 @@ impl fmt::Display for Operation {
                     .iter()
                     .try_for_each(|(id, reason)| write!(f, " {id} {reason}"))
             }
-            Self::Gate(sup, id, commands) => write!(f, "gate {sup} {id} {}", commands.len()),
+            Self::Gate(sup, id, outcome, commands) => {
+                write!(f, "gate {sup} {id} {outcome} {}", commands.len())
+            }
             Self::Command(command) => write!(f, "{command}"),
             Self::Stop => f.write_str("stop"),
         }
@@ -223,7 +225,7 @@ impl fmt::Display for Scenario {
         writeln!(f, "scenario {}", self.seed)?;
         for operation in &self.operations {
             writeln!(f, "{operation}")?;
-            if let Operation::Gate(_, _, commands) = operation {
+            if let Operation::Gate(_, _, _, commands) = operation {
                 for command in commands {
                     writeln!(f, "{command}")?;
                 }

@@ -35,7 +35,7 @@ struct Stage {
     events: Mutex<Vec<String>>,
     failing: Mutex<HashMap<String, u32>>,
     live: Mutex<HashMap<String, Live>>,
-    gate: Mutex<Option<(String, Arc<Gate>)>>,
+    gate: Mutex<Option<(String, &'static str, Arc<Gate>)>>,
     /// The spec that each supervisor was last started from.
     supervisors: Mutex<HashMap<String, SupervisorSpec>>,
 }
@@ -84,13 +84,15 @@ impl Stage {
             }
             _ => false,
         };
-        if !fails {
-            return Ok(());
-        }
-        let gate = self.gate.lock().unwrap().take_if(|(at, _)| at == path);
-        if let Some((_, gate)) = gate {
+        let outcome = if fails { "fail" } else { "go" };
+        let here = |gate: &mut (String, &str, Arc<Gate>)| gate.0 == path && gate.1 == outcome;
+        let gate = self.gate.lock().unwrap().take_if(here);
+        if let Some((_, _, gate)) = gate {
             gate.reached.store(true, Ordering::SeqCst);
             gate.open.notified().await;
+        }
+        if !fails {
+            return Ok(());
         }
         self.say(format!("!{path}"));
         Err(ExitCause::GuestExit { status: 1 })
@@ -287,7 +289,9 @@ impl Play {
                 .iter()
                 .map(|(id, reason)| self.exit(&format!("{sup}/{id}"), reason).into())
                 .collect(),
-            Operation::Gate(sup, id, commands) => self.gate(sup, id, commands).await,
+            Operation::Gate(sup, id, outcome, commands) => {
+                self.gate(sup, id, outcome, commands).await
+            }
             Operation::Command(command) => vec![ask(&self.stage, command).await],
             Operation::Stop => {
                 if let Some((root, handle)) = self.root.take() {
@@ -339,10 +343,16 @@ impl Play {
         "ok"
     }
 
-    async fn gate(&mut self, sup: &str, id: &str, commands: &[Command]) -> Vec<String> {
+    async fn gate(
+        &mut self,
+        sup: &str,
+        id: &str,
+        outcome: &'static str,
+        commands: &[Command],
+    ) -> Vec<String> {
         let path = format!("{sup}/{id}");
         let gate = Arc::<Gate>::default();
-        *self.stage.gate.lock().unwrap() = Some((path.clone(), Arc::clone(&gate)));
+        *self.stage.gate.lock().unwrap() = Some((path.clone(), outcome, Arc::clone(&gate)));
         let exit = self.exit(&path, "crash");
         tokio::time::sleep(REST).await;
         self.stage.gate.lock().unwrap().take();
