@@ -39,11 +39,21 @@ struct Known {
     node: Node,
     group: Group,
     children: Vec<Node>,
+    /// A child may have been deleted and added again, so that the order above is not the real one.
+    moved: bool,
 }
 
 impl Known {
     fn dynamic(&self) -> bool {
         self.group.strategy == "simple_one_for_one"
+    }
+
+    /// The child and those that are started after it; nobody where the order is not known.
+    fn from(&self, id: &str) -> &[Node] {
+        match self.children.iter().position(|child| child.id == id) {
+            Some(at) if !self.moved => &self.children[at..],
+            _ => &[],
+        }
     }
 
     fn workers(&self) -> Vec<String> {
@@ -182,6 +192,7 @@ impl Generator {
             node: node.clone(),
             group: group.clone(),
             children: group.children.clone(),
+            moved: false,
         });
         if group.strategy != "simple_one_for_one" {
             for child in &group.children {
@@ -289,9 +300,9 @@ impl Generator {
             let mut child = id.clone();
             // A later member of the group, which is stopped by now. The others run, and ours lets the
             // end of one that runs and the next attempt go on at the same time.
-            let at = known.children.iter().position(|child| child.id == id);
-            if known.group.strategy != "one_for_one" && self.dice.percent(35) {
-                child = self.dice.pick(&known.children[at.unwrap_or(0)..]).id;
+            let later = known.from(&id);
+            if known.group.strategy != "one_for_one" && !later.is_empty() && self.dice.percent(35) {
+                child = self.dice.pick(later).id;
             }
             let path = known.path.clone();
             let last = match self.dice.below(6) {
@@ -316,8 +327,7 @@ impl Generator {
     /// In OTP every command waits for the start; in ours the end of the child does. Of the last
     /// child, for there may be siblings in its group that ours has still to start.
     fn gate_of_success(&mut self, known: Known, id: String) {
-        let last = known.children.last().is_some_and(|child| child.id == id);
-        if last {
+        if known.from(&id).len() == 1 {
             let end = Command::Terminate(known.path.clone(), id.clone());
             self.operations
                 .push(Operation::Gate(known.path, id, "go", vec![end]));
@@ -327,7 +337,7 @@ impl Generator {
     /// The end of the supervisor itself, asked of its parent while the restart is under way. Where
     /// later siblings run meanwhile, ours does not let them wait for the restart either.
     fn end_of(&self, known: &Known, id: &str) -> Option<Command> {
-        let last = known.children.last().is_some_and(|child| child.id == id);
+        let last = known.from(id).len() == 1;
         let (parent, own_id) = known.path.rsplit_once('/')?;
         let alone = last || known.group.strategy != "one_for_one";
         alone.then(|| Command::Terminate(parent.into(), own_id.into()))
@@ -394,6 +404,7 @@ impl Generator {
     fn add(&mut self, at: usize) -> Command {
         let known = self.known[at].clone();
         if self.dice.percent(55) {
+            self.known[at].moved = true;
             let mut child = self.dice.pick(&known.children);
             if matches!(child.kind, Kind::Worker { .. }) {
                 child = self.worker(child.id);
@@ -426,6 +437,7 @@ impl Generator {
     /// The supervisor with other flags, and with its children changed, added to and left out.
     fn changed(&mut self, at: usize) -> Node {
         let known = self.known[at].clone();
+        self.known[at].moved = true;
         let mut group = known.group;
         group.strategy = self
             .dice
