@@ -5,6 +5,10 @@
 //! operation and write down what happened, what was replied and what is there now. No line may
 //! differ.
 //!
+//! Where ours is meant to differ, nothing is asked: a start and a stop under way hold up only whom
+//! they concern, a stop overtakes what waits in a mailbox, and a killed supervisor's children end in
+//! nobody's order. The generator says so at each place.
+//!
 //! - `cargo test -p airssys-rt --test erlang`: the first [`DEFAULT_SEEDS`] seeds.
 //! - `AIRSSYS_ERLANG_SEEDS=100000 cargo test -p airssys-rt --test erlang`: as many.
 //! - `AIRSSYS_ERLANG_SEED=7 cargo test -p airssys-rt --test erlang -- --nocapture`: this one, and
