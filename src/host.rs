@@ -2,17 +2,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use airssys_rt::{Events, ExitCause};
+use airssys_rt::{Events, ExitCause, TaskLimit, TaskRegistry, Tree};
 use airssys_wasm::{DEFAULT_MAX_COMPONENTS, EngineError, Runtime};
-use ractor::concurrency::JoinHandle;
 use tokio::sync::watch;
 
 use crate::{ComponentRef, ConfigErrors, EventStream, SupervisorRef, SupervisorSpec, SystemConfig};
 
 /// Name of the supervisor above all others.
 const ROOT: &str = "airssys";
+
+/// How long a shutdown waits for tasks once every component has stopped, before it aborts them.
+const TASK_GRACE: Duration = Duration::from_secs(5);
 
 /// Why a host did not start, or does not know a name.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +60,7 @@ pub struct Host {
     root: SupervisorRef,
     supervisors: HashMap<String, SupervisorRef>,
     ended: watch::Receiver<bool>,
-    /// Joined by the first shutdown.
-    watcher: Mutex<Option<JoinHandle<()>>>,
+    tasks: TaskRegistry,
 }
 
 /// Collects what a [`Host`] starts with.
@@ -117,8 +119,11 @@ impl HostBuilder {
                 return Err(HostError::DuplicateSupervisor(name));
             }
         }
+        let mut tree = Tree::new(runtime.clone());
+        tree.events = events.clone();
+        let tasks = tree.tasks.clone();
         let (root, handle) = root
-            .start(runtime.clone(), events.clone())
+            .start(tree)
             .await
             .map_err(|cause| HostError::Start(Arc::new(cause)))?;
         let supervisors = specs
@@ -126,17 +131,20 @@ impl HostBuilder {
             .filter_map(|spec| Some((spec.name().to_string(), spec.handle()?)))
             .collect();
         let (tell, ended) = watch::channel(false);
-        let watcher = tokio::spawn(async move {
-            handle.await.ok();
+        let watch = async move {
+            handle.await;
             tell.send_replace(true);
-        });
+        };
+        // It lasts as long as the tree. A new registry refuses nothing; were it to, `ended` would
+        // see the sender go.
+        tasks.spawn_within(TaskLimit::Unlimited, "host", watch).ok();
         Ok(Host {
             runtime,
             events,
             root,
             supervisors,
             ended,
-            watcher: Mutex::new(Some(watcher)),
+            tasks,
         })
     }
 }
@@ -231,14 +239,13 @@ impl Host {
         self.root.actor().stop(None);
         let mut ended = self.ended.clone();
         ended.wait_for(|ended| *ended).await.ok();
-        let watcher = self
-            .watcher
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(watcher) = watcher {
-            watcher.await.ok();
-        }
+        self.tasks.shutdown(TASK_GRACE).await;
+    }
+
+    /// The tasks that run on behalf of the tree.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskRegistry {
+        &self.tasks
     }
 }
 

@@ -23,9 +23,11 @@ mod host;
 mod system;
 
 pub use airssys_rt::{
-    Change, ChildCounts, ChildId, ChildKind, ChildState, ChildStatus, DeadlinePhase, EventStream,
-    ExitCause, ExitKind, Frame, Intensity, LifecycleEvent, OutOfMemory, Received, Refusal, Restart,
-    Shutdown, Strategy, SupervisorError, Trap,
+    AutoShutdown, Backoff, CausePolicy, CauseRestart, Change, ChildCounts, ChildId, ChildKind,
+    ChildState, ChildStatus, DeadLetter, DeadlinePhase, EventStream, ExitCause, ExitKind, Frame,
+    Intensity, LifecycleEvent, OutOfMemory, Probe, Quarantine, Received, Refusal, Restart,
+    Shutdown, SpecError, StartedChild, Strategy, SupervisorError, TaskCounts, TaskInfo,
+    TaskRegistry, Trap,
 };
 pub use airssys_wasm::{
     ComponentConfig, ComponentName, ComponentRef, ComponentResourceLimiter, ComponentSpec,

@@ -169,6 +169,36 @@ fn every_guarantee_names_a_test_that_exists() {
     }
 }
 
+/// docs/otp.md has the 97 cases in order, each with the test of its number and name or a reason.
+#[test]
+fn every_otp_case_is_a_test_or_says_why_not() {
+    let (page, tests) = (read("docs/otp.md"), test_names());
+    let cases: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| case |"))
+        .filter(|line| !line.starts_with("| ---"))
+        .collect();
+    assert_eq!(cases.len(), 97);
+    for (number, row) in (1..).zip(cases) {
+        let columns: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        let [case, _, proof] = columns[..] else {
+            panic!("{row}");
+        };
+        let (found, name) = case.split_once(' ').unwrap();
+        assert_eq!(found, number.to_string(), "{row}");
+        let named: Vec<&str> = backticked(proof)
+            .filter(|name| is_test_name(name))
+            .collect();
+        match proof.strip_prefix("No test: ") {
+            Some(reason) => assert!(reason.len() > 20 && named.is_empty(), "{row}"),
+            None => assert_eq!(named[0], format!("case_{number:02}_{name}"), "{row}"),
+        }
+        for test in named {
+            assert!(tests.contains(test), "docs/otp.md: no test `{test}`");
+        }
+    }
+}
+
 fn is_test_name(text: &str) -> bool {
     text.contains('_')
         && text

@@ -1,5 +1,6 @@
 //! What a supervisor knows about a child before it runs.
 
+use std::any::Any;
 use std::borrow::Borrow;
 use std::fmt;
 use std::future::Future;
@@ -9,13 +10,19 @@ use std::time::Duration;
 
 use ractor::{ActorCell, concurrency::JoinHandle};
 
-use crate::{Events, ExitCause};
+use crate::{
+    Backoff, CausePolicy, ChildKind, ChildPolicy, DeadLetter, ExitCause, Probe, Quarantine,
+    Restart, Shutdown, Tree,
+};
 
 /// A boxed future, as the [`Child`] trait needs it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// OTP's default time a worker has to stop before it is killed.
-pub const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(5);
+/// What a child is started with, beside its spec.
+pub type Argument = Arc<dyn Any + Send + Sync>;
+
+/// What a child's start gives back, beside the child.
+pub type Info = Arc<dyn Any + Send + Sync>;
 
 /// A child's name, unique within its supervisor. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,62 +66,19 @@ impl fmt::Debug for ChildId {
     }
 }
 
-/// When a child that ended is started again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Restart {
-    /// Always.
-    #[default]
-    Permanent,
-    /// Only after an abnormal exit ([`ExitCause::is_abnormal`]).
-    Transient,
-    /// Never, not even with its group; its spec goes with it.
-    Temporary,
-}
-
-/// How long a child may take to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shutdown {
-    /// Killed at once.
-    Brutal,
-    /// Asked to stop, killed when this much time has passed.
-    Timeout(Duration),
-    /// Asked to stop and waited for, however long it takes.
-    Infinity,
-}
-
-/// What a child is, as `count_children` tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChildKind {
-    /// Does work.
-    Worker,
-    /// Supervises children of its own.
-    Supervisor,
-}
-
-/// The part of a child's spec that decisions are made on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChildPolicy {
-    /// Name within the supervisor.
-    pub id: ChildId,
-    /// When it is started again.
-    pub restart: Restart,
-    /// How it is stopped.
-    pub shutdown: Shutdown,
-    /// Worker or supervisor.
-    pub kind: ChildKind,
-}
-
 /// What a starting child gets from its supervisor.
 #[derive(Debug, Clone)]
 pub struct StartContext<E> {
     /// The supervisor, to link to.
     pub supervisor: ActorCell,
+    /// The child's name; tells the children of a template apart.
+    pub id: ChildId,
     /// Which incarnation this is, counted from 1.
     pub generation: u64,
+    /// What the child is started with, where its spec or its start says so.
+    pub argument: Option<Argument>,
     /// What the whole tree shares.
-    pub environment: E,
-    /// The tree's event stream.
-    pub events: Events,
+    pub tree: Tree<E>,
 }
 
 /// A child that runs.
@@ -124,6 +88,42 @@ pub struct Running {
     pub actor: ActorCell,
     /// Ends after the actor's state has been dropped.
     pub handle: JoinHandle<()>,
+    /// For whoever asked for the start.
+    pub info: Option<Info>,
+}
+
+impl Running {
+    /// What `Actor::spawn_linked` returns.
+    pub fn new(actor: impl Into<ActorCell>, handle: JoinHandle<()>) -> Self {
+        Self {
+            actor: actor.into(),
+            handle,
+            info: None,
+        }
+    }
+
+    /// Adds something for whoever asked for the start.
+    #[must_use]
+    pub fn with_info(mut self, info: impl Any + Send + Sync) -> Self {
+        self.info = Some(Arc::new(info));
+        self
+    }
+}
+
+/// How a start ended well.
+#[derive(Debug)]
+pub enum Started {
+    /// The child runs.
+    Running(Running),
+    /// There is nothing to run. The spec is kept, stopped; a temporary child's is not, nor is one
+    /// made from a template.
+    Ignored,
+}
+
+impl From<Running> for Started {
+    fn from(running: Running) -> Self {
+        Self::Running(running)
+    }
 }
 
 /// Something a supervisor can start, over and over.
@@ -132,45 +132,54 @@ pub struct Running {
 pub trait Child<E>: Send + Sync + 'static {
     /// Starts one incarnation: an actor linked to `context.supervisor`. Runs off the supervisor's
     /// own task. The actor ends by returning an [`ExitCause`] as its error.
-    fn start(&self, context: StartContext<E>) -> BoxFuture<'_, Result<Running, ExitCause>>;
+    fn start(&self, context: StartContext<E>) -> BoxFuture<'_, Result<Started, ExitCause>>;
 
-    /// An incarnation has ended; called before the next one is started.
-    fn exited(&self, generation: u64, cause: &Arc<ExitCause>) {
-        let (_, _) = (generation, cause);
+    /// An incarnation has ended; called before the next one is started. What comes back is told
+    /// to the listeners of the tree.
+    fn exited(&self, id: &ChildId, generation: u64, cause: &Arc<ExitCause>) -> Option<DeadLetter> {
+        let (_, _, _) = (id, generation, cause);
+        None
     }
 
-    /// No further incarnation will be started unless somebody asks for one.
-    fn stopped(&self, cause: &Arc<ExitCause>) {
-        let _ = cause;
+    /// No further incarnation will be started unless somebody asks for one, or, after
+    /// [`ExitCause::Quarantined`], until the cool-down is over.
+    fn stopped(&self, id: &ChildId, cause: &Arc<ExitCause>) {
+        let (_, _) = (id, cause);
     }
 
     /// The spec is gone from its supervisor.
-    fn removed(&self) {}
+    fn removed(&self, id: &ChildId) {
+        let _ = id;
+    }
 
     /// From the last death to the running incarnation taking work, where the child measures it.
-    fn recovery(&self) -> Option<Duration> {
+    fn recovery(&self, id: &ChildId) -> Option<Duration> {
+        let _ = id;
         None
+    }
+
+    /// Whether the running incarnation is alive; asked where the spec has a [`Probe`].
+    fn probe(&self, id: &ChildId) -> BoxFuture<'_, bool> {
+        let _ = id;
+        Box::pin(std::future::ready(true))
     }
 }
 
 /// A child's spec: its policy and what to start.
 pub struct ChildSpec<E = ()> {
     /// What decisions are made on.
-    pub policy: ChildPolicy,
+    pub policy: Box<ChildPolicy>,
     pub(crate) child: Arc<dyn Child<E>>,
+    pub(crate) argument: Option<Argument>,
 }
 
 impl<E> ChildSpec<E> {
     /// A permanent worker with OTP's shutdown time of 5 s.
     pub fn new(id: impl Into<ChildId>, child: impl Child<E>) -> Self {
         Self {
-            policy: ChildPolicy {
-                id: id.into(),
-                restart: Restart::Permanent,
-                shutdown: Shutdown::Timeout(DEFAULT_SHUTDOWN),
-                kind: ChildKind::Worker,
-            },
+            policy: Box::new(ChildPolicy::new(id.into())),
             child: Arc::new(child),
+            argument: None,
         }
     }
 
@@ -187,6 +196,63 @@ impl<E> ChildSpec<E> {
         self.policy.shutdown = shutdown;
         self
     }
+
+    /// Sets what it is told to be; where [`SupervisorSpec`](crate::SupervisorSpec) is the child,
+    /// that is set already.
+    #[must_use]
+    pub fn kind(mut self, kind: ChildKind) -> Self {
+        self.policy.kind = kind;
+        self
+    }
+
+    /// Makes its end count for [`AutoShutdown`](crate::AutoShutdown).
+    #[must_use]
+    pub fn significant(mut self, significant: bool) -> Self {
+        self.policy.significant = significant;
+        self
+    }
+
+    /// Sets how long it may take to start.
+    #[must_use]
+    pub fn start_limit(mut self, limit: Duration) -> Self {
+        self.policy.start_limit = limit;
+        self
+    }
+
+    /// Adds a rule for one kind of exit; the first of a kind counts.
+    #[must_use]
+    pub fn on_exit(mut self, rule: CausePolicy) -> Self {
+        self.policy.causes.push(rule);
+        self
+    }
+
+    /// Puts restarts off.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.policy.backoff = Some(backoff);
+        self
+    }
+
+    /// Keeps the child down for a while where its supervisor would give up.
+    #[must_use]
+    pub fn quarantine(mut self, quarantine: Quarantine) -> Self {
+        self.policy.quarantine = Some(quarantine);
+        self
+    }
+
+    /// Has it asked whether it is alive.
+    #[must_use]
+    pub fn probe(mut self, probe: Probe) -> Self {
+        self.policy.probe = Some(probe);
+        self
+    }
+
+    /// Sets what it is started with. A temporary child's argument is let go once it has started.
+    #[must_use]
+    pub fn argument(mut self, argument: impl Any + Send + Sync) -> Self {
+        self.argument = Some(Arc::new(argument));
+        self
+    }
 }
 
 impl<E> Clone for ChildSpec<E> {
@@ -194,6 +260,7 @@ impl<E> Clone for ChildSpec<E> {
         Self {
             policy: self.policy.clone(),
             child: Arc::clone(&self.child),
+            argument: self.argument.clone(),
         }
     }
 }

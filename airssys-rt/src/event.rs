@@ -42,13 +42,42 @@ pub enum Change {
         /// Why.
         cause: Arc<ExitCause>,
     },
+    /// Its start had nothing to bring up.
+    Ignored,
+    /// Its restart is put off.
+    BackedOff {
+        /// For how long.
+        delay: Duration,
+    },
     /// It will not be restarted by itself.
     Stopped,
+    /// It ended too often and stays down for a while; calls are refused.
+    Quarantined {
+        /// The quarantine, with the last exit.
+        cause: Arc<ExitCause>,
+    },
+    /// It has outlived its probation; the quarantine is over.
+    Readmitted,
+    /// A message is given up because of what it did to the child.
+    DeadLetter(DeadLetter),
+    /// Its supervisor shuts down by itself because it has ended.
+    AutoShutdown,
     /// Its supervisor gives up and ends because of it.
     Escalated {
         /// What the supervisor ends with.
         cause: Arc<ExitCause>,
     },
+}
+
+/// A message that is not delivered again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// What the message calls itself.
+    pub message: Arc<str>,
+    /// Incarnations that ended while they worked on it.
+    pub deaths: u32,
+    /// Messages like it are refused from now on.
+    pub evicted: bool,
 }
 
 /// The sending side; every supervisor of a tree holds the same one.
@@ -66,6 +95,11 @@ impl Events {
     #[must_use]
     pub fn subscribe(&self) -> EventStream {
         EventStream(self.0.subscribe())
+    }
+
+    /// Whether anybody listens.
+    pub(crate) fn are_heard(&self) -> bool {
+        self.0.receiver_count() > 0
     }
 
     pub(crate) fn send(&self, event: LifecycleEvent) {

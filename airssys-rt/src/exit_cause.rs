@@ -7,8 +7,13 @@ use std::time::Duration;
 
 use crate::ChildId;
 
+mod line;
+
+use line::{NAME_BYTES, TEXT_BYTES, line};
+
 /// Why a child ended. The child returns it as its actor error, so it reaches the supervisor as a
-/// value; nothing is ever read out of a message text.
+/// value; nothing is ever read out of a message text. As text a cause is one line; what others put
+/// into it is cut to 1,024 bytes, a guest's name for a function to 256.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExitCause {
@@ -51,25 +56,25 @@ pub enum ExitCause {
         status: i32,
     },
     /// A host function returned an error, or the engine refused to go on.
-    #[error("host error: {source}")]
+    #[error("host error: {}", line(source, TEXT_BYTES))]
     HostError {
         /// What the host function or the engine reported.
         source: Arc<dyn Error + Send + Sync>,
     },
     /// A host function panicked. The panic stayed in the call.
-    #[error("host panic: {message}")]
+    #[error("host panic: {}", line(message, TEXT_BYTES))]
     HostPanic {
         /// The panic's payload where it was text.
         message: String,
     },
     /// A message buffer failed its checksum. The message was not delivered.
-    #[error("integrity violation: {source}")]
+    #[error("integrity violation: {}", line(source, TEXT_BYTES))]
     Integrity {
         /// The mismatch found.
         source: Arc<dyn Error + Send + Sync>,
     },
     /// The host had no room left for the instance. Never the guest's fault.
-    #[error("host capacity: {source}")]
+    #[error("host capacity: {}", line(source, TEXT_BYTES))]
     Capacity {
         /// The pool or system call that refused.
         source: Arc<dyn Error + Send + Sync>,
@@ -78,7 +83,7 @@ pub enum ExitCause {
     #[error("killed")]
     Killed,
     /// The actor failed with an error of its own.
-    #[error("failed: {source}")]
+    #[error("failed: {}", line(source, TEXT_BYTES))]
     Failed {
         /// The actor's error.
         source: Arc<dyn Error + Send + Sync>,
@@ -105,6 +110,30 @@ pub enum ExitCause {
         /// That child's last exit.
         cause: Arc<ExitCause>,
     },
+    /// A supervisor shut down because its significant child had ended.
+    #[error("shut down after its significant child `{child}` had ended")]
+    AutoShutdown {
+        /// The child whose end was the one.
+        child: ChildId,
+    },
+    /// A child ended too often and is kept down for a while.
+    #[error("`{child}` is in quarantine for {cool_down:?}; its last exit: {cause}")]
+    Quarantined {
+        /// The child.
+        child: ChildId,
+        /// How long it stays down.
+        cool_down: Duration,
+        /// Its last exit.
+        cause: Arc<ExitCause>,
+    },
+    /// The child did not answer its liveness probe.
+    #[error("unresponsive: {misses} probes in a row without an answer within {timeout:?}")]
+    Unresponsive {
+        /// Probes missed in a row.
+        misses: u32,
+        /// The time each had.
+        timeout: Duration,
+    },
 }
 
 impl ExitCause {
@@ -128,14 +157,21 @@ impl ExitCause {
             Self::Failed { .. } => ExitKind::Failed,
             Self::ChildStart { .. } => ExitKind::ChildStart,
             Self::Escalated { .. } => ExitKind::Escalated,
+            Self::AutoShutdown { .. } => ExitKind::AutoShutdown,
+            Self::Quarantined { .. } => ExitKind::Quarantined,
+            Self::Unresponsive { .. } => ExitKind::Unresponsive,
         }
     }
 
     /// Whether a transient child is restarted after this exit. Only an own stop, a stop by the
-    /// supervisor and an escalation (OTP's `shutdown`) are not abnormal; a kill is.
+    /// supervisor, an escalation and an automatic shutdown (OTP's `shutdown`) are not abnormal; a
+    /// kill is.
     #[must_use]
     pub fn is_abnormal(&self) -> bool {
-        !matches!(self, Self::Normal | Self::Shutdown | Self::Escalated { .. })
+        !matches!(
+            self,
+            Self::Normal | Self::Shutdown | Self::Escalated { .. } | Self::AutoShutdown { .. }
+        )
     }
 }
 
@@ -163,6 +199,9 @@ pub enum ExitKind {
     Failed,
     ChildStart,
     Escalated,
+    AutoShutdown,
+    Quarantined,
+    Unresponsive,
 }
 
 impl ExitKind {
@@ -186,7 +225,17 @@ impl ExitKind {
             Self::Failed => "failed",
             Self::ChildStart => "child-start",
             Self::Escalated => "escalated",
+            Self::AutoShutdown => "auto-shutdown",
+            Self::Quarantined => "quarantined",
+            Self::Unresponsive => "unresponsive",
         }
+    }
+
+    /// Whether the host is at fault. Restarts after such exits have a budget of their own, as
+    /// large as the one for all others.
+    #[must_use]
+    pub fn is_the_hosts(self) -> bool {
+        matches!(self, Self::HostPanic | Self::Capacity | Self::Integrity)
     }
 }
 
@@ -235,7 +284,8 @@ pub struct Frame {
 
 impl fmt::Display for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.function.as_deref().unwrap_or("<unnamed>"))?;
+        let name = self.function.as_deref().unwrap_or("<unnamed>");
+        write!(f, "{}", line(name, NAME_BYTES))?;
         match self.offset {
             Some(offset) => write!(f, "@{offset:#x}"),
             None => Ok(()),

@@ -2,7 +2,9 @@
 //!
 //! Guarantees: a call that waits survives a restart; the call in flight gets the exit cause; a
 //! full mailbox hands the request back; every call ends by its deadline plus [`DEADLINE_GRACE`].
-//! A request is handed out at most once.
+//! A request is handed out at most once, unless it says that it may be handed out again.
+
+mod poison;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,7 +15,14 @@ use ractor::ActorRef;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use crate::ExitCause;
+pub use poison::Poison;
+use poison::Suspects;
+
+use crate::{DeadLetter, ExitCause, ExitKind};
+
+/// How often a request that may be handed out again is handed out at most, unless the slot's
+/// limits say otherwise.
+pub const DEFAULT_ATTEMPTS: u32 = 3;
 
 /// How much later than its deadline a call in flight may end, so that the actor's own, better
 /// informed cause wins over the bare expiry.
@@ -24,18 +33,50 @@ pub const DEADLINE_GRACE: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work;
 
+/// What a slot has to know of a request.
+pub trait Request: Sized + Send {
+    /// What it is called in a dead letter.
+    fn name(&self) -> Arc<str>;
+
+    /// A copy, to be handed out should the actor end while it works on this one. Only for what
+    /// does no harm when it is carried out twice; by default it is not.
+    fn again(&self) -> Option<Self> {
+        None
+    }
+
+    /// The same for requests that do the same, so that [`Poison`] can tell them; by default they
+    /// cannot be told.
+    fn fingerprint(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// What a slot holds to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotLimits {
+    /// Most requests that wait; at least 1.
+    pub capacity: usize,
+    /// How often a request that may be handed out again is handed out at most.
+    pub attempts: u32,
+    /// When requests are refused that end one incarnation after another; `None`: never.
+    pub poison: Option<Poison>,
+}
+
 /// A request's way into one actor after another.
 pub struct Slot<T, R> {
     inner: Mutex<Inner<T, R>>,
     room: Semaphore,
     capacity: usize,
+    attempts: u32,
 }
 
 struct Inner<T, R> {
     queue: VecDeque<Envelope<T, R>>,
-    in_flight: Option<Reply<R>>,
+    in_flight: Option<InFlight<T, R>>,
     state: State,
-    generation: u64,
+    /// The incarnation that may take requests.
+    serving: Option<u64>,
+    suspects: Option<Suspects>,
     /// A `Work` message is on its way to the serving actor.
     woken: bool,
     died: Option<Instant>,
@@ -46,6 +87,21 @@ struct Envelope<T, R> {
     request: T,
     reply: Reply<R>,
     deadline: Instant,
+    /// Incarnations that ended over it.
+    deaths: u32,
+    /// It holds a unit of room; one that is handed out again has given its back.
+    roomy: bool,
+}
+
+/// What stays here of a request that the actor works on.
+struct InFlight<T, R> {
+    reply: Reply<R>,
+    again: Option<T>,
+    fingerprint: Option<u64>,
+    /// Only where it can come to a dead letter.
+    name: Option<Arc<str>>,
+    deadline: Instant,
+    deaths: u32,
 }
 
 type Reply<R> = oneshot::Sender<Outcome<R>>;
@@ -54,6 +110,7 @@ enum Outcome<R> {
     Answer(R),
     Exited(Arc<ExitCause>),
     Closed(Arc<ExitCause>),
+    Poisonous(u32, Arc<ExitCause>),
 }
 
 enum State {
@@ -93,6 +150,16 @@ pub enum CallError<T> {
     /// The actor ended while it worked on this request.
     #[error(transparent)]
     Exited(Arc<ExitCause>),
+    /// Requests like this one have ended too many incarnations; the request comes back.
+    #[error("refused: {deaths} incarnations ended over requests like this one; the last: {cause}")]
+    Poisonous {
+        /// What was not taken; `None` if it had been waiting already.
+        request: Option<T>,
+        /// Incarnations that ended.
+        deaths: u32,
+        /// How the last one did.
+        cause: Arc<ExitCause>,
+    },
 }
 
 impl<T> fmt::Debug for CallError<T> {
@@ -102,37 +169,57 @@ impl<T> fmt::Debug for CallError<T> {
             Self::Stopped { .. } => "Stopped: ",
             Self::Expired { .. } => "Expired: ",
             Self::Exited(_) => "Exited: ",
+            Self::Poisonous { .. } => "Poisonous: ",
         })?;
         fmt::Display::fmt(self, f)
     }
 }
 
-impl<T: Send, R: Send> Slot<T, R> {
-    /// A slot in which at most `capacity` requests wait (1 at least).
+impl<T: Request, R: Send> Slot<T, R> {
+    /// A slot in which at most `capacity` requests wait (1 at least), with [`DEFAULT_ATTEMPTS`]
+    /// and nothing refused for what it did.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS);
+        Self::with_limits(SlotLimits {
+            capacity,
+            attempts: DEFAULT_ATTEMPTS,
+            poison: None,
+        })
+    }
+
+    /// A slot that holds to `limits`.
+    #[must_use]
+    pub fn with_limits(limits: SlotLimits) -> Self {
+        let capacity = limits.capacity.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
                 in_flight: None,
                 state: State::Down,
-                generation: 0,
+                serving: None,
+                suspects: limits.poison.map(Suspects::new),
                 woken: false,
                 died: None,
                 recovery: None,
             }),
             room: Semaphore::new(capacity),
             capacity,
+            attempts: limits.attempts,
         }
     }
 
     /// Sends a request and waits for its answer; waits for room first where the mailbox is full.
     ///
     /// # Errors
-    /// [`CallError::Stopped`], [`CallError::Expired`] or [`CallError::Exited`].
+    /// [`CallError::Stopped`], [`CallError::Expired`], [`CallError::Exited`] or
+    /// [`CallError::Poisonous`].
     pub async fn call(&self, request: T, deadline: Instant) -> Result<R, CallError<T>> {
         let began = Instant::now();
+        // Most often there is room, and no need for a timer.
+        if let Ok(permit) = self.room.try_acquire() {
+            permit.forget();
+            return self.send(request, began, deadline).await;
+        }
         match timeout_at(deadline, self.room.acquire()).await {
             Ok(Ok(permit)) => permit.forget(),
             // The semaphore is never closed; were it, the slot would be as good as full.
@@ -182,10 +269,21 @@ impl<T: Send, R: Send> Slot<T, R> {
                     cause,
                 });
             }
+            if let Some((deaths, cause)) = inner.refuses(&request) {
+                drop(inner);
+                self.room.add_permits(1);
+                return Err(CallError::Poisonous {
+                    request: Some(request),
+                    deaths,
+                    cause,
+                });
+            }
             inner.queue.push_back(Envelope {
                 request,
                 reply,
                 deadline,
+                deaths: 0,
+                roomy: true,
             });
             inner.wake();
         }
@@ -194,6 +292,11 @@ impl<T: Send, R: Send> Slot<T, R> {
             Ok(Ok(Outcome::Exited(cause))) => Err(CallError::Exited(cause)),
             Ok(Ok(Outcome::Closed(cause))) => Err(CallError::Stopped {
                 request: None,
+                cause,
+            }),
+            Ok(Ok(Outcome::Poisonous(deaths, cause))) => Err(CallError::Poisonous {
+                request: None,
+                deaths,
                 cause,
             }),
             // Let go by `take`: the deadline passed while it was waiting.
@@ -209,7 +312,7 @@ impl<T: Send, R: Send> Slot<T, R> {
     /// Opens the slot for an incarnation that is ready to serve. Waiting requests are announced.
     pub fn attach(&self, generation: u64, actor: ActorRef<Work>) {
         let mut inner = self.lock();
-        inner.generation = generation;
+        inner.serving = Some(generation);
         inner.state = State::Serving(actor);
         inner.recovery = inner.died.take().map(|died| died.elapsed());
         inner.woken = false;
@@ -223,7 +326,7 @@ impl<T: Send, R: Send> Slot<T, R> {
     pub fn take(&self, generation: u64) -> Option<T> {
         let now = Instant::now();
         let mut inner = self.lock();
-        if inner.generation != generation {
+        if inner.serving != Some(generation) {
             return None;
         }
         let mut left = 0;
@@ -231,10 +334,9 @@ impl<T: Send, R: Send> Slot<T, R> {
             let Some(envelope) = inner.queue.pop_front() else {
                 break None;
             };
-            left += 1;
+            left += usize::from(envelope.roomy);
             if envelope.deadline > now && !envelope.reply.is_closed() {
-                inner.in_flight = Some(envelope.reply);
-                break Some(envelope.request);
+                break Some(inner.hand_out(envelope));
             }
         };
         if request.is_none() {
@@ -248,45 +350,92 @@ impl<T: Send, R: Send> Slot<T, R> {
     /// Answers the request in flight and announces the next one.
     pub fn answer(&self, generation: u64, answer: R) {
         let mut inner = self.lock();
-        if inner.generation != generation {
+        if inner.serving != Some(generation) {
             return;
         }
-        let reply = inner.in_flight.take();
+        let answered = inner.in_flight.take();
         inner.woken = false;
         if !inner.queue.is_empty() {
             inner.wake();
         }
         drop(inner);
-        if let Some(reply) = reply {
+        if let Some(answered) = answered {
             // A caller that has gone does not want the answer.
-            reply.send(Outcome::Answer(answer)).ok();
+            answered.reply.send(Outcome::Answer(answer)).ok();
         }
     }
 
     /// Notes the moment an incarnation died, for [`Slot::recovery`].
     pub fn dying(&self, generation: u64) {
         let mut inner = self.lock();
-        if inner.generation == generation {
+        if inner.serving == Some(generation) {
             inner.died = Some(Instant::now());
         }
     }
 
-    /// An incarnation has ended: the request in flight gets the cause, the others wait on.
-    pub fn exited(&self, generation: u64, cause: &Arc<ExitCause>) {
+    /// An incarnation has ended: the request in flight is handed out again if it may be, else its
+    /// caller gets the cause; the others wait on. What is given up for good comes back.
+    pub fn exited(&self, generation: u64, cause: &Arc<ExitCause>) -> Option<DeadLetter> {
         let mut inner = self.lock();
-        if inner.generation != generation {
-            return;
+        if inner.serving != Some(generation) {
+            return None;
         }
+        // An actor that was left behind takes nothing more.
+        inner.serving = None;
         if !matches!(inner.state, State::Closed(_)) {
             inner.state = State::Down;
         }
         inner.woken = false;
         inner.died.get_or_insert_with(Instant::now);
-        let reply = inner.in_flight.take();
-        drop(inner);
-        if let Some(reply) = reply {
-            reply.send(Outcome::Exited(Arc::clone(cause))).ok();
+        let InFlight {
+            reply,
+            again,
+            name,
+            fingerprint,
+            deadline,
+            deaths,
+        } = inner.in_flight.take()?;
+        // A request is not to blame for an actor that was told to end.
+        let deaths = deaths + u32::from(cause.is_abnormal());
+        let conviction = inner.convict(fingerprint, cause);
+        let mut refused = Vec::new();
+        let mut room = 0;
+        if let (Some(fingerprint), Some((_, true))) = (fingerprint, conviction) {
+            refused = inner.evict(fingerprint);
+            room = refused.iter().filter(|envelope| envelope.roomy).count();
         }
+        let evicted = matches!(conviction, Some((_, true)));
+        let closed = matches!(inner.state, State::Closed(_));
+        let tries_left = deaths < self.attempts && deadline > Instant::now() && !closed;
+        let redeliverable = again.is_some();
+        let returned = match again {
+            Some(request) if tries_left && !evicted && !reply.is_closed() => {
+                inner.queue.push_front(Envelope {
+                    request,
+                    reply,
+                    deadline,
+                    deaths,
+                    roomy: false,
+                });
+                None
+            }
+            _ => Some(reply),
+        };
+        drop(inner);
+        self.room.add_permits(room);
+        let total = conviction.map_or(deaths, |(total, _)| total.max(deaths));
+        for envelope in refused {
+            let outcome = Outcome::Poisonous(total, Arc::clone(cause));
+            envelope.reply.send(outcome).ok();
+        }
+        let reply = returned?;
+        reply.send(Outcome::Exited(Arc::clone(cause))).ok();
+        let given_up = evicted || (redeliverable && deaths >= self.attempts);
+        given_up.then(|| DeadLetter {
+            message: name.unwrap_or_else(|| Arc::from("request")),
+            deaths: total,
+            evicted,
+        })
     }
 
     /// Nobody will serve the slot until somebody attaches again: waiting and new requests are
@@ -297,7 +446,8 @@ impl<T: Send, R: Send> Slot<T, R> {
         inner.died = None;
         let waiting = std::mem::take(&mut inner.queue);
         drop(inner);
-        self.room.add_permits(waiting.len());
+        let room = waiting.iter().filter(|envelope| envelope.roomy).count();
+        self.room.add_permits(room);
         for envelope in waiting {
             envelope.reply.send(Outcome::Closed(Arc::clone(cause))).ok();
         }
@@ -315,6 +465,12 @@ impl<T: Send, R: Send> Slot<T, R> {
         self.lock().queue.len()
     }
 
+    /// Most requests that may wait.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner<T, R>> {
         // Nothing panics under this lock, so a poisoned one still holds a whole state.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -329,6 +485,52 @@ impl<T, R> Inner<T, R> {
             // A failing send means the actor is dying; its successor is told on attaching.
             self.woken = actor.send_message(Work).is_ok();
         }
+    }
+}
+
+impl<T: Request, R> Inner<T, R> {
+    fn hand_out(&mut self, envelope: Envelope<T, R>) -> T {
+        let request = envelope.request;
+        let again = request.again();
+        let suspects = self.suspects.as_ref();
+        let fingerprint = suspects.and_then(|_| request.fingerprint());
+        let named = again.is_some() || fingerprint.is_some();
+        self.in_flight = Some(InFlight {
+            reply: envelope.reply,
+            again,
+            fingerprint,
+            name: named.then(|| request.name()),
+            deadline: envelope.deadline,
+            deaths: envelope.deaths,
+        });
+        request
+    }
+
+    fn refuses(&self, request: &T) -> Option<(u32, Arc<ExitCause>)> {
+        let suspects = self.suspects.as_ref()?;
+        if suspects.is_empty() {
+            return None;
+        }
+        suspects.refuses(request.fingerprint()?)
+    }
+
+    /// Blames a death on a request; how many that makes, and whether it was one too many. Faults
+    /// of the host and kills are not its doing.
+    fn convict(&mut self, fingerprint: Option<u64>, cause: &Arc<ExitCause>) -> Option<(u32, bool)> {
+        let suspects = self.suspects.as_mut()?;
+        let kind = cause.kind();
+        let blameless = !cause.is_abnormal() || kind.is_the_hosts() || kind == ExitKind::Killed;
+        (!blameless).then(|| fingerprint.map(|f| suspects.convict(f, cause)))?
+    }
+
+    /// Takes what waits and is like this out of the queue.
+    fn evict(&mut self, fingerprint: u64) -> Vec<Envelope<T, R>> {
+        let queue = std::mem::take(&mut self.queue);
+        let (evicted, stay): (Vec<_>, Vec<_>) = queue
+            .into_iter()
+            .partition(|envelope| envelope.request.fingerprint() == Some(fingerprint));
+        self.queue = VecDeque::from(stay);
+        evicted
     }
 }
 

@@ -1,7 +1,9 @@
 //! A supervisor: a pure plan ([`plan`]) and the ractor shell that carries it out ([`shell`]).
 
+mod helper;
 mod incarnation;
 mod message;
+mod partitions;
 mod plan;
 mod reference;
 mod shell;
@@ -9,9 +11,10 @@ mod spawn;
 mod spec;
 mod window;
 
-pub use incarnation::{KILL_GRACE, START_LIMIT};
-pub use message::{ChildCounts, ChildStatus, Report, SupervisorMessage};
-pub use plan::{ChildState, Refusal, Strategy};
+pub use incarnation::KILL_GRACE;
+pub use message::{ArgumentOf, ChildCounts, ChildStatus, Report, StartedChild, SupervisorMessage};
+pub use partitions::Partitions;
+pub use plan::{AutoShutdown, ChildState, Refusal, Strategy};
 pub use reference::{SupervisorError, SupervisorRef};
-pub use spec::SupervisorSpec;
+pub use spec::{SpecError, SupervisorSpec};
 pub use window::Intensity;

@@ -3,8 +3,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use airssys_rt::{BoxFuture, Child, ChildSpec, ExitCause, Running, StartContext, Work};
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
+use airssys_rt::{
+    BoxFuture, Child, ChildId, ChildSpec, DeadLetter, ExitCause, Running, StartContext, Started,
+    Work,
+};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::component::ComponentCell;
 use crate::config::{ComponentConfig, ComponentName};
@@ -95,9 +98,9 @@ struct ComponentChild {
 }
 
 impl Child<Runtime> for ComponentChild {
-    fn start(&self, context: StartContext<Runtime>) -> BoxFuture<'_, Result<Running, ExitCause>> {
+    fn start(&self, context: StartContext<Runtime>) -> BoxFuture<'_, Result<Started, ExitCause>> {
         Box::pin(async move {
-            let runtime = &context.environment;
+            let runtime = &context.tree.environment;
             self.runtime.get_or_init(|| runtime.downgrade());
             runtime.register(&self.cell).map_err(failed)?;
             let load = || runtime.load(&self.cell);
@@ -118,28 +121,25 @@ impl Child<Runtime> for ComponentChild {
             // Work comes only once the actor is linked: nothing is in flight in an actor that
             // nobody watches.
             self.cell.slot.attach(context.generation, actor.clone());
-            Ok(Running {
-                actor: ActorCell::from(actor),
-                handle,
-            })
+            Ok(Running::new(actor, handle).into())
         })
     }
 
-    fn exited(&self, generation: u64, cause: &Arc<ExitCause>) {
-        self.cell.slot.exited(generation, cause);
+    fn exited(&self, _: &ChildId, generation: u64, cause: &Arc<ExitCause>) -> Option<DeadLetter> {
+        self.cell.slot.exited(generation, cause)
     }
 
-    fn stopped(&self, cause: &Arc<ExitCause>) {
+    fn stopped(&self, _: &ChildId, cause: &Arc<ExitCause>) {
         self.cell.slot.close(cause);
     }
 
-    fn removed(&self) {
+    fn removed(&self, _: &ChildId) {
         if let Some(runtime) = self.runtime.get() {
             runtime.unregister(&self.cell);
         }
     }
 
-    fn recovery(&self) -> Option<Duration> {
+    fn recovery(&self, _: &ChildId) -> Option<Duration> {
         self.cell.slot.recovery()
     }
 }

@@ -16,7 +16,7 @@ use wasmtime::component::{Instance, Val};
 use crate::compiled::Compiled;
 use crate::config::{ComponentConfig, ComponentName};
 use crate::error::WasmError;
-use crate::exports::Exports;
+use crate::exports::{Exports, Function};
 use crate::instance::{Invocation, Outcome, Run};
 use crate::limits::{MemoryMeter, MemoryMetrics, ResourceLimits};
 use crate::payload::{decode, encode_arguments};
@@ -138,11 +138,7 @@ impl ComponentRef {
         arguments: &[Val],
         deadline: Duration,
     ) -> Result<Vec<Val>, WasmError> {
-        let (function, arguments) = self.prepare(function, arguments)?;
-        let call = Invocation::Call {
-            function,
-            arguments,
-        };
+        let (function, call) = self.prepare(function, arguments)?;
         let outcome = self.cell.slot.call(call, after(deadline)).await;
         self.results(function, outcome)
     }
@@ -152,11 +148,7 @@ impl ComponentRef {
     /// # Errors
     /// As [`ComponentRef::call`], and [`WasmError::MailboxFull`].
     pub async fn try_call(&self, function: &str, arguments: &[Val]) -> Result<Vec<Val>, WasmError> {
-        let (function, arguments) = self.prepare(function, arguments)?;
-        let call = Invocation::Call {
-            function,
-            arguments,
-        };
+        let (function, call) = self.prepare(function, arguments)?;
         let outcome = self.cell.slot.try_call(call, after(self.patience())).await;
         self.results(function, outcome)
     }
@@ -172,17 +164,14 @@ impl ComponentRef {
         function: &str,
         arguments: CheckedBuffer,
     ) -> Result<Vec<Val>, WasmError> {
-        let (function, _) = self
-            .compiled()?
-            .exports
-            .callable(function)
-            .map_err(|source| self.no_function(source))?;
+        let (position, function) = self.function(function)?;
         let call = Invocation::Call {
-            function,
+            name: Arc::clone(&function.name),
+            function: position,
             arguments,
         };
         let outcome = self.cell.slot.call(call, after(self.patience())).await;
-        self.results(function, outcome)
+        self.results(position, outcome)
     }
 
     /// Encodes the arguments of a call, checked against the function's type.
@@ -190,7 +179,8 @@ impl ComponentRef {
     /// # Errors
     /// [`WasmError::NotStarted`], [`WasmError::Function`] or [`WasmError::Arguments`].
     pub fn encode(&self, function: &str, arguments: &[Val]) -> Result<CheckedBuffer, WasmError> {
-        Ok(self.prepare(function, arguments)?.1)
+        let (_, function) = self.function(function)?;
+        self.encoded(function, arguments)
     }
 
     /// Runs typed calls (of `wasmtime::component::bindgen!` or `get_typed_func`) on the instance,
@@ -237,23 +227,28 @@ impl ComponentRef {
         }
     }
 
-    fn prepare(
-        &self,
-        function: &str,
-        arguments: &[Val],
-    ) -> Result<(usize, CheckedBuffer), WasmError> {
-        let (position, function) = self
-            .compiled()?
-            .exports
-            .callable(function)
-            .map_err(|source| self.no_function(source))?;
-        let buffer = encode_arguments(&function.params, arguments).map_err(|source| {
-            WasmError::Arguments {
-                component: self.name().clone(),
-                source,
-            }
-        })?;
-        Ok((position, buffer))
+    fn function(&self, name: &str) -> Result<(usize, &Function), WasmError> {
+        let exports = &self.compiled()?.exports;
+        exports
+            .callable(name)
+            .map_err(|source| self.no_function(source))
+    }
+
+    fn encoded(&self, function: &Function, arguments: &[Val]) -> Result<CheckedBuffer, WasmError> {
+        encode_arguments(&function.params, arguments).map_err(|source| WasmError::Arguments {
+            component: self.name().clone(),
+            source,
+        })
+    }
+
+    fn prepare(&self, name: &str, arguments: &[Val]) -> Result<(usize, Invocation), WasmError> {
+        let (position, function) = self.function(name)?;
+        let call = Invocation::Call {
+            name: Arc::clone(&function.name),
+            function: position,
+            arguments: self.encoded(function, arguments)?,
+        };
+        Ok((position, call))
     }
 
     fn no_function(&self, source: crate::exports::FunctionError) -> WasmError {
@@ -313,6 +308,11 @@ impl ComponentRef {
             },
             CallError::Stopped { cause, .. } => WasmError::Stopped { component, cause },
             CallError::Expired { waited } => WasmError::Expired { component, waited },
+            CallError::Poisonous { deaths, cause, .. } => WasmError::Poisonous {
+                component,
+                deaths,
+                cause,
+            },
             other => WasmError::Exited {
                 component,
                 cause: Arc::new(airssys_rt::ExitCause::Failed {

@@ -66,6 +66,18 @@ pub enum WasmError {
         /// From the call to its end.
         waited: Duration,
     },
+    /// Calls like this one have ended too many instances. The guest was not entered.
+    #[error(
+        "{component}: refused: {deaths} instances ended over calls like this one; the last: {cause}"
+    )]
+    Poisonous {
+        /// The component.
+        component: ComponentName,
+        /// Instances that ended.
+        deaths: u32,
+        /// How the last one did.
+        cause: Arc<ExitCause>,
+    },
     /// The component has not been started yet.
     #[error("{component}: not started yet")]
     NotStarted {

@@ -1,6 +1,7 @@
 //! The functions a component exports, found by name before any instance exists.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use wasmtime::Engine;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
@@ -12,7 +13,7 @@ use crate::payload::{travels, type_name};
 #[derive(Debug)]
 pub struct Function {
     /// `pkg:name/iface@ver#func`, or the bare name for a function of the world itself.
-    pub name: String,
+    pub name: Arc<str>,
     /// Names and types of its parameters.
     pub params: Vec<(String, Type)>,
     /// Types of its results: none or one.
@@ -109,7 +110,7 @@ impl Exports {
         }
         // Full names are unique and win over a bare name that looks the same.
         for (position, function) in functions.iter().enumerate() {
-            by_name.insert(function.name.clone(), Found::One(position));
+            by_name.insert(function.name.to_string(), Found::One(position));
         }
         Self { functions, by_name }
     }
@@ -127,7 +128,7 @@ impl Exports {
         match function.bound {
             None => Ok((position, function)),
             Some(ty) => Err(FunctionError::Bound {
-                name: function.name.clone(),
+                name: function.name.to_string(),
                 ty,
             }),
         }
@@ -159,7 +160,7 @@ impl Exports {
         self.functions
             .iter()
             .filter(|function| keep(&function.name))
-            .map(|function| function.name.clone())
+            .map(|function| function.name.to_string())
             .collect()
     }
 }
@@ -171,7 +172,7 @@ fn function(name: String, func: &ComponentFunc, index: ComponentExportIndex) -> 
         .collect();
     let results: Vec<Type> = func.results().collect();
     Function {
-        name,
+        name: Arc::from(name),
         bound: params
             .iter()
             .map(|(_, ty)| ty)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use airssys_integrity::CheckedBuffer;
-use airssys_rt::{BoxFuture, DeadlinePhase, ExitCause};
+use airssys_rt::{BoxFuture, DeadlinePhase, ExitCause, Request};
 use futures_util::FutureExt;
 use wasmtime::component::{self, Func, Val};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
@@ -35,10 +35,20 @@ const MAX_HANDLES: usize = 1024;
 /// What a component is asked to do.
 pub(crate) enum Invocation {
     Call {
+        name: Arc<str>,
         function: usize,
         arguments: CheckedBuffer,
     },
     Run(Box<dyn Run>),
+}
+
+impl Request for Invocation {
+    fn name(&self) -> Arc<str> {
+        match self {
+            Self::Call { name, .. } => Arc::clone(name),
+            Self::Run(_) => Arc::from("run"),
+        }
+    }
 }
 
 /// What came of it.
@@ -125,6 +135,7 @@ impl Instance {
             Invocation::Call {
                 function,
                 arguments,
+                ..
             } => bounded(deadline, self.call(function, arguments)).await,
             Invocation::Run(body) => {
                 // Called inside, since the closure may panic before it gives a future.

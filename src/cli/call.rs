@@ -137,7 +137,7 @@ async fn call_once(component: &ComponentRef, args: &CallArgs) -> Result<Called, 
         })
         .collect::<Result<_, _>>()?;
     Ok(Called {
-        function: function.name.clone(),
+        function: function.name.to_string(),
         results,
         elapsed,
     })
@@ -146,7 +146,7 @@ async fn call_once(component: &ComponentRef, args: &CallArgs) -> Result<Called, 
 fn values(function: &Function, arguments: &[String]) -> Result<Vec<Val>, ExpectedError> {
     if arguments.len() != function.params.len() {
         return Err(ExpectedError::Arity {
-            function: function.name.clone(),
+            function: function.name.to_string(),
             expected: function.params.len(),
             found: arguments.len(),
             signature: wave::signature(function),

@@ -126,7 +126,16 @@ fn event_text(event: &LifecycleEvent) -> String {
         } => format!("restarted after {time:?}"),
         Change::Exited { cause } => format!("ended: {cause}"),
         Change::StartFailed { cause } => format!("did not start: {cause}"),
+        Change::Ignored => String::from("has nothing to run"),
+        Change::BackedOff { delay } => format!("restarts in {} ms", delay.as_millis()),
         Change::Stopped => String::from("stays down"),
+        Change::Quarantined { cause } => format!("{cause}"),
+        Change::Readmitted => String::from("is out of quarantine"),
+        Change::DeadLetter(letter) => format!(
+            "`{}` is given up: {} instances ended over it",
+            letter.message, letter.deaths
+        ),
+        Change::AutoShutdown => String::from("has ended, and its supervisor with it"),
         Change::Escalated { cause } => format!("gives up: {cause}"),
         other => format!("{other:?}"),
     };
@@ -142,7 +151,13 @@ fn event_json(event: &LifecycleEvent) -> Value {
         Change::Started { .. } => ("started", None),
         Change::Exited { cause } => ("exited", Some(cause)),
         Change::StartFailed { cause } => ("start-failed", Some(cause)),
+        Change::Ignored => ("ignored", None),
+        Change::BackedOff { .. } => ("backed-off", None),
         Change::Stopped => ("stopped", None),
+        Change::Quarantined { cause } => ("quarantined", Some(cause)),
+        Change::Readmitted => ("readmitted", None),
+        Change::DeadLetter(_) => ("dead-letter", None),
+        Change::AutoShutdown => ("auto-shutdown", None),
         Change::Escalated { cause } => ("escalated", Some(cause)),
         _ => ("other", None),
     };

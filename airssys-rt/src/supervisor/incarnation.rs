@@ -1,17 +1,18 @@
 //! One incarnation of a child: started within its time; stopped by asking, waiting, killing and
 //! joining.
 
-use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use ractor::ActorCell;
 use ractor::concurrency::JoinHandle;
 
-use crate::{ChildKind, ChildSpec, DeadlinePhase, ExitCause, Running, Shutdown, StartContext};
-
-/// How long one worker may take to start. A supervisor's start is bounded by its workers'.
-pub const START_LIMIT: Duration = Duration::from_secs(60);
+use crate::unwind::{Contained, message};
+use crate::{
+    BoxFuture, Child, ChildKind, ChildPolicy, DeadlinePhase, ExitCause, Shutdown, StartContext,
+    Started,
+};
 
 /// How long a killed actor may take to reach an await point before it is left behind.
 pub const KILL_GRACE: Duration = Duration::from_secs(5);
@@ -41,24 +42,35 @@ pub(crate) async fn stop(
     ExitCause::Killed
 }
 
-/// Starts one child within its time limit; a panic in its start is its failure.
-pub(crate) async fn start<E: Clone + Send + Sync + 'static>(
-    spec: &ChildSpec<E>,
+/// One start of a child, without a limit yet; a panic in it is its failure.
+pub(crate) fn attempt<E: Clone + Send + Sync + 'static>(
+    child: &Arc<dyn Child<E>>,
     context: StartContext<E>,
-) -> Result<Running, ExitCause> {
-    let limit = match spec.policy.kind {
-        ChildKind::Worker => START_LIMIT,
-        ChildKind::Supervisor => Duration::MAX,
-    };
-    let attempt = AssertUnwindSafe(spec.child.start(context)).catch_unwind();
-    match tokio::time::timeout(limit, attempt).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(ExitCause::HostPanic {
-            message: String::from("the child's start panicked"),
+) -> BoxFuture<'static, Result<Started, ExitCause>> {
+    let child = Arc::clone(child);
+    let start = async move { child.start(context).await };
+    Box::pin(Contained::new(start, message).map(|outcome| match outcome {
+        Ok(outcome) => outcome,
+        Err(message) => Err(ExitCause::HostPanic {
+            message: format!("in the child's start: {message}"),
         }),
-        Err(_) => Err(ExitCause::Deadline {
+    }))
+}
+
+/// Waits for a start within the child's limit.
+pub(crate) async fn within(
+    policy: &ChildPolicy,
+    attempt: BoxFuture<'static, Result<Started, ExitCause>>,
+) -> Result<Started, ExitCause> {
+    let limit = match policy.kind {
+        ChildKind::Worker => policy.start_limit,
+        // Bounded by its workers'.
+        ChildKind::Supervisor => return attempt.await,
+    };
+    tokio::time::timeout(limit, attempt)
+        .await
+        .unwrap_or(Err(ExitCause::Deadline {
             limit,
             phase: DeadlinePhase::Start,
-        }),
-    }
+        }))
 }

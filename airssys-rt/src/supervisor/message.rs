@@ -1,9 +1,12 @@
 //! What a supervisor is told by plain ractor message.
 
-use ractor::{ActorId, RpcReplyPort};
+use std::fmt;
+
+use ractor::{ActorCell, ActorId, RpcReplyPort};
 
 use super::plan::{ChildState, Refusal};
-use crate::{ChildId, ChildKind, ChildSpec, ExitCause};
+use super::spec::SupervisorSpec;
+use crate::{Argument, ChildId, ChildKind, ChildSpec, ExitCause, Info};
 
 /// What a supervisor can be told. Every command is answered through its reply port; a port that
 /// closes without an answer means the supervisor has ended.
@@ -14,11 +17,14 @@ where
     E: Clone + Send + Sync + 'static,
 {
     /// Start a new child, last in the order.
-    StartChild(ChildSpec<E>, RpcReplyPort<Result<(), Refusal>>),
-    /// Stop a child and keep its spec (a temporary one's goes). Stopped already: no error.
+    StartChild(ChildSpec<E>, RpcReplyPort<Result<StartedChild, Refusal>>),
+    /// Start a child from the template, with this.
+    StartDynamic(ArgumentOf, RpcReplyPort<Result<StartedChild, Refusal>>),
+    /// Stop a child and keep its spec (a temporary one's goes, and so does one made from the
+    /// template). Stopped already: no error.
     TerminateChild(ChildId, RpcReplyPort<Result<(), Refusal>>),
     /// Start a stopped child again. Costs no restart intensity.
-    RestartChild(ChildId, RpcReplyPort<Result<(), Refusal>>),
+    RestartChild(ChildId, RpcReplyPort<Result<StartedChild, Refusal>>),
     /// Forget a stopped child.
     DeleteChild(ChildId, RpcReplyPort<Result<(), Refusal>>),
     /// All children in start order.
@@ -29,11 +35,24 @@ where
     CountChildren(RpcReplyPort<ChildCounts>),
     /// A child's spec.
     GetChildSpec(ChildId, RpcReplyPort<Option<ChildSpec<E>>>),
+    /// Go by this spec from now on: known children keep running, new ones wait to be started,
+    /// missing ones stay.
+    CodeChange(Box<SupervisorSpec<E>>, RpcReplyPort<Result<(), Refusal>>),
     /// Stop every child in reverse start order, then end.
     Stop,
     /// What the supervisor tells itself.
     #[doc(hidden)]
     Report(Report),
+}
+
+/// What a child of a template is started with.
+#[derive(Clone)]
+pub struct ArgumentOf(pub Argument);
+
+impl fmt::Debug for ArgumentOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ArgumentOf(..)")
+    }
 }
 
 /// What a supervisor's helper tasks tell it.
@@ -43,8 +62,33 @@ pub struct Report(pub(crate) Finished);
 #[derive(Debug)]
 pub(crate) enum Finished {
     Start(ChildId, u64),
-    Stop(ChildId, u64, ActorId, ExitCause),
+    Stop(ChildId, u64),
     Retry(ChildId, u64),
+    Due(ChildId, u64),
+    Unresponsive(ChildId, u64, ExitCause),
+}
+
+/// A child that somebody asked to be started.
+#[derive(Clone)]
+pub struct StartedChild {
+    /// Its name; made up by the supervisor where it came from the template.
+    pub id: ChildId,
+    /// Which incarnation, counted from 1.
+    pub generation: u64,
+    /// Its actor; `None` where there was nothing to bring up, or it has ended already.
+    pub actor: Option<ActorCell>,
+    /// What its start gave back.
+    pub info: Option<Info>,
+}
+
+impl fmt::Debug for StartedChild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartedChild")
+            .field("id", &self.id)
+            .field("generation", &self.generation)
+            .field("actor", &self.actor.as_ref().map(ActorCell::get_id))
+            .finish_non_exhaustive()
+    }
 }
 
 /// One child as it is now.
@@ -52,23 +96,26 @@ pub(crate) enum Finished {
 pub struct ChildStatus {
     /// Its name.
     pub id: ChildId,
-    /// Which incarnation, counted from 1.
+    /// Which incarnation, counted from 1; 0 before the first start. A child that is not the first
+    /// of its name counts on from above that one's.
     pub generation: u64,
     /// What it is doing.
     pub state: ChildState,
     /// Worker or supervisor.
     pub kind: ChildKind,
+    /// The actor of the running incarnation.
+    pub actor: Option<ActorId>,
 }
 
 /// OTP's `count_children`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ChildCounts {
-    /// Children known, running or not.
+    /// Children known, running or not; 1, the template, for a dynamic supervisor.
     pub specs: usize,
     /// Children running.
     pub active: usize,
-    /// Supervisors among the specs.
+    /// Supervisors among the children.
     pub supervisors: usize,
-    /// Workers among the specs.
+    /// Workers among the children.
     pub workers: usize,
 }

@@ -4,13 +4,20 @@
 //! the order they are to be carried out. Guarantees, each a test of that name below:
 //! one generation of a child at a time, ordered starts, reverse ordered stops, one restart per
 //! death, a stale report changes nothing.
+//!
+//! [`admin`] answers commands, [`death`] decides what an exit means, [`group`] works off what
+//! concerns more than one child.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::window::{Intensity, Window};
-use crate::{ChildId, ChildPolicy, ExitCause, Restart, Shutdown};
+use crate::{ChildId, ChildPolicy, ExitCause, ExitKind, Restart, Shutdown};
+
+mod admin;
+mod death;
+mod group;
 
 /// Whom a child's exit concerns besides itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,6 +29,31 @@ pub enum Strategy {
     OneForAll,
     /// The siblings started after it.
     RestForOne,
+    /// Nobody; the children are made from one template, on request, and have no order.
+    SimpleOneForOne,
+}
+
+/// Whether the end of [significant](crate::ChildSpec::significant) children ends the supervisor.
+/// Only an end of their own that is not followed by a restart counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AutoShutdown {
+    /// It does not.
+    #[default]
+    Never,
+    /// The first one's does.
+    AnySignificant,
+    /// The last one's does.
+    AllSignificant,
+}
+
+/// What a supervisor goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flags {
+    pub(crate) strategy: Strategy,
+    pub(crate) intensity: Intensity,
+    pub(crate) auto_shutdown: AutoShutdown,
+    /// Only for [`Strategy::SimpleOneForOne`].
+    pub(crate) max_children: usize,
 }
 
 /// What a child is doing.
@@ -37,6 +69,8 @@ pub enum ChildState {
     Restarting,
     /// Asked to stop.
     Stopping,
+    /// Ended too often; tried again when its cool-down is over.
+    Quarantined,
 }
 
 /// Answers to a command carry the token it came with.
@@ -45,32 +79,47 @@ pub(crate) type Token = u64;
 #[derive(Debug)]
 pub(crate) enum Event {
     Started(ChildId, u64),
+    /// The child's start succeeded without a child to show for it.
+    Ignored(ChildId, u64),
     StartFailed(ChildId, u64, Arc<ExitCause>),
     Exited(ChildId, u64, Arc<ExitCause>),
+    /// Answers [`Effect::Retry`].
     Retry(ChildId, u64),
+    /// Answers [`Effect::Later`].
+    Due(ChildId, u64),
     StartChild(ChildPolicy, Token),
     TerminateChild(ChildId, Token),
     RestartChild(ChildId, Token),
     DeleteChild(ChildId, Token),
+    /// The flags and the children in their new order; for a dynamic supervisor its template.
+    CodeChange(Flags, Vec<ChildPolicy>, Token),
 }
 
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// The spec that came with this command is the child's from now on.
     Adopt(ChildId, Token),
-    /// Start this generation; report `Started` or `StartFailed`.
+    /// Start this generation; report `Started`, `Ignored` or `StartFailed`.
     Start(ChildId, u64),
     /// Stop this generation; report `Exited`.
     Stop(ChildId, u64, Shutdown),
     /// Report `Retry` once everything already queued has been handled.
     Retry(ChildId, u64),
+    /// Report `Due` after this time.
+    Later(ChildId, u64, Duration),
+    /// The restart waits; for listeners.
+    BackedOff(ChildId, u64, Duration),
     /// The child stays down until somebody asks for it.
     Parked(ChildId, u64, Arc<ExitCause>),
+    /// The child stays down until its cool-down is over.
+    Quarantined(ChildId, u64, Arc<ExitCause>),
+    /// The child has outlived its probation.
+    Readmitted(ChildId, u64),
     /// The spec is gone.
     Removed(ChildId),
     Answer(Token, Result<(), Refusal>),
     /// Stop every child in reverse start order and end with this.
-    GiveUp(Arc<ExitCause>),
+    End(Arc<ExitCause>),
 }
 
 /// Why a command was not carried out.
@@ -83,8 +132,9 @@ pub enum Refusal {
     /// A child of that name runs or is being started.
     #[error("child `{0}` is already started")]
     AlreadyStarted(ChildId),
-    /// A child of that name is known but stopped: restart or delete it.
-    #[error("child `{0}` is already present, stopped")]
+    /// A child of that name is known but does not run: restart or delete it where it is stopped,
+    /// wait or terminate it where it is restarting.
+    #[error("child `{0}` is already present")]
     AlreadyPresent(ChildId),
     /// The child runs; terminate it first.
     #[error("child `{0}` is running")]
@@ -95,19 +145,33 @@ pub enum Refusal {
     /// The child did not start; a new spec was not kept.
     #[error("child `{0}` did not start: {1}")]
     StartFailed(ChildId, Arc<ExitCause>),
+    /// The supervisor makes its children from a template: use `start_dynamic`; its children
+    /// cannot be restarted or deleted.
+    #[error("the supervisor makes its children from a template")]
+    Dynamic,
+    /// The supervisor has no template: use `start_child`.
+    #[error("the supervisor has no template to make children from")]
+    NotDynamic,
+    /// The dynamic supervisor has as many children as it may have.
+    #[error("the supervisor may have {0} children and has them")]
+    MaxChildren(usize),
+    /// The spec contradicts itself or the supervisor's flags.
+    #[error("invalid spec: {0}")]
+    Invalid(#[from] super::spec::SpecError),
 }
 
 #[derive(Debug)]
 enum Phase {
     Stopped,
-    /// `answer`: who asked for the start; `None` for a restart by the supervisor itself.
+    /// `stop_for`: who asked to terminate it while it was on its way up.
     Starting {
         origin: Origin,
         stop_for: Vec<Token>,
     },
     Running,
-    /// The last attempt failed; a `Retry` is on its way.
+    /// The last attempt failed, or a restart is put off; a `Retry` or a `Due` is on its way.
     Waiting,
+    Quarantined,
     Stopping {
         tokens: Vec<Token>,
     },
@@ -115,6 +179,7 @@ enum Phase {
     Dead,
 }
 
+/// Who asked for a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     New(Token),
@@ -129,72 +194,138 @@ struct Entry {
     generation: u64,
     phase: Phase,
     last_exit: Option<Arc<ExitCause>>,
+    /// Listeners know that it stays down.
+    parked: bool,
+    /// When the running incarnation started.
+    since: Duration,
+    /// Restarts in a row that were put off, for the next delay.
+    delays: u32,
+    /// It runs to show that its quarantine can end.
+    probation: bool,
+    /// What it has spent of the budgets of its own.
+    budgets: Vec<(Budget, Window)>,
+}
+
+/// A budget that belongs to one child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Budget {
+    Cause(ExitKind),
+    Quarantine,
 }
 
 impl Entry {
-    fn temporary(&self) -> bool {
-        self.policy.restart == Restart::Temporary
-    }
-}
-
-/// One step of a group restart.
-#[derive(Debug)]
-enum Task {
-    Stop(ChildId),
-    Start(ChildId),
-}
-
-#[derive(Debug)]
-pub(crate) struct Plan {
-    strategy: Strategy,
-    window: Window,
-    children: Vec<Entry>,
-    agenda: VecDeque<Task>,
-    deferred: VecDeque<Event>,
-    over: bool,
-}
-
-impl Plan {
-    pub(crate) fn new(strategy: Strategy, intensity: Intensity) -> Self {
+    fn new(policy: ChildPolicy, generation: u64) -> Self {
         Self {
-            strategy,
-            window: Window::new(intensity),
-            children: Vec::new(),
-            agenda: VecDeque::new(),
-            deferred: VecDeque::new(),
-            over: false,
+            policy,
+            generation,
+            phase: Phase::Stopped,
+            last_exit: None,
+            parked: true,
+            since: Duration::ZERO,
+            delays: 0,
+            probation: false,
+            budgets: Vec::new(),
         }
     }
 
-    /// Takes in a child that the supervisor's own start has brought up already.
-    pub(crate) fn adopt(&mut self, policy: ChildPolicy) {
-        self.children.push(Entry {
-            policy,
-            generation: 1,
-            phase: Phase::Running,
-            last_exit: None,
-        });
+    fn id(&self) -> ChildId {
+        self.policy.id.clone()
+    }
+
+    fn state(&self) -> ChildState {
+        match &self.phase {
+            Phase::Stopped => ChildState::Stopped,
+            Phase::Starting {
+                origin: Origin::New(_) | Origin::Asked(_),
+                ..
+            } => ChildState::Starting,
+            Phase::Starting { .. } | Phase::Waiting | Phase::Dead => ChildState::Restarting,
+            Phase::Running => ChildState::Running,
+            Phase::Stopping { .. } => ChildState::Stopping,
+            Phase::Quarantined => ChildState::Quarantined,
+        }
+    }
+
+    fn park(&mut self, cause: Arc<ExitCause>, effects: &mut Vec<Effect>) {
+        self.parked = true;
+        effects.push(Effect::Parked(self.id(), self.generation, cause));
+    }
+}
+
+/// Where a child stands in the start order.
+type Place = u64;
+
+#[derive(Debug)]
+pub(crate) struct Plan {
+    flags: Flags,
+    window: Window,
+    /// Faults of the host count here, so that they never spend the children's budget.
+    host_window: Window,
+    index: HashMap<ChildId, Place>,
+    children: BTreeMap<Place, Entry>,
+    next_place: Place,
+    /// The highest generation of any child that is gone. A name that is used again goes on above
+    /// it, so that a report about the one before is stale.
+    retired: u64,
+    agenda: VecDeque<group::Task>,
+    deferred: VecDeque<Event>,
+    dice: u64,
+    over: bool,
+    /// A group operation has stopped children that it has not started again yet.
+    loose: bool,
+    /// Group operations begun, for the simulation to tell them apart.
+    #[cfg(test)]
+    groups: u64,
+}
+
+impl Plan {
+    /// `seed` decides the jitter of delays, nothing else.
+    pub(crate) fn new(flags: Flags, seed: u64) -> Self {
+        Self {
+            flags,
+            window: Window::new(flags.intensity),
+            host_window: Window::new(flags.intensity),
+            index: HashMap::new(),
+            children: BTreeMap::new(),
+            next_place: 0,
+            retired: 0,
+            agenda: VecDeque::new(),
+            deferred: VecDeque::new(),
+            dice: seed,
+            over: false,
+            loose: false,
+            #[cfg(test)]
+            groups: 0,
+        }
+    }
+
+    /// Takes in a child that the supervisor's own start has brought up already, or that had
+    /// nothing to bring up.
+    pub(crate) fn adopt(&mut self, policy: ChildPolicy, running: bool) {
+        let mut entry = Entry::new(policy, 1);
+        if running {
+            entry.phase = Phase::Running;
+            entry.parked = false;
+        }
+        self.append(entry);
     }
 
     /// Ids in start order.
     pub(crate) fn order(&self) -> Vec<ChildId> {
-        self.children.iter().map(|e| e.policy.id.clone()).collect()
+        self.children.values().map(Entry::id).collect()
     }
 
     pub(crate) fn children(&self) -> impl Iterator<Item = (&ChildPolicy, u64, ChildState)> {
-        self.children.iter().map(|entry| {
-            let state = match &entry.phase {
-                Phase::Stopped => ChildState::Stopped,
-                Phase::Starting {
-                    origin: Origin::New(_) | Origin::Asked(_),
-                    ..
-                } => ChildState::Starting,
-                Phase::Starting { .. } | Phase::Waiting | Phase::Dead => ChildState::Restarting,
-                Phase::Running => ChildState::Running,
-                Phase::Stopping { .. } => ChildState::Stopping,
-            };
-            (&entry.policy, entry.generation, state)
-        })
+        self.children.values().map(Self::status)
+    }
+
+    pub(crate) fn child(&self, id: &ChildId) -> Option<(&ChildPolicy, u64, ChildState)> {
+        let place = self.index.get(id)?;
+        self.children.get(place).map(Self::status)
+    }
+
+    fn status(entry: &Entry) -> (&ChildPolicy, u64, ChildState) {
+        (&entry.policy, entry.generation, entry.state())
     }
 
     pub(crate) fn step(&mut self, event: Event, now: Duration) -> Vec<Effect> {
@@ -210,34 +341,42 @@ impl Plan {
             };
             self.dispatch(event, now, &mut effects);
         }
+        if self.loose && !self.over {
+            self.park_left_behind(&mut effects);
+        }
         effects
     }
 
     fn dispatch(&mut self, event: Event, now: Duration, effects: &mut Vec<Effect>) {
         let busy = !self.agenda.is_empty();
         match event {
-            Event::Started(id, generation) => self.started(&id, generation, effects),
+            Event::Started(id, generation) => self.started(&id, generation, now, effects),
+            Event::Ignored(id, generation) => self.ignored(&id, generation, effects),
             Event::StartFailed(id, generation, cause) => {
-                self.start_failed(&id, generation, cause, effects);
+                self.start_failed(&id, generation, cause, now, effects);
             }
             Event::Exited(id, generation, cause) => {
-                self.exited(&id, generation, cause, now, busy, effects);
+                self.exited(&id, generation, cause, now, effects);
             }
             deferred if busy => {
                 self.deferred.push_back(deferred);
                 return;
             }
             Event::Retry(id, generation) => self.retry(&id, generation, now, effects),
+            Event::Due(id, generation) => self.due(&id, generation, effects),
             Event::StartChild(policy, token) => self.start_child(policy, token, effects),
             Event::TerminateChild(id, token) => self.terminate(&id, token, effects),
             Event::RestartChild(id, token) => self.restart_child(&id, token, effects),
             Event::DeleteChild(id, token) => self.delete(&id, token, effects),
+            Event::CodeChange(flags, policies, token) => {
+                self.code_change(flags, policies, token, effects);
+            }
         }
         self.proceed(effects);
     }
 
-    fn started(&mut self, id: &ChildId, generation: u64, effects: &mut Vec<Effect>) {
-        let Some(entry) = self.entry(id, generation) else {
+    fn started(&mut self, id: &ChildId, generation: u64, now: Duration, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.current(id, generation) else {
             return;
         };
         let Phase::Starting { origin, stop_for } = &mut entry.phase else {
@@ -248,8 +387,14 @@ impl Plan {
         if let Origin::New(token) | Origin::Asked(token) = origin {
             effects.push(Effect::Answer(token, Ok(())));
         }
+        entry.parked = false;
         if tokens.is_empty() {
             entry.phase = Phase::Running;
+            entry.since = now;
+            if let (true, Some(quarantine)) = (entry.probation, &entry.policy.quarantine) {
+                let probation = quarantine.probation;
+                effects.push(Effect::Later(id.clone(), generation, probation));
+            }
         } else {
             // Somebody asked to terminate it while it was on its way up.
             entry.phase = Phase::Stopping { tokens };
@@ -257,14 +402,40 @@ impl Plan {
         }
     }
 
+    fn ignored(&mut self, id: &ChildId, generation: u64, effects: &mut Vec<Effect>) {
+        let Some(place) = self.current_place(id, generation) else {
+            return;
+        };
+        let Some(entry) = self.children.get_mut(&place) else {
+            return;
+        };
+        let Phase::Starting { origin, stop_for } = &mut entry.phase else {
+            return;
+        };
+        let origin = *origin;
+        let tokens = std::mem::take(stop_for);
+        entry.phase = Phase::Stopped;
+        entry.park(Arc::new(ExitCause::Normal), effects);
+        self.group_start_done(place);
+        self.drop_if_not_kept(place, effects);
+        if let Origin::New(token) | Origin::Asked(token) = origin {
+            effects.push(Effect::Answer(token, Ok(())));
+        }
+        effects.extend(tokens.into_iter().map(|t| Effect::Answer(t, Ok(()))));
+    }
+
     fn start_failed(
         &mut self,
         id: &ChildId,
         generation: u64,
         cause: Arc<ExitCause>,
+        now: Duration,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(entry) = self.entry(id, generation) else {
+        let Some(place) = self.current_place(id, generation) else {
+            return;
+        };
+        let Some(entry) = self.children.get_mut(&place) else {
             return;
         };
         let Phase::Starting { origin, stop_for } = &mut entry.phase else {
@@ -272,300 +443,93 @@ impl Plan {
         };
         let origin = *origin;
         let stop_for = std::mem::take(stop_for);
+        let refusal = |cause| Err(Refusal::StartFailed(id.clone(), cause));
         match origin {
             Origin::New(token) => {
-                self.remove(id, effects);
-                effects.push(Effect::Answer(
-                    token,
-                    Err(Refusal::StartFailed(id.clone(), cause)),
-                ));
+                self.remove(place, effects);
+                effects.push(Effect::Answer(token, refusal(cause)));
             }
             Origin::Asked(token) => {
                 entry.phase = Phase::Stopped;
-                effects.push(Effect::Parked(id.clone(), generation, Arc::clone(&cause)));
-                effects.push(Effect::Answer(
-                    token,
-                    Err(Refusal::StartFailed(id.clone(), cause)),
-                ));
+                entry.park(Arc::clone(&cause), effects);
+                effects.push(Effect::Answer(token, refusal(cause)));
             }
             Origin::Restart | Origin::Group if stop_for.is_empty() => {
                 entry.phase = Phase::Waiting;
                 entry.last_exit = Some(cause);
-                // The rest of a group operation is dropped: the retry does it again from here.
-                self.agenda.clear();
+                entry.since = now;
+                self.call_off_group(place);
                 effects.push(Effect::Retry(id.clone(), generation));
             }
             Origin::Restart | Origin::Group => {
                 entry.phase = Phase::Stopped;
-                effects.push(Effect::Parked(id.clone(), generation, cause));
-                self.drop_if_temporary(id, effects);
+                entry.park(cause, effects);
+                self.call_off_group(place);
+                self.drop_if_not_kept(place, effects);
             }
         }
-        for token in stop_for {
-            effects.push(Effect::Answer(token, Ok(())));
-        }
+        effects.extend(stop_for.into_iter().map(|t| Effect::Answer(t, Ok(()))));
     }
 
-    fn exited(
-        &mut self,
-        id: &ChildId,
-        generation: u64,
-        cause: Arc<ExitCause>,
-        now: Duration,
-        busy: bool,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(entry) = self.entry(id, generation) else {
-            return;
-        };
-        match &mut entry.phase {
-            Phase::Stopping { tokens } => {
-                let tokens = std::mem::take(tokens);
-                entry.phase = Phase::Stopped;
-                if !busy {
-                    effects.push(Effect::Parked(id.clone(), generation, cause));
-                }
-                self.drop_if_temporary(id, effects);
-                effects.extend(tokens.into_iter().map(|t| Effect::Answer(t, Ok(()))));
-            }
-            Phase::Running if busy => {
-                entry.phase = Phase::Dead;
-                self.deferred
-                    .push_back(Event::Exited(id.clone(), generation, cause));
-            }
-            Phase::Running | Phase::Dead => self.died(id, cause, now, effects),
-            Phase::Stopped | Phase::Starting { .. } | Phase::Waiting => {}
-        }
-    }
-
-    /// A child ended that nobody had asked to.
-    fn died(
-        &mut self,
-        id: &ChildId,
-        cause: Arc<ExitCause>,
-        now: Duration,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(entry) = self.children.iter_mut().find(|e| e.policy.id == *id) else {
-            return;
-        };
-        let again = match entry.policy.restart {
-            Restart::Permanent => true,
-            Restart::Transient => cause.is_abnormal(),
-            Restart::Temporary => false,
-        };
-        if again {
-            entry.phase = Phase::Waiting;
-            entry.last_exit = Some(cause);
-            self.restart(id, now, effects);
-        } else {
-            entry.phase = Phase::Stopped;
-            effects.push(Effect::Parked(id.clone(), entry.generation, cause));
-            self.drop_if_temporary(id, effects);
-        }
-    }
-
-    fn retry(&mut self, id: &ChildId, generation: u64, now: Duration, effects: &mut Vec<Effect>) {
-        let waiting = self
-            .entry(id, generation)
-            .is_some_and(|e| matches!(e.phase, Phase::Waiting));
-        if waiting {
-            self.restart(id, now, effects);
-        }
-    }
-
-    fn restart(&mut self, id: &ChildId, now: Duration, effects: &mut Vec<Effect>) {
-        let Some(position) = self.children.iter().position(|e| e.policy.id == *id) else {
-            return;
-        };
-        if !self.window.allow(now) {
-            let Intensity { restarts, period } = self.window.limit();
-            let last_exit = self
-                .children
-                .get(position)
-                .and_then(|e| e.last_exit.clone());
-            self.over = true;
-            effects.push(Effect::GiveUp(Arc::new(ExitCause::Escalated {
-                child: id.clone(),
-                intensity: restarts,
-                period,
-                cause: last_exit.unwrap_or_else(|| Arc::new(ExitCause::Shutdown)),
-            })));
-            return;
-        }
-        let first = match self.strategy {
-            Strategy::OneForOne => {
-                self.begin_start(id, Origin::Restart, effects);
-                return;
-            }
-            Strategy::OneForAll => 0,
-            Strategy::RestForOne => position,
-        };
-        let group: Vec<ChildId> = self
-            .children
-            .iter()
-            .skip(first)
-            .map(|e| e.policy.id.clone())
-            .collect();
-        self.agenda
-            .extend(group.iter().rev().cloned().map(Task::Stop));
-        self.agenda.extend(group.into_iter().map(Task::Start));
-    }
-
-    /// Works the agenda as far as it goes without waiting.
-    fn proceed(&mut self, effects: &mut Vec<Effect>) {
-        while let Some(task) = self.agenda.front() {
-            let (id, stop) = match task {
-                Task::Stop(id) => (id.clone(), true),
-                Task::Start(id) => (id.clone(), false),
-            };
-            let Some(entry) = self.children.iter_mut().find(|e| e.policy.id == id) else {
-                self.agenda.pop_front();
-                continue;
-            };
-            let generation = entry.generation;
-            match (&entry.phase, stop) {
-                // Still on its way up or down: wait for the report.
-                (Phase::Starting { .. } | Phase::Stopping { .. }, _) => return,
-                (Phase::Running, true) => {
-                    entry.phase = Phase::Stopping { tokens: Vec::new() };
-                    effects.push(Effect::Stop(id, generation, entry.policy.shutdown));
-                    return;
-                }
-                (Phase::Stopped | Phase::Waiting | Phase::Dead, true) => {
-                    entry.phase = Phase::Stopped;
-                    self.agenda.pop_front();
-                    self.drop_if_temporary(&id, effects);
-                }
-                (Phase::Running, false) => {
-                    self.agenda.pop_front();
-                }
-                (Phase::Stopped | Phase::Waiting | Phase::Dead, false) => {
-                    // Stays at the front until `Started` makes it Running.
-                    self.begin_start(&id, Origin::Group, effects);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn start_child(&mut self, policy: ChildPolicy, token: Token, effects: &mut Vec<Effect>) {
-        let id = policy.id.clone();
-        if let Some(entry) = self.children.iter().find(|e| e.policy.id == id) {
-            let refusal = match entry.phase {
-                Phase::Stopped => Refusal::AlreadyPresent(id),
-                _ => Refusal::AlreadyStarted(id),
-            };
-            effects.push(Effect::Answer(token, Err(refusal)));
-            return;
-        }
-        self.children.push(Entry {
-            policy,
-            generation: 0,
-            phase: Phase::Stopped,
-            last_exit: None,
-        });
-        effects.push(Effect::Adopt(id.clone(), token));
-        self.begin_start(&id, Origin::New(token), effects);
-    }
-
-    fn terminate(&mut self, id: &ChildId, token: Token, effects: &mut Vec<Effect>) {
-        let Some(entry) = self.children.iter_mut().find(|e| e.policy.id == *id) else {
-            effects.push(Effect::Answer(token, Err(Refusal::NotFound(id.clone()))));
-            return;
-        };
-        match &mut entry.phase {
-            Phase::Stopped => effects.push(Effect::Answer(token, Ok(()))),
-            Phase::Waiting | Phase::Dead => {
-                // Outdates the retry that is on its way.
-                entry.generation += 1;
-                entry.phase = Phase::Stopped;
-                effects.push(Effect::Parked(
-                    id.clone(),
-                    entry.generation,
-                    Arc::new(ExitCause::Shutdown),
-                ));
-                self.drop_if_temporary(id, effects);
-                effects.push(Effect::Answer(token, Ok(())));
-            }
-            Phase::Running => {
-                let effect = Effect::Stop(id.clone(), entry.generation, entry.policy.shutdown);
-                entry.phase = Phase::Stopping {
-                    tokens: vec![token],
-                };
-                effects.push(effect);
-            }
-            Phase::Starting { stop_for, .. } => stop_for.push(token),
-            Phase::Stopping { tokens } => tokens.push(token),
-        }
-    }
-
-    fn restart_child(&mut self, id: &ChildId, token: Token, effects: &mut Vec<Effect>) {
-        let refusal = match self.phase_of(id) {
-            None => Refusal::NotFound(id.clone()),
-            Some(Phase::Stopped) => {
-                self.begin_start(id, Origin::Asked(token), effects);
-                return;
-            }
-            Some(Phase::Running) => Refusal::Running(id.clone()),
-            Some(_) => Refusal::Restarting(id.clone()),
-        };
-        effects.push(Effect::Answer(token, Err(refusal)));
-    }
-
-    fn delete(&mut self, id: &ChildId, token: Token, effects: &mut Vec<Effect>) {
-        let answer = match self.phase_of(id) {
-            None => Err(Refusal::NotFound(id.clone())),
-            Some(Phase::Stopped) => {
-                self.remove(id, effects);
-                Ok(())
-            }
-            Some(Phase::Running) => Err(Refusal::Running(id.clone())),
-            Some(_) => Err(Refusal::Restarting(id.clone())),
-        };
-        effects.push(Effect::Answer(token, answer));
-    }
-
-    fn begin_start(&mut self, id: &ChildId, origin: Origin, effects: &mut Vec<Effect>) {
-        if let Some(entry) = self.children.iter_mut().find(|e| e.policy.id == *id) {
+    fn begin_start(&mut self, place: Place, origin: Origin, effects: &mut Vec<Effect>) {
+        if let Some(entry) = self.children.get_mut(&place) {
             entry.generation += 1;
             entry.phase = Phase::Starting {
                 origin,
                 stop_for: Vec::new(),
             };
-            effects.push(Effect::Start(id.clone(), entry.generation));
+            effects.push(Effect::Start(entry.id(), entry.generation));
         }
     }
 
-    fn drop_if_temporary(&mut self, id: &ChildId, effects: &mut Vec<Effect>) {
-        if self
-            .children
-            .iter()
-            .any(|e| e.policy.id == *id && e.temporary())
-        {
-            self.remove(id, effects);
+    fn append(&mut self, entry: Entry) -> Place {
+        let place = self.next_place;
+        self.next_place += 1;
+        self.index.insert(entry.id(), place);
+        self.children.insert(place, entry);
+        place
+    }
+
+    /// Temporary children's specs go with them, and so do those made from a template.
+    fn drop_if_not_kept(&mut self, place: Place, effects: &mut Vec<Effect>) {
+        let dynamic = self.dynamic();
+        let gone = |entry: &Entry| dynamic || entry.policy.restart == Restart::Temporary;
+        if self.children.get(&place).is_some_and(gone) {
+            self.remove(place, effects);
         }
     }
 
-    fn remove(&mut self, id: &ChildId, effects: &mut Vec<Effect>) {
-        self.children.retain(|e| e.policy.id != *id);
-        effects.push(Effect::Removed(id.clone()));
+    fn remove(&mut self, place: Place, effects: &mut Vec<Effect>) {
+        if let Some(entry) = self.children.remove(&place) {
+            self.index.remove(&entry.policy.id);
+            self.retired = self.retired.max(entry.generation);
+            effects.push(Effect::Removed(entry.policy.id));
+        }
     }
 
-    fn phase_of(&self, id: &ChildId) -> Option<&Phase> {
-        self.children
-            .iter()
-            .find(|e| e.policy.id == *id)
-            .map(|e| &e.phase)
+    fn dynamic(&self) -> bool {
+        self.flags.strategy == Strategy::SimpleOneForOne
+    }
+
+    fn place(&self, id: &ChildId) -> Option<Place> {
+        self.index.get(id).copied()
     }
 
     /// The entry, if the report is about its current generation.
-    fn entry(&mut self, id: &ChildId, generation: u64) -> Option<&mut Entry> {
-        self.children
-            .iter_mut()
-            .find(|e| e.policy.id == *id && e.generation == generation)
+    fn current(&mut self, id: &ChildId, generation: u64) -> Option<&mut Entry> {
+        let place = self.index.get(id)?;
+        let entry = self.children.get_mut(place)?;
+        (entry.generation == generation).then_some(entry)
+    }
+
+    fn current_place(&self, id: &ChildId, generation: u64) -> Option<Place> {
+        let place = self.place(id)?;
+        let entry = self.children.get(&place)?;
+        (entry.generation == generation).then_some(place)
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

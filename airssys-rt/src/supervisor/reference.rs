@@ -1,19 +1,26 @@
 //! The handle of a supervisor that outlives its restarts.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use ractor::rpc::CallResult;
 use ractor::{ActorRef, RpcReplyPort};
+use tokio::time::{Instant, timeout_at};
 
-use super::message::{ChildCounts, ChildStatus, SupervisorMessage};
+use super::incarnation::KILL_GRACE;
+use super::message::{ArgumentOf, ChildCounts, ChildStatus, StartedChild, SupervisorMessage};
 use super::plan::Refusal;
-use crate::{ChildId, ChildSpec, ExitCause};
+use super::spec::SupervisorSpec;
+use crate::{BoxFuture, ChildId, ChildSpec, ExitCause};
 
 /// Where a supervisor's current actor is found, and why it gave up if it did.
 pub(crate) struct SupervisorCell<E: Clone + Send + Sync + 'static> {
     actor: OnceLock<Arc<Mutex<ActorRef<SupervisorMessage<E>>>>>,
     gave_up: Mutex<Option<Arc<ExitCause>>>,
+    /// Children and tasks of an incarnation that was killed, to be joined by whoever comes next.
+    orphans: Mutex<Vec<BoxFuture<'static, ()>>>,
 }
 
 impl<E: Clone + Send + Sync + 'static> Default for SupervisorCell<E> {
@@ -21,6 +28,7 @@ impl<E: Clone + Send + Sync + 'static> Default for SupervisorCell<E> {
         Self {
             actor: OnceLock::new(),
             gave_up: Mutex::new(None),
+            orphans: Mutex::default(),
         }
     }
 }
@@ -35,6 +43,25 @@ impl<E: Clone + Send + Sync + 'static> SupervisorCell<E> {
 
     pub(crate) fn gave_up(&self, cause: &Arc<ExitCause>) {
         *self.gave_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(cause));
+    }
+
+    pub(crate) fn leave(&self, orphan: BoxFuture<'static, ()>) {
+        let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        orphans.push(orphan);
+    }
+
+    /// Waits for what a killed incarnation has left, [`KILL_GRACE`] at most for all of it.
+    pub(crate) async fn join_orphans(&self) {
+        let orphans =
+            std::mem::take(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner));
+        let deadline = Instant::now() + KILL_GRACE;
+        for orphan in orphans {
+            if timeout_at(deadline, orphan).await.is_err() {
+                tracing::error!(
+                    "a child of a killed supervisor does not reach an await point; left behind"
+                );
+            }
+        }
     }
 }
 
@@ -71,6 +98,14 @@ pub enum SupervisorError {
     /// It has ended and has not been started again.
     #[error("supervisor `{0}` is not running")]
     Gone(ChildId),
+    /// It had not stopped by then; it goes on stopping.
+    #[error("supervisor `{name}` is still stopping after {waited:?}")]
+    StillStopping {
+        /// Its name.
+        name: ChildId,
+        /// How long was waited.
+        waited: Duration,
+    },
 }
 
 impl<E: Clone + Send + Sync + 'static> SupervisorRef<E> {
@@ -112,10 +147,25 @@ impl<E: Clone + Send + Sync + 'static> SupervisorRef<E> {
     /// Starts a new child, last in the start order; returns once it runs.
     ///
     /// # Errors
-    /// [`Refusal::AlreadyStarted`], [`Refusal::AlreadyPresent`] or [`Refusal::StartFailed`] (the
-    /// spec is then not kept); [`SupervisorError::Gone`].
-    pub async fn start_child(&self, spec: ChildSpec<E>) -> Result<(), SupervisorError> {
+    /// [`Refusal::AlreadyStarted`], [`Refusal::AlreadyPresent`], [`Refusal::Invalid`],
+    /// [`Refusal::Dynamic`] or [`Refusal::StartFailed`] (the spec is then not kept);
+    /// [`SupervisorError::Gone`].
+    pub async fn start_child(&self, spec: ChildSpec<E>) -> Result<StartedChild, SupervisorError> {
         self.command(|reply| SupervisorMessage::StartChild(spec, reply))
+            .await
+    }
+
+    /// Starts a child of a dynamic supervisor from its template, under a name of its own.
+    ///
+    /// # Errors
+    /// [`Refusal::NotDynamic`], [`Refusal::MaxChildren`] or [`Refusal::StartFailed`];
+    /// [`SupervisorError::Gone`].
+    pub async fn start_dynamic(
+        &self,
+        argument: impl Any + Send + Sync,
+    ) -> Result<StartedChild, SupervisorError> {
+        let argument = ArgumentOf(Arc::new(argument));
+        self.command(|reply| SupervisorMessage::StartDynamic(argument, reply))
             .await
     }
 
@@ -129,12 +179,16 @@ impl<E: Clone + Send + Sync + 'static> SupervisorRef<E> {
             .await
     }
 
-    /// Starts a stopped child again. Costs no restart intensity.
+    /// Starts a stopped child again, or one in quarantine before its time. Costs no restart
+    /// intensity.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`], [`Refusal::Running`], [`Refusal::Restarting`] or
-    /// [`Refusal::StartFailed`] (the spec stays, stopped); [`SupervisorError::Gone`].
-    pub async fn restart_child(&self, id: impl Into<ChildId>) -> Result<(), SupervisorError> {
+    /// [`Refusal::NotFound`], [`Refusal::Running`], [`Refusal::Restarting`], [`Refusal::Dynamic`]
+    /// or [`Refusal::StartFailed`] (the spec stays, stopped); [`SupervisorError::Gone`].
+    pub async fn restart_child(
+        &self,
+        id: impl Into<ChildId>,
+    ) -> Result<StartedChild, SupervisorError> {
         let id = id.into();
         self.command(|reply| SupervisorMessage::RestartChild(id, reply))
             .await
@@ -143,8 +197,8 @@ impl<E: Clone + Send + Sync + 'static> SupervisorRef<E> {
     /// Forgets a stopped child.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`], [`Refusal::Running`] or [`Refusal::Restarting`];
-    /// [`SupervisorError::Gone`].
+    /// [`Refusal::NotFound`], [`Refusal::Running`], [`Refusal::Restarting`] or
+    /// [`Refusal::Dynamic`]; [`SupervisorError::Gone`].
     pub async fn delete_child(&self, id: impl Into<ChildId>) -> Result<(), SupervisorError> {
         let id = id.into();
         self.command(|reply| SupervisorMessage::DeleteChild(id, reply))
@@ -193,10 +247,45 @@ impl<E: Clone + Send + Sync + 'static> SupervisorRef<E> {
             .await
     }
 
-    async fn command(
+    /// Goes by another spec from now on. A known child keeps running and gets its new policy, a
+    /// new one waits to be started, a missing one stays, last in the order. Costs no restart
+    /// intensity.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`], or [`Refusal::Dynamic`] and [`Refusal::NotDynamic`] where the spec
+    /// would make a dynamic supervisor of another one or the reverse; nothing has changed then.
+    /// [`SupervisorError::Gone`].
+    pub async fn code_change(&self, spec: SupervisorSpec<E>) -> Result<(), SupervisorError> {
+        self.command(|reply| SupervisorMessage::CodeChange(Box::new(spec), reply))
+            .await
+    }
+
+    /// Stops the supervisor and all below it; returns once they have ended. A parent starts a
+    /// permanent supervisor again: use its `terminate_child` where that is not wanted.
+    ///
+    /// # Errors
+    /// [`SupervisorError::Gone`] if it had ended before; [`SupervisorError::StillStopping`] after
+    /// `patience`, with the shutdown going on.
+    pub async fn stop(&self, patience: Duration) -> Result<(), SupervisorError> {
+        let gone = || SupervisorError::Gone(self.name.clone());
+        let actor = self.actor();
+        actor
+            .send_message(SupervisorMessage::Stop)
+            .map_err(|_| gone())?;
+        let began = Instant::now();
+        if actor.wait(Some(patience)).await.is_err() {
+            return Err(SupervisorError::StillStopping {
+                name: self.name.clone(),
+                waited: began.elapsed(),
+            });
+        }
+        Ok(())
+    }
+
+    async fn command<T: Send + 'static>(
         &self,
-        message: impl FnOnce(RpcReplyPort<Result<(), Refusal>>) -> SupervisorMessage<E>,
-    ) -> Result<(), SupervisorError> {
+        message: impl FnOnce(RpcReplyPort<Result<T, Refusal>>) -> SupervisorMessage<E>,
+    ) -> Result<T, SupervisorError> {
         Ok(self.ask(message).await??)
     }
 

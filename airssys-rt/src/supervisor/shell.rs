@@ -1,37 +1,30 @@
 //! The ractor shell: carries the plan's effects out and reports back to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ractor::SupervisionEvent;
-use ractor::concurrency::JoinHandle;
-use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::time::Instant;
 
-use super::incarnation::{start, stop};
-use super::message::{ChildCounts, ChildStatus, Finished, Report, SupervisorMessage};
-use super::plan::{ChildState, Effect, Event, Plan, Refusal, Token};
+use super::helper::Bound;
+use super::message::{ArgumentOf, Finished, Report, StartedChild, SupervisorMessage};
+use super::plan::{Effect, Event, Flags, Plan, Refusal, Strategy, Token};
 use super::reference::SupervisorCell;
 use super::spec::SupervisorSpec;
-use crate::{
-    Change, ChildId, ChildKind, ChildSpec, Events, ExitCause, LifecycleEvent, Running, StartContext,
-};
+use crate::{Change, Child, ChildId, ChildSpec, ExitCause, Started, Tree};
 
-type StartOutcome = Arc<Mutex<Option<Result<Running, ExitCause>>>>;
+mod starts;
+mod stops;
+mod telling;
 
-#[derive(Debug)]
-struct Start {
-    generation: u64,
-    task: JoinHandle<()>,
-    outcome: StartOutcome,
-}
+use starts::Start;
+use stops::{Live, Stop};
 
-#[derive(Debug)]
-struct Live {
-    generation: u64,
-    running: Running,
-}
+/// ractor's word for a kill. An actor that is killed while it works ends without its state; for
+/// one that is idle, this word is all that tells the kill from a stop.
+const KILLED: &str = "killed";
 
 /// A supervisor: a ractor actor whose children restart as its [`SupervisorSpec`] says.
 #[derive(Debug)]
@@ -45,26 +38,53 @@ impl<E> Default for Supervisor<E> {
 
 pub(crate) struct Arguments<E: Clone + Send + Sync + 'static> {
     pub(crate) spec: SupervisorSpec<E>,
-    pub(crate) environment: E,
-    pub(crate) events: Events,
+    pub(crate) tree: Tree<E>,
+    /// Nobody starts it again: what it leaves down stays down.
+    pub(crate) root: bool,
+}
+
+/// Who waits for the answer to a command.
+enum Asker<E> {
+    Start(ChildId, RpcReplyPort<Result<StartedChild, Refusal>>),
+    Done(RpcReplyPort<Result<(), Refusal>>),
+    /// With what holds from then on: the flags, and the template of a dynamic supervisor.
+    Changed(
+        Flags,
+        Option<ChildSpec<E>>,
+        RpcReplyPort<Result<(), Refusal>>,
+    ),
 }
 
 pub(crate) struct State<E: Clone + Send + Sync + 'static> {
     name: ChildId,
-    environment: E,
-    events: Events,
+    flags: Flags,
+    root: bool,
+    tree: Tree<E>,
     cell: Arc<SupervisorCell<E>>,
     plan: Plan,
+    /// What children are made from where the strategy is dynamic.
+    template: Option<ChildSpec<E>>,
+    made: u64,
+    /// Those that a restart of this supervisor brings back.
+    initial: HashMap<ChildId, Arc<dyn Child<E>>>,
     specs: HashMap<ChildId, ChildSpec<E>>,
-    /// Specs of start commands that have not been decided yet.
-    offered: HashMap<Token, ChildSpec<E>>,
-    live: HashMap<ChildId, Live>,
-    by_actor: HashMap<ActorId, ChildId>,
+    /// Specs of commands that have not been decided yet.
+    offered: HashMap<(Token, ChildId), ChildSpec<E>>,
     starting: HashMap<ChildId, Start>,
+    /// Starts that were over with their first poll.
+    settled: VecDeque<(ChildId, u64, Result<Started, ExitCause>)>,
+    /// Children whose starts are slow before they wait for anything.
+    slow: HashSet<ChildId>,
+    live: HashMap<ChildId, Live<E>>,
+    stopping: HashMap<ChildId, Stop<E>>,
+    /// Running and stopping children.
+    by_actor: HashMap<ActorId, ChildId>,
     /// Exits of children whose start has not been reported yet.
     early: HashMap<ActorId, ExitCause>,
-    stopping: HashMap<ActorId, (ChildId, JoinHandle<()>, Option<ExitCause>)>,
-    answers: HashMap<Token, RpcReplyPort<Result<(), Refusal>>>,
+    /// Why those are killed that the supervisor itself found wanting.
+    doomed: HashMap<ActorId, ExitCause>,
+    timers: HashMap<ChildId, Bound>,
+    askers: HashMap<Token, Asker<E>>,
     next_token: Token,
     began: Instant,
 }
@@ -79,30 +99,17 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
         myself: ActorRef<Self::Msg>,
         arguments: Arguments<E>,
     ) -> Result<State<E>, ActorProcessingErr> {
-        let Arguments {
-            spec,
-            environment,
-            events,
-        } = arguments;
-        let mut state = State {
-            name: spec.name.clone(),
-            environment,
-            events,
-            cell: Arc::clone(&spec.cell),
-            plan: Plan::new(spec.strategy, spec.intensity),
-            specs: HashMap::new(),
-            offered: HashMap::new(),
-            live: HashMap::new(),
-            by_actor: HashMap::new(),
-            starting: HashMap::new(),
-            early: HashMap::new(),
-            stopping: HashMap::new(),
-            answers: HashMap::new(),
-            next_token: 0,
-            began: Instant::now(),
-        };
-        for child in spec.children {
-            if let Err(cause) = state.start_in_order(&myself, child).await {
+        let spec = &arguments.spec;
+        // Not boxed here: `?` does that, and twice boxed it would be no ExitCause to anybody.
+        spec.check().map_err(|error| ExitCause::Failed {
+            source: Arc::new(error),
+        })?;
+        spec.cell.join_orphans().await;
+        let mut state = State::new(&arguments, myself.get_id().pid());
+        for child in arguments.spec.children {
+            if state.flags.strategy == Strategy::SimpleOneForOne {
+                state.template = Some(child);
+            } else if let Err(cause) = state.start_in_order(&myself, child).await {
                 let cause = Arc::new(cause);
                 state.stop_all(&cause).await;
                 return Err(Box::new((*cause).clone()));
@@ -118,47 +125,54 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
         message: Self::Msg,
         state: &mut State<E>,
     ) -> Result<(), ActorProcessingErr> {
-        match message {
-            SupervisorMessage::StartChild(spec, reply) => {
-                let token = state.token(reply);
-                let policy = spec.policy.clone();
-                state.offered.insert(token, spec);
-                state.apply(&myself, Event::StartChild(policy, token)).await
+        let event = match message {
+            SupervisorMessage::StartChild(spec, reply) => state.start_child(spec, reply),
+            SupervisorMessage::StartDynamic(argument, reply) => {
+                state.start_dynamic(argument, reply)
             }
             SupervisorMessage::TerminateChild(id, reply) => {
-                let token = state.token(reply);
-                state.apply(&myself, Event::TerminateChild(id, token)).await
+                if state.has_gone(&id) {
+                    reply.send(Ok(())).ok();
+                    None
+                } else {
+                    Some(Event::TerminateChild(id, state.token(Asker::Done(reply))))
+                }
             }
             SupervisorMessage::RestartChild(id, reply) => {
-                let token = state.token(reply);
-                state.apply(&myself, Event::RestartChild(id, token)).await
+                let token = state.token(Asker::Start(id.clone(), reply));
+                Some(Event::RestartChild(id, token))
             }
             SupervisorMessage::DeleteChild(id, reply) => {
-                let token = state.token(reply);
-                state.apply(&myself, Event::DeleteChild(id, token)).await
+                Some(Event::DeleteChild(id, state.token(Asker::Done(reply))))
             }
+            SupervisorMessage::CodeChange(spec, reply) => state.code_change(*spec, reply),
             SupervisorMessage::WhichChildren(reply) => {
                 reply.send(state.statuses()).ok();
-                Ok(())
+                None
             }
             SupervisorMessage::WhichChild(id, reply) => {
-                let found = state.statuses().into_iter().find(|s| s.id == id);
-                reply.send(found).ok();
-                Ok(())
+                reply.send(state.status(&id)).ok();
+                None
             }
             SupervisorMessage::CountChildren(reply) => {
                 reply.send(state.counts()).ok();
-                Ok(())
+                None
             }
             SupervisorMessage::GetChildSpec(id, reply) => {
-                reply.send(state.specs.get(&id).cloned()).ok();
-                Ok(())
+                reply.send(state.spec(&id)).ok();
+                None
             }
             SupervisorMessage::Stop => {
                 myself.stop(None);
-                Ok(())
+                None
             }
-            SupervisorMessage::Report(Report(finished)) => state.finished(&myself, finished).await,
+            SupervisorMessage::Report(Report(finished)) => {
+                return state.finished(&myself, finished).await;
+            }
+        };
+        match event {
+            Some(event) => state.apply(&myself, event).await,
+            None => Ok(()),
         }
     }
 
@@ -170,9 +184,17 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
     ) -> Result<(), ActorProcessingErr> {
         let (actor, cause) = match event {
             SupervisionEvent::ActorFailed(actor, error) => (actor, ExitCause::from(error)),
-            // ractor reports a kill as a termination without a state.
-            SupervisionEvent::ActorTerminated(actor, None, _) => (actor, ExitCause::Killed),
-            SupervisionEvent::ActorTerminated(actor, Some(_), _) => (actor, ExitCause::Normal),
+            SupervisionEvent::ActorTerminated(actor, state, reason) => {
+                let killed = state.is_none() || reason.as_deref() == Some(KILLED);
+                // It would live on in here while its successor starts.
+                drop(state);
+                let cause = if killed {
+                    ExitCause::Killed
+                } else {
+                    ExitCause::Normal
+                };
+                (actor, cause)
+            }
             _ => return Ok(()),
         };
         state.child_ended(&myself, actor.get_id(), cause).await
@@ -189,378 +211,278 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
 }
 
 impl<E: Clone + Send + Sync + 'static> State<E> {
-    /// One child of the supervisor's own start: a failure ends the supervisor.
-    async fn start_in_order(
-        &mut self,
-        myself: &ActorRef<SupervisorMessage<E>>,
-        spec: ChildSpec<E>,
-    ) -> Result<(), ExitCause> {
-        let id = spec.policy.id.clone();
-        if self.specs.contains_key(&id) {
-            return Err(ExitCause::ChildStart {
-                child: id.clone(),
-                cause: Arc::new(ExitCause::Failed {
-                    source: Arc::new(Refusal::AlreadyStarted(id)),
-                }),
-            });
-        }
-        let context = self.context(myself, 1);
-        match start(&spec, context).await {
-            Ok(running) => {
-                self.plan.adopt(spec.policy.clone());
-                self.specs.insert(id.clone(), spec);
-                self.run(&id, 1, running);
-                Ok(())
-            }
-            Err(cause) => {
-                let cause = Arc::new(cause);
-                self.tell_start_failed(&id, 1, &cause);
-                Err(ExitCause::ChildStart { child: id, cause })
-            }
+    fn new(arguments: &Arguments<E>, seed: u64) -> Self {
+        let Arguments { spec, tree, root } = arguments;
+        let dynamic = spec.flags.strategy == Strategy::SimpleOneForOne;
+        let initial = spec.children.iter().filter(|_| !dynamic);
+        Self {
+            name: spec.name.clone(),
+            flags: spec.flags,
+            root: *root,
+            tree: tree.clone(),
+            cell: Arc::clone(&spec.cell),
+            plan: Plan::new(spec.flags, seed),
+            template: None,
+            made: 0,
+            initial: initial
+                .map(|child| (child.policy.id.clone(), Arc::clone(&child.child)))
+                .collect(),
+            specs: HashMap::new(),
+            offered: HashMap::new(),
+            starting: HashMap::new(),
+            settled: VecDeque::new(),
+            slow: HashSet::new(),
+            live: HashMap::new(),
+            stopping: HashMap::new(),
+            by_actor: HashMap::new(),
+            early: HashMap::new(),
+            doomed: HashMap::new(),
+            timers: HashMap::new(),
+            askers: HashMap::new(),
+            next_token: 0,
+            began: Instant::now(),
         }
     }
 
+    fn start_child(
+        &mut self,
+        spec: ChildSpec<E>,
+        reply: RpcReplyPort<Result<StartedChild, Refusal>>,
+    ) -> Option<Event> {
+        let refusal = if self.template.is_some() {
+            Some(Refusal::Dynamic)
+        } else {
+            self.flags.admits(&spec.policy).err().map(Refusal::Invalid)
+        };
+        if let Some(refusal) = refusal {
+            reply.send(Err(refusal)).ok();
+            return None;
+        }
+        Some(self.offer(spec, reply))
+    }
+
+    fn start_dynamic(
+        &mut self,
+        argument: ArgumentOf,
+        reply: RpcReplyPort<Result<StartedChild, Refusal>>,
+    ) -> Option<Event> {
+        let Some(template) = &self.template else {
+            reply.send(Err(Refusal::NotDynamic)).ok();
+            return None;
+        };
+        let mut spec = template.clone();
+        self.made += 1;
+        spec.policy.id = ChildId::from(format!("{}#{}", template.policy.id, self.made));
+        spec.argument = Some(argument.0);
+        Some(self.offer(spec, reply))
+    }
+
+    /// Whether it was made from the template and is not there any more. Its spec went with it.
+    fn has_gone(&self, id: &ChildId) -> bool {
+        let Some(template) = &self.template else {
+            return false;
+        };
+        let number = id.as_str().strip_prefix(template.policy.id.as_str());
+        let number = number.and_then(|rest| rest.strip_prefix('#')?.parse().ok());
+        number.is_some_and(|number: u64| (1..=self.made).contains(&number))
+            && self.plan.child(id).is_none()
+    }
+
+    fn offer(
+        &mut self,
+        spec: ChildSpec<E>,
+        reply: RpcReplyPort<Result<StartedChild, Refusal>>,
+    ) -> Event {
+        let policy = (*spec.policy).clone();
+        let token = self.token(Asker::Start(policy.id.clone(), reply));
+        self.offered.insert((token, policy.id.clone()), spec);
+        Event::StartChild(policy, token)
+    }
+
+    fn code_change(
+        &mut self,
+        spec: SupervisorSpec<E>,
+        reply: RpcReplyPort<Result<(), Refusal>>,
+    ) -> Option<Event> {
+        if let Err(error) = spec.check() {
+            reply.send(Err(Refusal::Invalid(error))).ok();
+            return None;
+        }
+        let policies = spec.children.iter().map(|c| (*c.policy).clone()).collect();
+        let dynamic = spec.flags.strategy == Strategy::SimpleOneForOne;
+        let template = spec.children.first().filter(|_| dynamic).cloned();
+        let token = self.token(Asker::Changed(spec.flags, template.clone(), reply));
+        if let Some(template) = template {
+            for (id, known) in &self.specs {
+                let mut child = template.clone();
+                child.policy.id = id.clone();
+                child.argument = known.argument.clone();
+                self.offered.insert((token, id.clone()), child);
+            }
+        } else {
+            for child in spec.children {
+                self.offered.insert((token, child.policy.id.clone()), child);
+            }
+        }
+        Some(Event::CodeChange(spec.flags, policies, token))
+    }
+
+    fn token(&mut self, asker: Asker<E>) -> Token {
+        self.next_token += 1;
+        self.askers.insert(self.next_token, asker);
+        self.next_token
+    }
+
+    /// Takes one event to the plan, carries its effects out, and so on with what comes of them at
+    /// once.
     async fn apply(
         &mut self,
         myself: &ActorRef<SupervisorMessage<E>>,
         event: Event,
     ) -> Result<(), ActorProcessingErr> {
-        let effects = self.plan.step(event, self.began.elapsed());
-        for effect in effects {
-            match effect {
-                Effect::Adopt(id, token) => {
-                    if let Some(spec) = self.offered.remove(&token) {
-                        self.specs.insert(id, spec);
-                    }
-                }
-                Effect::Start(id, generation) => self.begin_start(myself, &id, generation),
-                Effect::Stop(id, generation, shutdown) => {
-                    self.begin_stop(myself, &id, generation, shutdown);
-                }
-                Effect::Retry(id, generation) => {
-                    let retry = Report(Finished::Retry(id, generation));
-                    myself.send_message(SupervisorMessage::Report(retry)).ok();
-                }
-                Effect::Parked(id, generation, cause) => {
-                    if let Some(spec) = self.specs.get(&id) {
-                        spec.child.stopped(&cause);
-                    }
-                    self.tell(&id, generation, Change::Stopped);
-                }
-                Effect::Removed(id) => {
-                    if let Some(spec) = self.specs.remove(&id) {
-                        spec.child.stopped(&Arc::new(ExitCause::Shutdown));
-                        spec.child.removed();
-                    }
-                }
-                Effect::Answer(token, answer) => {
-                    self.offered.remove(&token);
-                    if let Some(reply) = self.answers.remove(&token) {
-                        reply.send(answer).ok();
-                    }
-                }
-                Effect::GiveUp(cause) => return self.give_up(cause).await,
-            }
-        }
-        Ok(())
-    }
-
-    async fn give_up(&mut self, cause: Arc<ExitCause>) -> Result<(), ActorProcessingErr> {
-        tracing::error!(supervisor = %self.name, %cause, "supervisor gives up");
-        self.tell(
-            &self.name,
-            0,
-            Change::Escalated {
-                cause: Arc::clone(&cause),
-            },
-        );
-        self.stop_all(&cause).await;
-        self.cell.gave_up(&cause);
-        Err(Box::new((*cause).clone()))
-    }
-
-    /// Starts a child off this task, so that a slow start delays nobody else.
-    fn begin_start(
-        &mut self,
-        myself: &ActorRef<SupervisorMessage<E>>,
-        id: &ChildId,
-        generation: u64,
-    ) {
-        let Some(spec) = self.specs.get(id).cloned() else {
-            return;
-        };
-        let context = self.context(myself, generation);
-        let outcome = StartOutcome::default();
-        let task = tokio::spawn({
-            let (outcome, myself, id) = (Arc::clone(&outcome), myself.clone(), id.clone());
-            async move {
-                let result = start(&spec, context).await;
-                *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-                let report = Report(Finished::Start(id, generation));
-                // A supervisor that has ended takes the outcome in `stop_all`.
-                myself.send_message(SupervisorMessage::Report(report)).ok();
-            }
-        });
-        self.starting.insert(
-            id.clone(),
-            Start {
-                generation,
-                task,
-                outcome,
-            },
-        );
-    }
-
-    fn begin_stop(
-        &mut self,
-        myself: &ActorRef<SupervisorMessage<E>>,
-        id: &ChildId,
-        generation: u64,
-        shutdown: crate::Shutdown,
-    ) {
-        let Some(live) = self.live.remove(id) else {
-            return;
-        };
-        let actor = live.running.actor;
-        let actor_id = actor.get_id();
-        self.by_actor.remove(&actor_id);
-        let task = tokio::spawn({
-            let (myself, id) = (myself.clone(), id.clone());
-            async move {
-                let cause = stop(&actor, live.running.handle, shutdown).await;
-                let report = Report(Finished::Stop(id, generation, actor_id, cause));
-                myself.send_message(SupervisorMessage::Report(report)).ok();
-            }
-        });
-        self.stopping.insert(actor_id, (id.clone(), task, None));
-    }
-
-    async fn finished(
-        &mut self,
-        myself: &ActorRef<SupervisorMessage<E>>,
-        finished: Finished,
-    ) -> Result<(), ActorProcessingErr> {
-        match finished {
-            Finished::Start(id, generation) => {
-                let current = self
-                    .starting
-                    .get(&id)
-                    .is_some_and(|start| start.generation == generation);
-                let Some(start) = current.then(|| self.starting.remove(&id)).flatten() else {
-                    return Ok(());
-                };
-                match start.take() {
-                    Some(Ok(running)) => {
-                        let actor = running.actor.get_id();
-                        let ended = self.early.remove(&actor);
-                        if self.starting.is_empty() {
-                            self.early.clear();
-                        }
-                        self.run(&id, generation, running);
-                        self.apply(myself, Event::Started(id, generation)).await?;
-                        match ended {
-                            Some(cause) => self.child_ended(myself, actor, cause).await,
-                            None => Ok(()),
-                        }
-                    }
-                    Some(Err(cause)) => {
-                        let cause = Arc::new(cause);
-                        self.tell_start_failed(&id, generation, &cause);
-                        self.apply(myself, Event::StartFailed(id, generation, cause))
-                            .await
-                    }
-                    None => Ok(()),
+        let mut next = Some(event);
+        while let Some(event) = next {
+            for effect in self.plan.step(event, self.began.elapsed()) {
+                if let Some(cause) = self.carry_out(myself, effect) {
+                    return self.end(cause).await;
                 }
             }
-            Finished::Stop(id, generation, actor, cause) => {
-                let seen = self.stopping.remove(&actor).and_then(|(_, _, seen)| seen);
-                let cause = Arc::new(seen.unwrap_or(cause));
-                self.mourn(&id, generation, &cause);
-                self.apply(myself, Event::Exited(id, generation, cause))
-                    .await
-            }
-            Finished::Retry(id, generation) => {
-                self.apply(myself, Event::Retry(id, generation)).await
-            }
-        }
-    }
-
-    async fn child_ended(
-        &mut self,
-        myself: &ActorRef<SupervisorMessage<E>>,
-        actor: ActorId,
-        cause: ExitCause,
-    ) -> Result<(), ActorProcessingErr> {
-        if let Some(id) = self.by_actor.remove(&actor) {
-            let Some(live) = self.live.remove(&id) else {
-                return Ok(());
+            next = match self.settled.pop_front() {
+                Some((id, generation, outcome)) => {
+                    // Thousands of starts in a row are not to hold a worker of the runtime.
+                    tokio::task::coop::consume_budget().await;
+                    Some(self.settle(myself, id, generation, outcome))
+                }
+                None => None,
             };
-            // The event comes before the actor's state is dropped; the next generation must not.
-            live.running.handle.await.ok();
-            let cause = Arc::new(cause);
-            self.mourn(&id, live.generation, &cause);
-            return self
-                .apply(myself, Event::Exited(id, live.generation, cause))
-                .await;
-        }
-        if let Some((_, _, seen)) = self.stopping.get_mut(&actor) {
-            // A child that failed on its way down keeps its own reason.
-            if !matches!(cause, ExitCause::Normal) {
-                *seen = Some(cause);
-            }
-        } else if !self.starting.is_empty() {
-            self.early.insert(actor, cause);
         }
         Ok(())
     }
 
-    fn run(&mut self, id: &ChildId, generation: u64, running: Running) {
-        let recovery = self.specs.get(id).and_then(|spec| spec.child.recovery());
-        tracing::debug!(supervisor = %self.name, child = %id, generation, ?recovery, "child started");
-        self.tell(id, generation, Change::Started { recovery });
-        self.by_actor.insert(running.actor.get_id(), id.clone());
-        self.live.insert(
-            id.clone(),
-            Live {
-                generation,
-                running,
-            },
-        );
+    /// Does one thing; what the supervisor ends with, if that is it.
+    fn carry_out(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage<E>>,
+        effect: Effect,
+    ) -> Option<Arc<ExitCause>> {
+        match effect {
+            Effect::Adopt(id, token) => self.adopt(id, token),
+            Effect::Start(id, generation) => self.begin_start(myself, &id, generation),
+            Effect::Stop(id, generation, shutdown) => {
+                self.begin_stop(myself, &id, generation, shutdown);
+            }
+            Effect::Retry(id, generation) => report(myself, Finished::Retry(id, generation)),
+            Effect::Later(id, generation, delay) => {
+                self.set_timer(myself, id, generation, delay);
+            }
+            Effect::BackedOff(id, generation, delay) => {
+                self.tell(&id, generation, Change::BackedOff { delay });
+            }
+            Effect::Parked(id, generation, cause) => {
+                self.close(&id, &cause);
+                self.tell(&id, generation, Change::Stopped);
+            }
+            Effect::Quarantined(id, generation, cause) => {
+                self.close(&id, &cause);
+                self.tell(&id, generation, Change::Quarantined { cause });
+            }
+            Effect::Readmitted(id, generation) => self.tell(&id, generation, Change::Readmitted),
+            Effect::Removed(id) => self.forget(&id),
+            Effect::Answer(token, answer) => self.answer(token, answer),
+            Effect::End(cause) => return Some(cause),
+        }
+        None
     }
 
-    /// Tells the child's own side and the listeners that an incarnation has ended.
-    fn mourn(&self, id: &ChildId, generation: u64, cause: &Arc<ExitCause>) {
-        tracing::debug!(supervisor = %self.name, child = %id, generation, %cause, "child ended");
+    fn adopt(&mut self, id: ChildId, token: Token) {
+        let Some(spec) = self.offered.remove(&(token, id.clone())) else {
+            return;
+        };
+        if let Some(before) = self.specs.insert(id.clone(), spec) {
+            // One that runs is let go when its incarnation ends.
+            if !self.live.contains_key(&id) && !self.stopping.contains_key(&id) {
+                self.let_go(&id, &before.child);
+            }
+        }
+    }
+
+    /// The spec is gone.
+    fn forget(&mut self, id: &ChildId) {
+        self.timers.remove(id);
+        self.slow.remove(id);
+        if let Some(spec) = self.specs.remove(id) {
+            spec.child.stopped(id, &Arc::new(ExitCause::Shutdown));
+            spec.child.removed(id);
+        }
+    }
+
+    /// Tells a child that is no longer the one of that name, if it is not.
+    fn let_go(&self, id: &ChildId, before: &Arc<dyn Child<E>>) {
+        let now = self.specs.get(id).map(|spec| &spec.child);
+        if !now.is_some_and(|now| same(now, before)) {
+            before.stopped(id, &Arc::new(ExitCause::Shutdown));
+            before.removed(id);
+        }
+    }
+
+    fn close(&self, id: &ChildId, cause: &Arc<ExitCause>) {
         if let Some(spec) = self.specs.get(id) {
-            spec.child.exited(generation, cause);
+            spec.child.stopped(id, cause);
         }
-        self.tell(
-            id,
-            generation,
-            Change::Exited {
-                cause: Arc::clone(cause),
-            },
-        );
     }
 
-    /// Stops every child in reverse start order, joined, whatever state it is in.
-    async fn stop_all(&mut self, cause: &Arc<ExitCause>) {
-        for id in self.plan.order().into_iter().rev() {
-            let stopping: Vec<ActorId> = self
-                .stopping
-                .iter()
-                .filter(|(_, (child, _, _))| *child == id)
-                .map(|(actor, _)| *actor)
-                .collect();
-            for actor in stopping {
-                if let Some((_, task, _)) = self.stopping.remove(&actor) {
-                    task.await.ok();
+    fn answer(&mut self, token: Token, answer: Result<(), Refusal>) {
+        match self.askers.remove(&token) {
+            Some(Asker::Start(id, reply)) => {
+                self.offered.remove(&(token, id.clone()));
+                reply.send(answer.map(|()| self.started_child(id))).ok();
+            }
+            Some(Asker::Done(reply)) => {
+                reply.send(answer).ok();
+            }
+            Some(Asker::Changed(flags, template, reply)) => {
+                if answer.is_ok() {
+                    self.flags = flags;
+                    self.template = template;
                 }
+                self.offered.retain(|(offer, _), _| *offer != token);
+                reply.send(answer).ok();
             }
-            if let Some(start) = self.starting.remove(&id) {
-                let Start {
-                    generation,
-                    task,
-                    outcome,
-                } = start;
-                task.await.ok();
-                let outcome = outcome
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take();
-                if let Some(Ok(running)) = outcome {
-                    self.live.insert(
-                        id.clone(),
-                        Live {
-                            generation,
-                            running,
-                        },
-                    );
-                }
-            }
-            let Some(spec) = self.specs.get(&id).cloned() else {
-                continue;
-            };
-            if let Some(live) = self.live.remove(&id) {
-                let exit = stop(
-                    &live.running.actor,
-                    live.running.handle,
-                    spec.policy.shutdown,
-                )
-                .await;
-                self.mourn(&id, live.generation, &Arc::new(exit));
-            }
-            spec.child.stopped(cause);
-        }
-        self.by_actor.clear();
-    }
-
-    fn token(&mut self, reply: RpcReplyPort<Result<(), Refusal>>) -> Token {
-        self.next_token += 1;
-        self.answers.insert(self.next_token, reply);
-        self.next_token
-    }
-
-    fn context(&self, myself: &ActorRef<SupervisorMessage<E>>, generation: u64) -> StartContext<E> {
-        StartContext {
-            supervisor: ActorCell::from(myself.clone()),
-            generation,
-            environment: self.environment.clone(),
-            events: self.events.clone(),
+            None => {}
         }
     }
 
-    fn tell_start_failed(&self, id: &ChildId, generation: u64, cause: &Arc<ExitCause>) {
-        tracing::warn!(supervisor = %self.name, child = %id, generation, %cause, "child did not start");
-        self.tell(
-            id,
-            generation,
-            Change::StartFailed {
-                cause: Arc::clone(cause),
-            },
-        );
-    }
-
-    fn tell(&self, child: &ChildId, generation: u64, change: Change) {
-        self.events.send(LifecycleEvent {
-            supervisor: self.name.clone(),
-            child: child.clone(),
-            generation,
-            change,
-        });
-    }
-
-    fn statuses(&self) -> Vec<ChildStatus> {
-        self.plan
-            .children()
-            .map(|(policy, generation, state)| ChildStatus {
-                id: policy.id.clone(),
-                generation,
-                state,
-                kind: policy.kind,
-            })
-            .collect()
-    }
-
-    fn counts(&self) -> ChildCounts {
-        let mut counts = ChildCounts::default();
-        for (policy, _, state) in self.plan.children() {
-            counts.specs += 1;
-            counts.active += usize::from(state == ChildState::Running);
-            match policy.kind {
-                ChildKind::Supervisor => counts.supervisors += 1,
-                ChildKind::Worker => counts.workers += 1,
+    /// The plan has decided that this supervisor ends.
+    async fn end(&mut self, cause: Arc<ExitCause>) -> Result<(), ActorProcessingErr> {
+        match &*cause {
+            ExitCause::AutoShutdown { child } => {
+                tracing::info!(supervisor = %self.name, %cause, "supervisor shuts down");
+                self.tell(child, 0, Change::AutoShutdown);
+            }
+            _ => {
+                tracing::error!(supervisor = %self.name, %cause, "supervisor gives up");
+                let cause = Arc::clone(&cause);
+                self.tell(&self.name, 0, Change::Escalated { cause });
             }
         }
-        counts
+        self.stop_all(&cause).await;
+        if matches!(*cause, ExitCause::Escalated { .. }) {
+            self.cell.gave_up(&cause);
+        }
+        Err(Box::new((*cause).clone()))
     }
 }
 
-impl Start {
-    fn take(self) -> Option<Result<Running, ExitCause>> {
-        self.outcome
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
+fn report<E: Clone + Send + Sync + 'static>(
+    myself: &ActorRef<SupervisorMessage<E>>,
+    finished: Finished,
+) {
+    // A supervisor that has ended needs no report: it joins what it had begun.
+    myself
+        .send_message(SupervisorMessage::Report(Report(finished)))
+        .ok();
+}
+
+fn same<E>(one: &Arc<dyn Child<E>>, other: &Arc<dyn Child<E>>) -> bool {
+    std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
 }

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use ractor::concurrency::JoinHandle;
-use ractor::{Actor, ActorCell};
+use ractor::Actor;
 
 use super::reference::SupervisorRef;
 use super::shell::{Arguments, Supervisor};
 use super::spec::SupervisorSpec;
 use crate::child::BoxFuture;
-use crate::{Child, ChildKind, ChildSpec, Events, ExitCause, Running, Shutdown, StartContext};
+use crate::{
+    Child, ChildId, ChildKind, ChildSpec, ExitCause, Running, Shutdown, StartContext, Started,
+    TaskHandle, TaskLimit, Tree,
+};
 
 impl<E: Clone + Send + Sync + 'static> SupervisorSpec<E> {
     /// Adds a supervisor as a child, last in the start order: permanent, and waited for without
@@ -23,9 +25,9 @@ impl<E: Clone + Send + Sync + 'static> SupervisorSpec<E> {
     /// The supervisor as a child of another: permanent, waited for without limit when stopped.
     #[must_use]
     pub fn into_child(self) -> ChildSpec<E> {
-        let mut spec = ChildSpec::new(self.name.clone(), self).shutdown(Shutdown::Infinity);
-        spec.policy.kind = ChildKind::Supervisor;
-        spec
+        ChildSpec::new(self.name.clone(), self)
+            .shutdown(Shutdown::Infinity)
+            .kind(ChildKind::Supervisor)
     }
 
     /// Starts the supervisor and its children, in order, as the root of a tree. The handle ends
@@ -33,50 +35,69 @@ impl<E: Clone + Send + Sync + 'static> SupervisorSpec<E> {
     ///
     /// # Errors
     /// [`ExitCause::ChildStart`] when a child does not start; those already started have been
-    /// stopped again, in reverse order.
+    /// stopped again, in reverse order. [`ExitCause::Failed`] around a
+    /// [`SpecError`](crate::SpecError).
     pub async fn start(
         self,
-        environment: E,
-        events: Events,
-    ) -> Result<(SupervisorRef<E>, JoinHandle<()>), ExitCause> {
+        tree: Tree<E>,
+    ) -> Result<(SupervisorRef<E>, TaskHandle<()>), ExitCause> {
         let (name, cell) = (self.name.clone(), Arc::clone(&self.cell));
+        let tasks = tree.tasks.clone();
         let arguments = Arguments {
-            spec: self,
-            environment,
-            events,
+            spec: self.clone(),
+            tree,
+            root: true,
         };
-        let (actor, handle) = Supervisor::spawn(None, Supervisor::default(), arguments).await?;
-        cell.started(actor);
+        let started = Supervisor::spawn(None, Supervisor::default(), arguments).await;
+        let (actor, handle) = started.map_err(|error| {
+            let cause = ExitCause::from(error);
+            // Those it did not come to: their callers are not to wait either.
+            Child::stopped(&self, &name, &Arc::new(cause.clone()));
+            cause
+        })?;
+        let (joined, kept) = (Arc::clone(&cell), tasks.clone());
+        let end = async move {
+            handle.await.ok();
+            // Only a root that was killed has left any.
+            joined.join_orphans().await;
+            // A registry that nobody holds aborts its tasks, and this is one of them.
+            drop(kept);
+        };
+        // It lasts as long as the tree.
+        let Ok(end) = tasks.spawn_within(TaskLimit::Unlimited, "supervisor", end) else {
+            actor.kill();
+            return Err(ExitCause::Shutdown);
+        };
         let gone = || ExitCause::Shutdown;
-        Ok((SupervisorRef::of(name, &cell).ok_or_else(gone)?, handle))
+        Ok((SupervisorRef::of(name, &cell).ok_or_else(gone)?, end))
     }
 }
 
 impl<E: Clone + Send + Sync + 'static> Child<E> for SupervisorSpec<E> {
-    fn start(&self, context: StartContext<E>) -> BoxFuture<'_, Result<Running, ExitCause>> {
+    fn start(&self, context: StartContext<E>) -> BoxFuture<'_, Result<Started, ExitCause>> {
         let arguments = Arguments {
             spec: self.clone(),
-            environment: context.environment,
-            events: context.events,
+            tree: context.tree,
+            root: false,
         };
         Box::pin(async move {
-            let (actor, handle) = Supervisor::spawn_linked(
-                None,
-                Supervisor::default(),
-                arguments,
-                context.supervisor,
-            )
-            .await?;
-            Ok(Running {
-                actor: ActorCell::from(actor),
-                handle,
-            })
+            let supervisor = Supervisor::default();
+            let (actor, handle) =
+                Supervisor::spawn_linked(None, supervisor, arguments, context.supervisor).await?;
+            Ok(Started::Running(Running::new(actor, handle)))
         })
     }
 
-    fn removed(&self) {
-        for child in &self.children {
-            child.child.removed();
+    /// Its children wait for it to be started again; now they know that it will not be.
+    fn stopped(&self, _: &ChildId, cause: &Arc<ExitCause>) {
+        for spec in &self.children {
+            spec.child.stopped(&spec.policy.id, cause);
+        }
+    }
+
+    fn removed(&self, _: &ChildId) {
+        for spec in &self.children {
+            spec.child.removed(&spec.policy.id);
         }
     }
 }

@@ -22,7 +22,8 @@ impl Default for Intensity {
     }
 }
 
-/// The stamps of the restarts still inside the window. Holds at most `restarts` of them.
+/// The stamps of the restarts still inside the window. Holds no more than the largest `restarts`
+/// it ever had.
 #[derive(Debug)]
 pub(crate) struct Window {
     limit: Intensity,
@@ -39,6 +40,11 @@ impl Window {
 
     pub(crate) fn limit(&self) -> Intensity {
         self.limit
+    }
+
+    /// Goes by another limit from now on; what was counted stays counted.
+    pub(crate) fn change(&mut self, limit: Intensity) {
+        self.limit = limit;
     }
 
     /// Counts one restart at `now`; false when it is one too many.

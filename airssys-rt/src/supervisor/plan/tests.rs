@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::{ChildKind, DEFAULT_SHUTDOWN};
+use crate::{Backoff, CausePolicy, CauseRestart, Quarantine};
 
 /// Plays the shell: carries effects out at once and keeps a log of what happened.
 struct World {
@@ -16,39 +16,57 @@ struct World {
     now: Duration,
     running: HashMap<ChildId, u64>,
     fail_start: Vec<&'static str>,
+    ignore: Vec<&'static str>,
+    timers: Vec<(Duration, Event)>,
     log: Vec<String>,
     answers: Vec<(Token, Result<(), Refusal>)>,
     retries: VecDeque<Event>,
     gave_up: Option<Arc<ExitCause>>,
 }
 
-fn policy(id: &str, restart: Restart) -> ChildPolicy {
+pub(super) fn policy(id: &str, restart: Restart) -> ChildPolicy {
     ChildPolicy {
-        id: ChildId::from(id),
         restart,
-        shutdown: Shutdown::Timeout(DEFAULT_SHUTDOWN),
-        kind: ChildKind::Worker,
+        ..ChildPolicy::new(ChildId::from(id))
     }
 }
 
-fn killed() -> Arc<ExitCause> {
+pub(super) fn flags(strategy: Strategy, restarts: u32) -> Flags {
+    let period = Duration::from_secs(5);
+    Flags {
+        strategy,
+        intensity: Intensity { restarts, period },
+        auto_shutdown: AutoShutdown::Never,
+        max_children: usize::MAX,
+    }
+}
+
+pub(super) fn killed() -> Arc<ExitCause> {
     Arc::new(ExitCause::Killed)
 }
 
 impl World {
     fn new(strategy: Strategy, restarts: u32, children: &[(&str, Restart)]) -> Self {
-        let period = Duration::from_secs(5);
-        let mut plan = Plan::new(strategy, Intensity { restarts, period });
+        Self::with(
+            flags(strategy, restarts),
+            children.iter().map(|(id, restart)| policy(id, *restart)),
+        )
+    }
+
+    fn with(flags: Flags, children: impl IntoIterator<Item = ChildPolicy>) -> Self {
+        let mut plan = Plan::new(flags, 7);
         let mut running = HashMap::new();
-        for (id, restart) in children {
-            plan.adopt(policy(id, *restart));
-            running.insert(ChildId::from(*id), 1);
+        for policy in children {
+            running.insert(policy.id.clone(), 1);
+            plan.adopt(policy, true);
         }
         Self {
             plan,
             now: Duration::ZERO,
             running,
             fail_start: Vec::new(),
+            ignore: Vec::new(),
+            timers: Vec::new(),
             log: Vec::new(),
             answers: Vec::new(),
             retries: VecDeque::new(),
@@ -75,6 +93,10 @@ impl World {
                 if self.fail_start.contains(&id.as_str()) {
                     self.log.push(format!("fail {id}"));
                     return Some(Event::StartFailed(id, generation, killed()));
+                }
+                if self.ignore.contains(&id.as_str()) {
+                    self.log.push(format!("ignore {id}"));
+                    return Some(Event::Ignored(id, generation));
                 }
                 self.log.push(format!("start {id}"));
                 self.running.insert(id.clone(), generation);
@@ -103,7 +125,24 @@ impl World {
                 self.answers.push((token, answer));
                 None
             }
-            Effect::GiveUp(cause) => {
+            Effect::Later(id, generation, delay) => {
+                let due = Event::Due(id, generation);
+                self.timers.push((self.now + delay, due));
+                None
+            }
+            Effect::BackedOff(id, _, delay) => {
+                self.log.push(format!("wait {id} {}", delay.as_millis()));
+                None
+            }
+            Effect::Quarantined(id, ..) => {
+                self.log.push(format!("quarantine {id}"));
+                None
+            }
+            Effect::Readmitted(id, _) => {
+                self.log.push(format!("readmit {id}"));
+                None
+            }
+            Effect::End(cause) => {
                 self.gave_up = Some(cause);
                 None
             }
@@ -117,6 +156,22 @@ impl World {
             generation,
             Arc::new(cause),
         ));
+    }
+
+    /// Lets time pass, timers included.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        loop {
+            let due = self.timers.iter().enumerate();
+            let due = due.filter(|(_, (at, _))| *at <= until);
+            let Some((first, _)) = due.min_by_key(|(_, (at, _))| *at) else {
+                break;
+            };
+            let (at, event) = self.timers.remove(first);
+            self.now = at;
+            self.tell(event);
+        }
+        self.now = until;
     }
 
     fn retry(&mut self) {
@@ -350,167 +405,220 @@ fn a_new_child_that_does_not_start_leaves_no_spec() {
     assert!(world.gave_up.is_none(), "and costs no intensity");
 }
 
-/// A generator of its own (splitmix64), so that a seed means the same sequence everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) % sides as u64) as usize
-    }
+fn one(policy: ChildPolicy) -> World {
+    World::with(flags(Strategy::OneForOne, 3), [policy])
 }
 
-/// Reports arrive late and in any order, children die whenever they like, and commands come in
-/// between. Whatever the order: one generation at a time, and when it is quiet nothing hangs.
 #[test]
-fn at_most_one_generation_is_live() {
-    for seed in 0..100_000 {
-        simulate(seed);
+fn a_restart_is_put_off_for_longer_each_time_and_paid_for_before() {
+    let mut world = one(ChildPolicy {
+        backoff: Some(Backoff {
+            jitter: 0.0,
+            ..Backoff::default()
+        }),
+        ..policy("a", Restart::Permanent)
+    });
+    for delay in [100, 200, 400] {
+        world.dies("a", ExitCause::Killed);
+        assert_eq!(world.log(), format!("wait a {delay}"));
+        world.pass(Duration::from_millis(delay - 1));
+        assert_eq!(world.log(), "", "not yet");
+        world.pass(Duration::from_millis(1));
+        assert_eq!(world.log(), "start a");
     }
+    world.dies("a", ExitCause::Killed);
+    assert!(world.gave_up.is_some(), "the window counts all the same");
 }
 
-fn simulate(seed: u64) {
-    let mut dice = Dice(seed);
-    let strategy = [
-        Strategy::OneForOne,
-        Strategy::OneForAll,
-        Strategy::RestForOne,
-    ][dice.roll(3)];
-    let restarts = [Restart::Permanent, Restart::Transient, Restart::Temporary];
-    let names = ["a", "b", "c", "d"];
-    let mut plan = Plan::new(
-        strategy,
-        Intensity {
-            restarts: dice.roll(12) as u32,
-            period: Duration::from_secs(5),
-        },
-    );
-    let mut live: HashMap<ChildId, u64> = HashMap::new();
-    for name in names {
-        plan.adopt(policy(name, restarts[dice.roll(3)]));
-        live.insert(ChildId::from(name), 1);
-    }
-    let mut pending: Vec<Event> = Vec::new();
-    let mut asked = 0;
-    let mut answered = 0;
-    for turn in 0..60 {
-        let now = Duration::from_millis(turn * 50);
-        let event = match dice.roll(4) {
-            0 | 1 if !pending.is_empty() => pending.swap_remove(dice.roll(pending.len())),
-            2 if turn < 40 => {
-                asked += 1;
-                let id = ChildId::from(names[dice.roll(4)]);
-                match dice.roll(4) {
-                    0 => Event::TerminateChild(id, asked),
-                    1 => Event::RestartChild(id, asked),
-                    2 => Event::DeleteChild(id, asked),
-                    _ => Event::StartChild(policy(id.as_str(), restarts[dice.roll(3)]), asked),
-                }
-            }
-            3 if turn < 40 && !live.is_empty() => {
-                let mut ids: Vec<ChildId> = live.keys().cloned().collect();
-                ids.sort();
-                let id = ids[dice.roll(ids.len())].clone();
-                // The shell holds an exit back until the start it belongs to has been reported.
-                let unreported = |e: &Event| matches!(e, Event::Started(other, _) if *other == id);
-                if pending.iter().any(unreported) {
-                    continue;
-                }
-                let Some(generation) = live.remove(&id) else {
-                    continue;
-                };
-                let cause = [ExitCause::Killed, ExitCause::Normal][dice.roll(2)].clone();
-                Event::Exited(id, generation, Arc::new(cause))
-            }
-            _ => match pending.pop() {
-                Some(event) => event,
-                None => continue,
+#[test]
+fn a_child_that_ran_long_enough_is_put_off_as_if_for_the_first_time() {
+    let mut world = one(ChildPolicy {
+        backoff: Some(Backoff {
+            jitter: 0.0,
+            ..Backoff::default()
+        }),
+        ..policy("a", Restart::Permanent)
+    });
+    world.dies("a", ExitCause::Killed);
+    world.pass(Duration::from_secs(1));
+    world.log();
+    world.pass(Duration::from_secs(60));
+    world.dies("a", ExitCause::Killed);
+    assert_eq!(world.log(), "wait a 100");
+}
+
+#[test]
+fn a_put_off_restart_is_called_off_by_terminate() {
+    let mut world = one(ChildPolicy {
+        backoff: Some(Backoff::default()),
+        ..policy("a", Restart::Permanent)
+    });
+    world.dies("a", ExitCause::Killed);
+    world.tell(Event::TerminateChild(ChildId::from("a"), 1));
+    world.answer().unwrap();
+    world.log();
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.log(), "");
+}
+
+fn in_quarantine_after(restarts: u32) -> ChildPolicy {
+    ChildPolicy {
+        quarantine: Some(Quarantine {
+            budget: Intensity {
+                restarts,
+                period: Duration::from_secs(5),
             },
-        };
-        if settle(
-            &mut plan,
-            event,
-            now,
-            &mut live,
-            &mut pending,
-            &mut answered,
-            &mut dice,
-            seed,
-        ) {
-            return;
-        }
+            cool_down: Duration::from_secs(30),
+            probation: Duration::from_secs(2),
+        }),
+        ..policy("a", Restart::Permanent)
     }
-    let later = Duration::from_secs(60);
-    while let Some(event) = pending.pop() {
-        if settle(
-            &mut plan,
-            event,
-            later,
-            &mut live,
-            &mut pending,
-            &mut answered,
-            &mut dice,
-            seed,
-        ) {
-            return;
-        }
-    }
-    assert_eq!(asked, answered, "seed {seed}: a command without an answer");
-    for (policy, generation, state) in plan.children() {
-        let expected = match live.get(&policy.id) {
-            Some(live) => {
-                assert_eq!(*live, generation, "seed {seed}");
-                ChildState::Running
-            }
-            None => ChildState::Stopped,
-        };
-        assert_eq!(state, expected, "seed {seed}: {} hangs", policy.id);
-    }
+}
+
+#[test]
+fn a_quarantined_child_stays_down_for_its_cool_down_and_its_siblings_run_on() {
+    let policies = [in_quarantine_after(1), policy("b", Restart::Permanent)];
+    let mut world = World::with(flags(Strategy::OneForOne, 0), policies);
+    world.dies("a", ExitCause::Killed);
     assert_eq!(
-        live.keys().filter(|id| plan.order().contains(id)).count(),
-        live.len(),
-        "seed {seed}: a child runs without a spec"
+        world.log(),
+        "start a",
+        "its own budget, not the supervisor's"
+    );
+    world.dies("a", ExitCause::Killed);
+    assert_eq!(world.log(), "quarantine a");
+    assert!(world.gave_up.is_none());
+    world.pass(Duration::from_millis(29_999));
+    assert_eq!(world.log(), "");
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.log(), "start a");
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.log(), "readmit a");
+    world.dies("a", ExitCause::Killed);
+    assert_eq!(world.log(), "start a", "its budget is whole again");
+}
+
+#[test]
+fn a_death_on_probation_is_the_next_quarantine() {
+    let mut world = one(in_quarantine_after(0));
+    world.dies("a", ExitCause::Killed);
+    for _ in 0..3 {
+        assert_eq!(world.log(), "quarantine a");
+        world.pass(Duration::from_secs(31));
+        assert_eq!(world.log(), "start a");
+        world.dies("a", ExitCause::Killed);
+    }
+    assert_eq!(world.log(), "quarantine a");
+    world.fail_start = vec!["a"];
+    world.pass(Duration::from_secs(30));
+    world.retry();
+    assert_eq!(world.log(), "fail a, quarantine a");
+}
+
+#[test]
+fn a_quarantine_ends_early_when_somebody_restarts_the_child() {
+    let mut world = one(in_quarantine_after(0));
+    world.dies("a", ExitCause::Killed);
+    world.log();
+    world.tell(Event::RestartChild(ChildId::from("a"), 1));
+    world.answer().unwrap();
+    assert_eq!(world.log(), "start a");
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.log(), "", "the cool-down is stale");
+}
+
+#[test]
+fn a_group_restart_leaves_a_quarantined_child_where_it_is() {
+    let policies = [in_quarantine_after(0), policy("b", Restart::Permanent)];
+    let mut world = World::with(flags(Strategy::OneForAll, 3), policies);
+    world.dies("a", ExitCause::Killed);
+    assert_eq!(world.log(), "quarantine a");
+    world.dies("b", ExitCause::Killed);
+    assert_eq!(world.log(), "start b");
+}
+
+#[test]
+fn a_cause_can_be_ruled_out_of_restarts_or_into_them() {
+    let rule = |kind, restart| CausePolicy {
+        kind,
+        restart,
+        budget: None,
+    };
+    let mut world = one(ChildPolicy {
+        causes: vec![rule(ExitKind::OutOfFuel, CauseRestart::Never)],
+        ..policy("a", Restart::Permanent)
+    });
+    world.dies("a", ExitCause::Killed);
+    assert_eq!(world.log(), "start a");
+    world.dies("a", ExitCause::OutOfFuel { limit: 1 });
+    assert_eq!(world.log(), "parked a");
+    let mut world = one(ChildPolicy {
+        causes: vec![rule(ExitKind::Normal, CauseRestart::Always)],
+        ..policy("a", Restart::Transient)
+    });
+    world.dies("a", ExitCause::Normal);
+    assert_eq!(world.log(), "start a");
+}
+
+#[test]
+fn a_cause_with_a_budget_of_its_own_does_not_spend_the_supervisors() {
+    let budget = Intensity {
+        restarts: 2,
+        period: Duration::from_secs(5),
+    };
+    let child = ChildPolicy {
+        causes: vec![CausePolicy {
+            kind: ExitKind::OutOfFuel,
+            restart: CauseRestart::ByType,
+            budget: Some(budget),
+        }],
+        ..policy("a", Restart::Permanent)
+    };
+    let mut world = World::with(flags(Strategy::OneForOne, 1), [child]);
+    let fuel = || ExitCause::OutOfFuel { limit: 1 };
+    world.dies("a", fuel());
+    world.dies("a", fuel());
+    world.dies("a", ExitCause::Killed);
+    assert!(world.gave_up.is_none());
+    world.dies("a", fuel());
+    let cause = world.gave_up.clone().unwrap();
+    assert!(
+        matches!(&*cause, ExitCause::Escalated { intensity: 2, .. }),
+        "{cause}"
     );
 }
 
-/// One step and its effects as later reports; true when the supervisor gave up.
-#[allow(clippy::too_many_arguments, reason = "the state of one simulation")]
-fn settle(
-    plan: &mut Plan,
-    event: Event,
-    now: Duration,
-    live: &mut HashMap<ChildId, u64>,
-    pending: &mut Vec<Event>,
-    answered: &mut u64,
-    dice: &mut Dice,
-    seed: u64,
-) -> bool {
-    for effect in plan.step(event, now) {
-        match effect {
-            Effect::Start(id, generation) => {
-                let earlier = live.insert(id.clone(), generation);
-                assert_eq!(earlier, None, "seed {seed}: two live generations of {id}");
-                pending.push(if dice.roll(4) == 0 {
-                    live.remove(&id);
-                    Event::StartFailed(id, generation, killed())
-                } else {
-                    Event::Started(id, generation)
-                });
-            }
-            Effect::Stop(id, generation, _) => {
-                // A child may have died by itself in the meantime; its report is on its way then.
-                if live.remove(&id).is_some() {
-                    pending.push(Event::Exited(id, generation, Arc::new(ExitCause::Shutdown)));
-                }
-            }
-            Effect::Retry(id, generation) => pending.push(Event::Retry(id, generation)),
-            Effect::Answer(..) => *answered += 1,
-            Effect::GiveUp(_) => return true,
-            Effect::Parked(..) | Effect::Removed(_) | Effect::Adopt(..) => {}
-        }
-    }
-    false
+#[test]
+fn a_fault_of_the_host_does_not_spend_the_childrens_budget() {
+    let panic = || ExitCause::HostPanic {
+        message: String::new(),
+    };
+    let mut world = World::new(Strategy::OneForOne, 1, &ABC);
+    world.dies("a", panic());
+    world.dies("a", ExitCause::Killed);
+    assert!(world.gave_up.is_none());
+    world.dies("a", panic());
+    assert!(world.gave_up.is_some(), "but has a limit too");
+}
+
+#[test]
+fn a_called_off_group_restart_tells_of_those_it_leaves_down() {
+    let mut world = World::new(Strategy::RestForOne, 9, &ABC);
+    world.fail_start = vec!["b"];
+    world.dies("a", ExitCause::Killed);
+    assert_eq!(world.log(), "stop c, stop b, start a, fail b");
+    world.tell(Event::TerminateChild(ChildId::from("b"), 1));
+    assert_eq!(world.log(), "parked b, parked c");
+}
+
+#[test]
+fn terminating_a_child_that_fails_to_come_back_with_its_group_leaves_nothing_hanging() {
+    let mut world = World::new(Strategy::OneForAll, 9, &ABC);
+    world.fail_start = vec!["b"];
+    world.dies("a", ExitCause::Killed);
+    world.tell(Event::TerminateChild(ChildId::from("b"), 1));
+    world.retry();
+    let states: Vec<ChildState> = world.plan.children().map(|(_, _, state)| state).collect();
+    use ChildState::{Running, Stopped};
+    assert_eq!(states, [Running, Stopped, Stopped]);
 }

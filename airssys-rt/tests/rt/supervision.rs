@@ -1,185 +1,15 @@
-//! The supervisor and its slots around plain ractor actors, under paused time.
+//! The supervisor and its slots.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "a test that meets something unexpected should fail there"
-)]
-
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use airssys_rt::{
-    BoxFuture, CallError, Change, Child, ChildSpec, ChildState, Events, ExitCause, Intensity,
-    Received, Refusal, Restart, Running, Shutdown, Slot, StartContext, Strategy, SupervisorError,
-    SupervisorMessage, SupervisorSpec, Work,
+    CallError, Change, ChildState, ExitCause, Intensity, Received, Refusal, Restart, Shutdown,
+    Slot, Strategy, SupervisorError, SupervisorMessage, SupervisorSpec, TaskEnd, Tree,
 };
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef};
 use tokio::time::{Instant, sleep};
 
-/// What a request asks of the test's worker.
-#[derive(Debug, Clone, PartialEq)]
-enum Request {
-    Answer(u32),
-    Die(u32),
-    /// Works this long, then answers.
-    Take(Duration),
-    Panic,
-}
-
-type Log = Arc<Mutex<Vec<String>>>;
-
-/// A worker whose slot outlives it.
-#[derive(Clone)]
-struct Worker {
-    name: &'static str,
-    slot: Arc<Slot<Request, u32>>,
-    log: Log,
-    live: Arc<AtomicUsize>,
-    fail_start: Arc<AtomicBool>,
-    start_takes: Duration,
-    drop_takes: Duration,
-}
-
-struct WorkerActor(Worker);
-
-struct Incarnation {
-    generation: u64,
-    live: Arc<AtomicUsize>,
-    drop_takes: Duration,
-}
-
-impl Drop for Incarnation {
-    fn drop(&mut self) {
-        let began = std::time::Instant::now();
-        while began.elapsed() < self.drop_takes {
-            std::hint::spin_loop();
-        }
-        self.live.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl Actor for WorkerActor {
-    type Msg = Work;
-    type State = Incarnation;
-    type Arguments = u64;
-
-    async fn pre_start(
-        &self,
-        _: ActorRef<Work>,
-        generation: u64,
-    ) -> Result<Incarnation, ActorProcessingErr> {
-        assert_eq!(self.0.live.fetch_add(1, Ordering::SeqCst), 0, "two live");
-        let live = Arc::clone(&self.0.live);
-        let incarnation = Incarnation {
-            generation,
-            live,
-            drop_takes: self.0.drop_takes,
-        };
-        sleep(self.0.start_takes).await;
-        if self.0.fail_start.load(Ordering::SeqCst) {
-            return Err(Box::new(ExitCause::OutOfFuel { limit: 1 }));
-        }
-        self.0.say(format!("start {}", self.0.name));
-        Ok(incarnation)
-    }
-
-    async fn handle(
-        &self,
-        _: ActorRef<Work>,
-        Work: Work,
-        state: &mut Incarnation,
-    ) -> Result<(), ActorProcessingErr> {
-        match self.0.slot.take(state.generation) {
-            Some(Request::Answer(n)) => self.0.slot.answer(state.generation, n),
-            Some(Request::Take(time)) => {
-                sleep(time).await;
-                self.0.slot.answer(state.generation, 0);
-            }
-            Some(Request::Die(n)) => {
-                return Err(Box::new(ExitCause::OutOfFuel { limit: n.into() }));
-            }
-            Some(Request::Panic) => panic!("worker panics"),
-            None => {}
-        }
-        Ok(())
-    }
-
-    async fn post_stop(
-        &self,
-        _: ActorRef<Work>,
-        _: &mut Incarnation,
-    ) -> Result<(), ActorProcessingErr> {
-        self.0.say(format!("stop {}", self.0.name));
-        Ok(())
-    }
-}
-
-impl Worker {
-    fn new(name: &'static str, log: &Log) -> Self {
-        Self {
-            name,
-            slot: Arc::new(Slot::new(4)),
-            log: Arc::clone(log),
-            live: Arc::default(),
-            fail_start: Arc::default(),
-            start_takes: Duration::ZERO,
-            drop_takes: Duration::ZERO,
-        }
-    }
-
-    fn say(&self, line: String) {
-        self.log.lock().unwrap().push(line);
-    }
-
-    fn spec(&self) -> ChildSpec {
-        ChildSpec::new(self.name, self.clone())
-    }
-
-    async fn call(&self, request: Request) -> Result<u32, CallError<Request>> {
-        self.slot
-            .call(request, Instant::now() + Duration::from_secs(10))
-            .await
-    }
-}
-
-impl Child<()> for Worker {
-    fn start(&self, context: StartContext<()>) -> BoxFuture<'_, Result<Running, ExitCause>> {
-        Box::pin(async move {
-            let actor = WorkerActor(self.clone());
-            let (actor, handle) =
-                WorkerActor::spawn_linked(None, actor, context.generation, context.supervisor)
-                    .await?;
-            self.slot.attach(context.generation, actor.clone());
-            Ok(Running {
-                actor: ActorCell::from(actor),
-                handle,
-            })
-        })
-    }
-
-    fn exited(&self, generation: u64, cause: &Arc<ExitCause>) {
-        self.slot.exited(generation, cause);
-    }
-
-    fn stopped(&self, cause: &Arc<ExitCause>) {
-        self.slot.close(cause);
-    }
-}
-
-fn often() -> Intensity {
-    Intensity {
-        restarts: 1000,
-        period: Duration::from_secs(1),
-    }
-}
-
-fn lines(log: &Log) -> String {
-    std::mem::take(&mut *log.lock().unwrap()).join(", ")
-}
+use crate::worker::{Log, Request, Worker, lines, often};
 
 #[tokio::test(start_paused = true)]
 async fn queued_calls_survive_a_restart() {
@@ -188,7 +18,7 @@ async fn queued_calls_survive_a_restart() {
     let spec = SupervisorSpec::new("s")
         .intensity(often())
         .child(worker.spec());
-    let (sup, handle) = spec.start((), Events::default()).await.unwrap();
+    let (sup, handle) = spec.start(Tree::new(())).await.unwrap();
     let (killer, queued, second) = tokio::join!(
         worker.call(Request::Die(7)),
         worker.call(Request::Answer(1)),
@@ -203,7 +33,7 @@ async fn queued_calls_survive_a_restart() {
     );
     assert_eq!((queued.unwrap(), second.unwrap()), (1, 2));
     sup.actor().stop(None);
-    handle.await.unwrap();
+    assert_eq!(handle.await, TaskEnd::Finished(()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,7 +42,7 @@ async fn a_panicking_actor_is_replaced_and_its_caller_told() {
     let spec = SupervisorSpec::new("s")
         .intensity(often())
         .child(worker.spec());
-    let (_sup, _handle) = spec.start((), Events::default()).await.unwrap();
+    let (_sup, _handle) = spec.start(Tree::new(())).await.unwrap();
     let died = worker.call(Request::Panic).await;
     assert!(matches!(died, Err(CallError::Exited(_))), "{died:?}");
     assert_eq!(worker.call(Request::Answer(3)).await.unwrap(), 3);
@@ -247,7 +77,7 @@ async fn a_waiting_call_gets_room_when_one_leaves() {
     let worker = Worker::new("w", &Log::default());
     let (_sup, _handle) = SupervisorSpec::new("s")
         .child(worker.spec())
-        .start((), Events::default())
+        .start(Tree::new(()))
         .await
         .unwrap();
     let calls = (0..100).map(|n| {
@@ -265,7 +95,7 @@ async fn every_call_ends() {
     let worker = Worker::new("w", &Log::default());
     let (_sup, _handle) = SupervisorSpec::new("s")
         .child(worker.spec())
-        .start((), Events::default())
+        .start(Tree::new(()))
         .await
         .unwrap();
     let began = Instant::now();
@@ -288,7 +118,7 @@ async fn an_abandoned_call_is_never_carried_out() {
     let worker = Worker::new("w", &Log::default());
     let (_sup, _handle) = SupervisorSpec::new("s")
         .child(worker.spec())
-        .start((), Events::default())
+        .start(Tree::new(()))
         .await
         .unwrap();
     let busy = tokio::spawn({
@@ -319,14 +149,10 @@ async fn children_start_in_order_and_stop_in_reverse() {
             spec.child(Worker::new(name, &log).spec())
         });
     let nested = SupervisorSpec::new("n").child(Worker::new("d", &log).spec());
-    let (sup, handle) = spec
-        .supervisor(nested)
-        .start((), Events::default())
-        .await
-        .unwrap();
+    let (sup, handle) = spec.supervisor(nested).start(Tree::new(())).await.unwrap();
     assert_eq!(lines(&log), "start a, start b, start c, start d");
     sup.actor().stop(None);
-    handle.await.unwrap();
+    assert_eq!(handle.await, TaskEnd::Finished(()));
     assert_eq!(lines(&log), "stop d, stop c, stop b, stop a");
 }
 
@@ -339,9 +165,9 @@ async fn a_child_that_does_not_start_takes_the_started_ones_down_in_reverse() {
         .child(Worker::new("a", &log).spec())
         .child(Worker::new("b", &log).spec())
         .child(bad.spec());
-    let events = Events::default();
-    let mut stream = events.subscribe();
-    let cause = spec.start((), events).await.unwrap_err();
+    let tree = Tree::new(());
+    let mut stream = tree.events.subscribe();
+    let cause = spec.start(tree).await.unwrap_err();
     let ExitCause::ChildStart { child, cause } = cause else {
         panic!("{cause}");
     };
@@ -367,7 +193,7 @@ async fn one_for_all_restarts_every_sibling_in_order() {
     let spec = workers
         .iter()
         .fold(spec, |spec, worker| spec.child(worker.spec()));
-    let (_sup, _handle) = spec.start((), Events::default()).await.unwrap();
+    let (_sup, _handle) = spec.start(Tree::new(())).await.unwrap();
     lines(&log);
     workers[1].call(Request::Die(1)).await.unwrap_err();
     for worker in &workers {
@@ -387,10 +213,10 @@ async fn intensity_ends_the_supervisor_and_the_parent_starts_it_again() {
         })
         .child(worker.spec());
     let nested_handle = nested.clone();
-    let events = Events::default();
-    let mut stream = events.subscribe();
+    let tree = Tree::new(());
+    let mut stream = tree.events.subscribe();
     let root = SupervisorSpec::new("root").supervisor(nested);
-    let (root, _handle) = root.start((), events).await.unwrap();
+    let (root, _handle) = root.start(tree).await.unwrap();
     worker.call(Request::Die(1)).await.unwrap_err();
     worker.call(Request::Die(2)).await.unwrap_err();
     let mut escalated = None;
@@ -436,9 +262,9 @@ async fn the_root_that_gives_up_tells_why_and_leaves_nothing_running() {
         })
         .child(worker.spec())
         .child(sibling.spec());
-    let (sup, handle) = spec.start((), Events::default()).await.unwrap();
+    let (sup, handle) = spec.start(Tree::new(())).await.unwrap();
     worker.call(Request::Die(1)).await.unwrap_err();
-    handle.await.unwrap();
+    assert_eq!(handle.await, TaskEnd::Finished(()));
     assert!(matches!(
         &*sup.gave_up().unwrap(),
         ExitCause::Escalated { .. }
@@ -469,7 +295,7 @@ async fn a_slow_start_does_not_hold_up_a_siblings_restart() {
     let spec = SupervisorSpec::new("s")
         .intensity(often())
         .child(worker.spec());
-    let (sup, _handle) = spec.start((), Events::default()).await.unwrap();
+    let (sup, _handle) = spec.start(Tree::new(())).await.unwrap();
     let starting = tokio::spawn({
         let (sup, spec) = (sup.clone(), slow.spec());
         async move { sup.start_child(spec).await }
@@ -488,10 +314,7 @@ async fn a_slow_start_does_not_hold_up_a_siblings_restart() {
 async fn a_start_that_takes_too_long_is_given_up() {
     let mut slow = Worker::new("slow", &Log::default());
     slow.start_takes = airssys_rt::START_LIMIT * 2;
-    let (sup, _handle) = SupervisorSpec::new("s")
-        .start((), Events::default())
-        .await
-        .unwrap();
+    let (sup, _handle) = SupervisorSpec::new("s").start(Tree::new(())).await.unwrap();
     let Err(SupervisorError::Refused(Refusal::StartFailed(_, cause))) =
         sup.start_child(slow.spec()).await
     else {
@@ -509,7 +332,7 @@ async fn a_child_is_killed_when_its_shutdown_time_is_over() {
         .shutdown(Shutdown::Timeout(Duration::from_secs(2)));
     let (sup, _handle) = SupervisorSpec::new("s")
         .child(spec)
-        .start((), Events::default())
+        .start(Tree::new(()))
         .await
         .unwrap();
     let busy = tokio::spawn({
@@ -540,11 +363,11 @@ async fn a_child_is_killed_when_its_shutdown_time_is_over() {
 #[tokio::test(start_paused = true)]
 async fn a_child_that_ends_while_it_is_being_stopped_keeps_its_own_reason() {
     let worker = Worker::new("w", &Log::default());
-    let events = Events::default();
-    let mut stream = events.subscribe();
+    let tree = Tree::new(());
+    let mut stream = tree.events.subscribe();
     let (sup, _handle) = SupervisorSpec::new("s")
         .child(worker.spec())
-        .start((), events)
+        .start(tree)
         .await
         .unwrap();
     let (died, stopped) = tokio::join!(worker.call(Request::Die(9)), sup.terminate_child("w"));
@@ -564,10 +387,7 @@ async fn a_child_that_ends_while_it_is_being_stopped_keeps_its_own_reason() {
 async fn a_supervisor_obeys_plain_ractor_messages() {
     let log = Log::default();
     let worker = Worker::new("w", &log);
-    let (sup, handle) = SupervisorSpec::new("s")
-        .start((), Events::default())
-        .await
-        .unwrap();
+    let (sup, handle) = SupervisorSpec::new("s").start(Tree::new(())).await.unwrap();
     ractor::call!(sup.actor(), SupervisorMessage::StartChild, worker.spec())
         .unwrap()
         .unwrap();
@@ -577,7 +397,7 @@ async fn a_supervisor_obeys_plain_ractor_messages() {
     let refused = ractor::call!(sup.actor(), SupervisorMessage::StartChild, worker.spec()).unwrap();
     assert!(matches!(refused, Err(Refusal::AlreadyStarted(_))));
     sup.actor().send_message(SupervisorMessage::Stop).unwrap();
-    handle.await.unwrap();
+    assert_eq!(handle.await, TaskEnd::Finished(()));
     assert_eq!(lines(&log), "start w, stop w");
 }
 
@@ -588,7 +408,7 @@ async fn a_transient_child_that_stops_by_itself_stays_down() {
     let (sup, _handle) = SupervisorSpec::new("s")
         .intensity(often())
         .child(spec)
-        .start((), Events::default())
+        .start(Tree::new(()))
         .await
         .unwrap();
     worker.call(Request::Die(1)).await.unwrap_err();
@@ -607,8 +427,8 @@ async fn a_transient_child_that_stops_by_itself_stays_down() {
 #[tokio::test(start_paused = true)]
 async fn a_subscriber_that_lags_is_told_how_much_it_missed() {
     let worker = Worker::new("w", &Log::default());
-    let events = Events::default();
-    let mut stream = events.subscribe();
+    let tree = Tree::new(());
+    let mut stream = tree.events.subscribe();
     let intensity = Intensity {
         restarts: 100_000,
         period: Duration::from_secs(1),
@@ -616,7 +436,7 @@ async fn a_subscriber_that_lags_is_told_how_much_it_missed() {
     let (_sup, _handle) = SupervisorSpec::new("s")
         .intensity(intensity)
         .child(worker.spec())
-        .start((), events)
+        .start(tree)
         .await
         .unwrap();
     for _ in 0..airssys_rt::EVENT_BUFFER {
@@ -635,7 +455,7 @@ async fn the_next_generation_starts_after_the_state_of_the_last_is_dropped() {
     let spec = SupervisorSpec::new("s")
         .intensity(often())
         .child(worker.spec());
-    let (sup, handle) = spec.start((), Events::default()).await.unwrap();
+    let (sup, handle) = spec.start(Tree::new(())).await.unwrap();
     for _ in 0..5 {
         worker.call(Request::Die(1)).await.unwrap_err();
         assert_eq!(worker.call(Request::Answer(1)).await.unwrap(), 1);
@@ -643,7 +463,7 @@ async fn the_next_generation_starts_after_the_state_of_the_last_is_dropped() {
     let status = sup.which_child("w").await.unwrap().unwrap();
     assert_eq!(status.generation, 6, "one start for each death");
     sup.actor().stop(None);
-    handle.await.unwrap();
+    assert_eq!(handle.await, TaskEnd::Finished(()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -656,7 +476,7 @@ async fn a_child_started_while_its_namesake_goes_with_its_group_gets_its_own_spe
         .intensity(often())
         .child(old.spec().restart(Restart::Temporary))
         .child(other.spec())
-        .start((), Events::default())
+        .start(Tree::new(()))
         .await
         .unwrap();
     let busy = old.call(Request::Take(Duration::from_secs(3)));

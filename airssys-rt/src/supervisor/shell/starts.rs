@@ -1,0 +1,278 @@
+//! How children come up.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use ractor::{ActorCell, ActorProcessingErr, ActorRef};
+use tracing::Instrument;
+
+use super::super::helper::{Bound, Helper};
+use super::super::incarnation::{attempt, within};
+use super::super::message::{Finished, StartedChild, SupervisorMessage};
+use super::super::plan::Event;
+use super::{Live, State, report};
+use crate::{
+    Change, Child, ChildId, ChildSpec, ExitCause, Probe, Restart, Running, StartContext, Started,
+    TaskEnd, TaskLimit,
+};
+
+/// A child whose start has held the supervisor's task for longer than this is started beside it
+/// from then on.
+const OWN_TASK_LIMIT: Duration = Duration::from_millis(1);
+
+/// A start that is under way.
+pub(super) struct Start {
+    pub(super) generation: u64,
+    pub(super) work: Helper<Result<Started, ExitCause>>,
+}
+
+impl<E: Clone + Send + Sync + 'static> State<E> {
+    /// One child of the supervisor's own start: a failure ends the supervisor.
+    pub(super) async fn start_in_order(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage<E>>,
+        spec: ChildSpec<E>,
+    ) -> Result<(), ExitCause> {
+        let id = spec.policy.id.clone();
+        let span = self.span(&id, 1);
+        let attempt = attempt(&spec.child, self.context(myself, &spec, 1));
+        let outcome = within(&spec.policy, attempt).instrument(span).await;
+        match outcome {
+            Ok(started) => {
+                let running = matches!(started, Started::Running(_));
+                let temporary = spec.policy.restart == Restart::Temporary;
+                if !running {
+                    self.tell(&id, 1, Change::Ignored);
+                    spec.child.stopped(&id, &Arc::new(ExitCause::Normal));
+                    if temporary {
+                        spec.child.removed(&id);
+                        return Ok(());
+                    }
+                }
+                self.plan.adopt((*spec.policy).clone(), running);
+                self.specs.insert(id.clone(), spec);
+                if let Started::Running(running) = started {
+                    self.run(myself, &id, 1, running);
+                }
+                Ok(())
+            }
+            Err(cause) => {
+                let cause = Arc::new(cause);
+                self.tell_start_failed(&id, 1, &cause);
+                Err(ExitCause::ChildStart { child: id, cause })
+            }
+        }
+    }
+
+    /// Starts a child. Most starts are over with their first poll; what is not goes on off this
+    /// task, so that a slow start delays nobody else.
+    pub(super) fn begin_start(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage<E>>,
+        id: &ChildId,
+        generation: u64,
+    ) {
+        self.timers.remove(id);
+        let Some(spec) = self.specs.get(id) else {
+            return;
+        };
+        let span = self.span(id, generation);
+        let mut attempt = attempt(&spec.child, self.context(myself, spec, generation));
+        if !self.slow.contains(id) {
+            let began = Instant::now();
+            let mut nobody = Context::from_waker(Waker::noop());
+            let first = span.in_scope(|| attempt.as_mut().poll(&mut nobody));
+            if began.elapsed() > OWN_TASK_LIMIT {
+                self.slow.insert(id.clone());
+            }
+            if let Poll::Ready(outcome) = first {
+                self.settled.push_back((id.clone(), generation, outcome));
+                return;
+            }
+        }
+        let policy = spec.policy.clone();
+        let (told, name) = (myself.clone(), id.clone());
+        let work = async move {
+            let outcome = within(&policy, attempt).await;
+            report(&told, Finished::Start(name, generation));
+            outcome
+        };
+        let work = Helper::begin(&self.tree.tasks, "start", work.instrument(span));
+        if work.is_own() {
+            report(myself, Finished::Start(id.clone(), generation));
+        }
+        self.starting.insert(id.clone(), Start { generation, work });
+    }
+
+    pub(super) async fn start_finished(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage<E>>,
+        id: ChildId,
+        generation: u64,
+    ) -> Result<(), ActorProcessingErr> {
+        let current = |start: &Start| start.generation == generation;
+        if !self.starting.get(&id).is_some_and(current) {
+            return Ok(());
+        }
+        let Some(start) = self.starting.remove(&id) else {
+            return Ok(());
+        };
+        let outcome = start.outcome().await;
+        let actor = match &outcome {
+            Ok(Started::Running(running)) => Some(running.actor.get_id()),
+            _ => None,
+        };
+        let ended = actor.and_then(|actor| Some((actor, self.early.remove(&actor)?)));
+        if self.starting.is_empty() {
+            self.early.clear();
+        }
+        let event = self.settle(myself, id, generation, outcome);
+        self.apply(myself, event).await?;
+        match ended {
+            Some((actor, cause)) => self.child_ended(myself, actor, cause).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes note of how a start ended.
+    pub(super) fn settle(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage<E>>,
+        id: ChildId,
+        generation: u64,
+        outcome: Result<Started, ExitCause>,
+    ) -> Event {
+        match outcome {
+            Ok(Started::Running(running)) => {
+                self.run(myself, &id, generation, running);
+                Event::Started(id, generation)
+            }
+            Ok(Started::Ignored) => {
+                self.tell(&id, generation, Change::Ignored);
+                Event::Ignored(id, generation)
+            }
+            Err(cause) => {
+                let cause = Arc::new(cause);
+                self.tell_start_failed(&id, generation, &cause);
+                Event::StartFailed(id, generation, cause)
+            }
+        }
+    }
+
+    /// Takes note of an incarnation that runs.
+    pub(super) fn run(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage<E>>,
+        id: &ChildId,
+        generation: u64,
+        running: Running,
+    ) {
+        let Some(spec) = self.specs.get_mut(id) else {
+            return;
+        };
+        if spec.policy.restart == Restart::Temporary {
+            spec.argument = None;
+        }
+        let child = Arc::clone(&spec.child);
+        let probe = spec.policy.probe;
+        let recovery = child.recovery(id);
+        let span = self.span(id, generation);
+        span.in_scope(|| tracing::debug!(?recovery, "child started"));
+        self.tell(id, generation, Change::Started { recovery });
+        self.by_actor.insert(running.actor.get_id(), id.clone());
+        let probe =
+            probe.and_then(|probe| self.ask_for_life(myself, id, generation, probe, &child));
+        let live = Live {
+            generation,
+            running,
+            child,
+            span,
+            probe,
+        };
+        self.live.insert(id.clone(), live);
+    }
+
+    fn ask_for_life(
+        &self,
+        myself: &ActorRef<SupervisorMessage<E>>,
+        id: &ChildId,
+        generation: u64,
+        probe: Probe,
+        child: &Arc<dyn Child<E>>,
+    ) -> Option<Bound> {
+        let (myself, id, child) = (myself.clone(), id.clone(), Arc::clone(child));
+        let asking = async move {
+            let mut missed = 0;
+            while missed < probe.misses {
+                tokio::time::sleep(probe.interval).await;
+                let answer = tokio::time::timeout(probe.timeout, child.probe(&id)).await;
+                missed = if answer == Ok(true) { 0 } else { missed + 1 };
+            }
+            let cause = ExitCause::Unresponsive {
+                misses: probe.misses,
+                timeout: probe.timeout,
+            };
+            report(&myself, Finished::Unresponsive(id, generation, cause));
+        };
+        // It lasts as long as the incarnation it asks.
+        Bound::begin(&self.tree.tasks, TaskLimit::Unlimited, "probe", asking)
+    }
+
+    pub(super) fn set_timer(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage<E>>,
+        id: ChildId,
+        generation: u64,
+        delay: Duration,
+    ) {
+        let (told, name) = (myself.clone(), id.clone());
+        let waiting = async move {
+            tokio::time::sleep(delay).await;
+            report(&told, Finished::Due(name, generation));
+        };
+        let limit = TaskLimit::Timeout(delay.saturating_add(crate::DEFAULT_TASK_TIMEOUT));
+        if let Some(timer) = Bound::begin(&self.tree.tasks, limit, "timer", waiting) {
+            self.timers.insert(id, timer);
+        }
+    }
+
+    pub(super) fn started_child(&self, id: ChildId) -> StartedChild {
+        let running = self.live.get(&id).map(|live| &live.running);
+        StartedChild {
+            generation: self
+                .plan
+                .child(&id)
+                .map_or(0, |(_, generation, _)| generation),
+            actor: running.map(|running| running.actor.clone()),
+            info: running.and_then(|running| running.info.clone()),
+            id,
+        }
+    }
+
+    fn context(
+        &self,
+        myself: &ActorRef<SupervisorMessage<E>>,
+        spec: &ChildSpec<E>,
+        generation: u64,
+    ) -> StartContext<E> {
+        StartContext {
+            supervisor: ActorCell::from(myself.clone()),
+            id: spec.policy.id.clone(),
+            generation,
+            argument: spec.argument.clone(),
+            tree: self.tree.clone(),
+        }
+    }
+}
+
+impl Start {
+    /// What the start came to; a task that was cut off has failed.
+    pub(super) async fn outcome(self) -> Result<Started, ExitCause> {
+        match self.work.outcome().await {
+            TaskEnd::Finished(outcome) => outcome,
+            TaskEnd::Panicked { message } => Err(ExitCause::HostPanic { message }),
+            TaskEnd::TimedOut | TaskEnd::Aborted => Err(ExitCause::Killed),
+        }
+    }
+}
