@@ -4,7 +4,7 @@ use super::scenario::{Command, Group, Kind, Node, Operation, Scenario, Stop};
 
 /// Whether scenarios also use what the supervisor cannot do yet: dynamic supervisors, significant
 /// children, ignored starts and code change.
-pub(crate) const BEYOND: bool = false;
+pub(crate) const BEYOND: bool = true;
 
 /// An intensity no scenario exhausts.
 const PATIENT: u32 = 1000;

@@ -169,9 +169,10 @@ command([<<"delete">>, Sup, Id]) ->
 command([<<"spawn">>, Sup, Key]) ->
     reply(catch supervisor:start_child(pid(Sup), [Key]));
 command([<<"drop">>, Sup, Key]) ->
-    case pid(path(Sup, Key)) of
-        nobody -> "not_found";
-        Pid -> reply(catch supervisor:terminate_child(pid(Sup), Pid))
+    case {is_alive(pid(Sup)), pid(path(Sup, Key))} of
+        {false, _} -> "gone";
+        {true, nobody} -> "not_found";
+        {true, Pid} -> reply(catch supervisor:terminate_child(pid(Sup), Pid))
     end;
 command([<<"which">>, Sup]) ->
     case catch supervisor:which_children(pid(Sup)) of
@@ -228,6 +229,7 @@ init({Path, Started}) ->
             [] ->
                 say([$^, Path]),
                 introduce(Path),
+                disown(Path, Started),
                 Started
         end,
     #{strategy := Strategy, intensity := Intensity, auto := Auto, children := Children} = Node,
@@ -314,6 +316,14 @@ work(Parent, Manner) ->
 
 introduce(Path) ->
     ets:insert(oracle, [{{pid, Path}, self()}, {{path, self()}, Path}]).
+
+%% A dynamic child of an earlier incarnation has a name no more: ours are names within one.
+disown(Path, #{strategy := simple_one_for_one}) ->
+    Below = <<Path/binary, "/d">>,
+    Mine = [P || [P] <- ets:match(oracle, {{pid, '$1'}, '_'}), string:prefix(P, Below) =/= nomatch],
+    [ets:delete(oracle, {pid, P}) || P <- Mine];
+disown(_, _) ->
+    [].
 
 say(Event) ->
     controller() ! {event, Event}.

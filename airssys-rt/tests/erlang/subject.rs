@@ -11,12 +11,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use airssys_rt::{
-    BoxFuture, Child, ChildKind, ChildSpec, ChildState, ChildStatus, Events, ExitCause, Intensity,
-    Refusal, Restart, Running, Shutdown, StartContext, Strategy, SupervisorError, SupervisorRef,
-    SupervisorSpec,
+    AutoShutdown, BoxFuture, Child, ChildId, ChildKind, ChildSpec, ChildState, ChildStatus,
+    ExitCause, Intensity, Refusal, Restart, Running, Shutdown, StartContext, Started, StartedChild,
+    Strategy, SupervisorError, SupervisorRef, SupervisorSpec, TaskHandle, Tree,
 };
-use ractor::concurrency::JoinHandle;
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus};
+use ractor::{Actor, ActorProcessingErr, ActorRef, ActorStatus};
 use tokio::sync::{Notify, oneshot};
 
 use super::scenario::{Command, Group, Kind, Node, Operation, Scenario, Stop};
@@ -34,10 +33,13 @@ const LIMIT: Duration = Duration::from_secs(100_000);
 struct Stage {
     events: Mutex<Vec<String>>,
     failing: Mutex<HashMap<String, u32>>,
+    ignoring: Mutex<HashMap<String, u32>>,
     live: Mutex<HashMap<String, Live>>,
     gate: Mutex<Option<(String, &'static str, Arc<Gate>)>>,
     /// The spec that each supervisor was last started from.
     supervisors: Mutex<HashMap<String, SupervisorSpec>>,
+    /// The keys of dynamic children, by the supervisor's path and the child's id.
+    keys: Mutex<HashMap<(String, ChildId), String>>,
 }
 
 #[derive(Default)]
@@ -69,39 +71,68 @@ impl Stage {
         self.say(format!("^{path}"));
         let mut supervisors = self.supervisors.lock().unwrap();
         supervisors.insert(path.to_owned(), spec.clone());
+        self.keys.lock().unwrap().retain(|(sup, _), _| sup != path);
     }
 
     fn supervisor(&self, path: &str) -> Option<SupervisorRef> {
         self.supervisors.lock().unwrap().get(path)?.handle()
     }
 
-    /// Whether this start of the worker goes well.
-    async fn verdict(&self, path: &str) -> Result<(), ExitCause> {
-        let fails = match self.failing.lock().unwrap().get_mut(path) {
-            Some(left) if *left > 0 => {
-                *left -= 1;
-                true
-            }
-            _ => false,
+    /// What a child is called in the scenario.
+    fn name(&self, sup: &str, id: &ChildId) -> String {
+        let keys = self.keys.lock().unwrap();
+        let key = keys.get(&(sup.to_owned(), id.clone()));
+        key.map_or_else(|| id.to_string(), String::clone)
+    }
+
+    /// The reverse of [`Stage::name`].
+    fn id(&self, sup: &str, name: &str) -> ChildId {
+        let keys = self.keys.lock().unwrap();
+        let mut known = keys.iter();
+        let found = known.find(|((of, _), key)| of == sup && *key == name);
+        found.map_or_else(|| ChildId::from(name), |((_, id), _)| id.clone())
+    }
+
+    /// Whether this start of the worker goes well, and leads to anything.
+    async fn verdict(&self, path: &str) -> Result<bool, ExitCause> {
+        let fails = take(&self.failing, path);
+        let ignores = take(&self.ignoring, path);
+        let outcome = match (fails, ignores) {
+            (true, _) => "fail",
+            (false, true) => "ignore",
+            (false, false) => "go",
         };
-        let outcome = if fails { "fail" } else { "go" };
         let here = |gate: &mut (String, &str, Arc<Gate>)| gate.0 == path && gate.1 == outcome;
         let gate = self.gate.lock().unwrap().take_if(here);
         if let Some((_, _, gate)) = gate {
             gate.reached.store(true, Ordering::SeqCst);
             gate.open.notified().await;
         }
-        if !fails {
-            return Ok(());
+        if fails {
+            self.say(format!("!{path}"));
+            return Err(ExitCause::GuestExit { status: 1 });
         }
-        self.say(format!("!{path}"));
-        Err(ExitCause::GuestExit { status: 1 })
+        if ignores {
+            self.say(format!("~{path}"));
+        }
+        Ok(!ignores)
     }
+}
+
+/// Counts one down; false where none is left.
+fn take(left: &Mutex<HashMap<String, u32>>, path: &str) -> bool {
+    let mut left = left.lock().unwrap();
+    let Some(left) = left.get_mut(path).filter(|left| **left > 0) else {
+        return false;
+    };
+    *left -= 1;
+    true
 }
 
 #[derive(Clone)]
 struct Worker {
-    path: String,
+    /// Its supervisor's path.
+    parent: String,
     stubborn: bool,
     stage: Arc<Stage>,
 }
@@ -183,15 +214,25 @@ impl Actor for Incarnation {
 }
 
 impl Child<()> for Worker {
-    fn start(&self, context: StartContext<()>) -> BoxFuture<'_, Result<Running, ExitCause>> {
+    fn start(&self, context: StartContext<()>) -> BoxFuture<'_, Result<Started, ExitCause>> {
         Box::pin(async move {
-            self.stage.verdict(&self.path).await?;
+            let key = context.argument.as_ref();
+            let key = key.and_then(|argument| argument.downcast_ref::<String>());
+            let name = key.map_or(context.id.as_str(), String::as_str);
+            let path = format!("{}/{name}", self.parent);
+            if !self.stage.verdict(&path).await? {
+                return Ok(Started::Ignored);
+            }
+            if let Some(key) = key {
+                let place = (self.parent.clone(), context.id.clone());
+                self.stage.keys.lock().unwrap().insert(place, key.clone());
+            }
             let incarnation = Incarnation {
-                path: self.path.clone(),
+                path: path.clone(),
                 stage: Arc::clone(&self.stage),
                 reason: Mutex::new("killed"),
             };
-            self.stage.say(format!("+{}", self.path));
+            self.stage.say(format!("+{path}"));
             let (sender, receiver) = oneshot::channel();
             let order = self.stubborn.then_some(receiver);
             let (actor, handle) =
@@ -200,15 +241,8 @@ impl Child<()> for Worker {
                 actor: actor.clone(),
                 order: self.stubborn.then_some(sender),
             };
-            self.stage
-                .live
-                .lock()
-                .unwrap()
-                .insert(self.path.clone(), live);
-            Ok(Running {
-                actor: ActorCell::from(actor),
-                handle,
-            })
+            self.stage.live.lock().unwrap().insert(path, live);
+            Ok(Running::new(actor, handle).into())
         })
     }
 }
@@ -221,7 +255,7 @@ struct Nested {
 }
 
 impl Child<()> for Nested {
-    fn start(&self, context: StartContext<()>) -> BoxFuture<'_, Result<Running, ExitCause>> {
+    fn start(&self, context: StartContext<()>) -> BoxFuture<'_, Result<Started, ExitCause>> {
         self.stage.begin(&self.path, &self.spec);
         Child::start(&self.spec, context)
     }
@@ -230,7 +264,7 @@ impl Child<()> for Nested {
 /// One scenario being played.
 struct Play {
     stage: Arc<Stage>,
-    root: Option<(SupervisorRef, JoinHandle<()>)>,
+    root: Option<(SupervisorRef, TaskHandle<()>)>,
     trace: String,
 }
 
@@ -285,6 +319,11 @@ impl Play {
                 failing.insert(path.clone(), *times);
                 vec!["ok".into()]
             }
+            Operation::Ignore(path, times) => {
+                let mut ignoring = self.stage.ignoring.lock().unwrap();
+                ignoring.insert(path.clone(), *times);
+                vec!["ok".into()]
+            }
             Operation::Exit(sup, exits) => exits
                 .iter()
                 .map(|(id, reason)| self.exit(&format!("{sup}/{id}"), reason).into())
@@ -296,11 +335,10 @@ impl Play {
             Operation::Stop => {
                 if let Some((root, handle)) = self.root.take() {
                     root.actor().stop(None);
-                    handle.await.unwrap();
+                    handle.await;
                 }
                 vec!["ok".into()]
             }
-            Operation::Ignore(..) => panic!("ignored starts are not there yet"),
         }
     }
 
@@ -310,7 +348,7 @@ impl Play {
         };
         let spec = supervisor("root", root, group, &self.stage);
         self.stage.begin("root", &spec);
-        match spec.start((), Events::default()).await {
+        match spec.start(Tree::new(())).await {
             Ok(root) => {
                 self.root = Some(root);
                 "ok".into()
@@ -384,8 +422,8 @@ impl Play {
         else {
             return false;
         };
-        let figures = figures(counts);
-        writeln!(self.trace, "@{path}{figures} |{}", states(&children)).unwrap();
+        let states = states(&self.stage, path, &children);
+        writeln!(self.trace, "@{path}{} |{states}", figures(counts)).unwrap();
         for child in children {
             if child.kind == ChildKind::Supervisor && child.state == ChildState::Running {
                 let below = format!("{path}/{}", child.id);
@@ -410,25 +448,28 @@ fn ask<'a>(stage: &Arc<Stage>, command: &'a Command) -> impl Future<Output = Str
     | Command::Drop(path, _)
     | Command::Upgrade(path, _)) = command;
     let sup = stage.supervisor(path);
-    let offer = match command {
-        Command::Add(path, node) => Some(child(path, node, stage)),
-        _ => None,
-    };
+    let stage = Arc::clone(stage);
     async move {
         let Some(sup) = sup else {
             return "gone".into();
         };
-        let answer = match command {
-            Command::Add(..) => match offer {
-                Some(spec) => sup.start_child(spec).await,
-                None => return "invalid".into(),
+        match command {
+            Command::Add(_, node) => started(sup.start_child(child(path, node, &stage)).await),
+            Command::Spawn(_, key) => started(sup.start_dynamic(key.clone()).await),
+            Command::Restart(_, id) => started(sup.restart_child(id.as_str()).await),
+            Command::Terminate(_, id) => reply(sup.terminate_child(id.as_str()).await),
+            Command::Delete(_, id) => reply(sup.delete_child(id.as_str()).await),
+            Command::Drop(_, key) => reply(sup.terminate_child(stage.id(path, key)).await),
+            Command::Upgrade(_, node) => match &node.kind {
+                Kind::Supervisor(group) => {
+                    let spec = supervisor(path, node, group, &stage);
+                    reply(sup.code_change(spec).await)
+                }
+                Kind::Worker { .. } => "invalid",
             },
-            Command::Terminate(_, id) => sup.terminate_child(id.as_str()).await,
-            Command::Restart(_, id) => sup.restart_child(id.as_str()).await,
-            Command::Delete(_, id) => sup.delete_child(id.as_str()).await,
             Command::Which(_) => {
                 return match sup.which_children().await {
-                    Ok(children) => format!("which{}", states(&children)),
+                    Ok(children) => format!("which{}", states(&stage, path, &children)),
                     Err(_) => "gone".into(),
                 };
             }
@@ -438,11 +479,15 @@ fn ask<'a>(stage: &Arc<Stage>, command: &'a Command) -> impl Future<Output = Str
                     Err(_) => "gone".into(),
                 };
             }
-            Command::Spawn(..) | Command::Drop(..) | Command::Upgrade(..) => {
-                panic!("dynamic supervisors and code change are not there yet")
-            }
-        };
-        reply(answer).into()
+        }
+        .into()
+    }
+}
+
+fn started(answer: Result<StartedChild, SupervisorError>) -> &'static str {
+    match answer {
+        Ok(child) if child.actor.is_none() => "ignored",
+        answer => reply(answer.map(drop)),
     }
 }
 
@@ -456,6 +501,7 @@ fn reply(answer: Result<(), SupervisorError>) -> &'static str {
             Refusal::Running(_) => "running",
             Refusal::Restarting(_) => "restarting",
             Refusal::StartFailed(..) => "error",
+            Refusal::Invalid(_) | Refusal::Dynamic | Refusal::NotDynamic => "invalid",
             _ => "unknown refusal",
         },
         Err(_) => "gone",
@@ -472,21 +518,31 @@ fn figures(counts: airssys_rt::ChildCounts) -> String {
     format!(" {specs} {active} {supervisors} {workers}")
 }
 
-fn states(children: &[ChildStatus]) -> String {
+/// In start order; dynamic children, which have none, by name.
+fn states(stage: &Stage, sup: &str, children: &[ChildStatus]) -> String {
     let state = |child: &ChildStatus| match child.state {
         ChildState::Stopped => "undefined",
         ChildState::Starting => "starting",
         ChildState::Running => "running",
         ChildState::Restarting => "restarting",
         ChildState::Stopping => "stopping",
+        ChildState::Quarantined => "quarantined",
     };
     let kind = |child: &ChildStatus| match child.kind {
         ChildKind::Worker => "worker",
         ChildKind::Supervisor => "supervisor",
     };
+    let name = |child: &ChildStatus| stage.name(sup, &child.id);
+    let mut children: Vec<_> = children.iter().map(|child| (name(child), child)).collect();
+    if children
+        .iter()
+        .any(|(name, child)| name != child.id.as_str())
+    {
+        children.sort_by(|(one, _), (other, _)| one.cmp(other));
+    }
     children
         .iter()
-        .map(|child| format!(" {}:{}:{}", child.id, state(child), kind(child)))
+        .map(|(name, child)| format!(" {name}:{}:{}", state(child), kind(child)))
         .collect()
 }
 
@@ -495,10 +551,16 @@ fn supervisor(path: &str, node: &Node, group: &Group, stage: &Arc<Stage>) -> Sup
         "one_for_one" => Strategy::OneForOne,
         "one_for_all" => Strategy::OneForAll,
         "rest_for_one" => Strategy::RestForOne,
-        other => panic!("{other} is not there yet"),
+        "simple_one_for_one" => Strategy::SimpleOneForOne,
+        other => panic!("{other}"),
     };
     let spec = SupervisorSpec::new(node.id.as_str())
         .strategy(strategy)
+        .auto_shutdown(match group.auto_shutdown {
+            "any_significant" => AutoShutdown::AnySignificant,
+            "all_significant" => AutoShutdown::AllSignificant,
+            _ => AutoShutdown::Never,
+        })
         .intensity(Intensity {
             restarts: group.intensity,
             period: PERIOD,
@@ -510,33 +572,32 @@ fn supervisor(path: &str, node: &Node, group: &Group, stage: &Arc<Stage>) -> Sup
 }
 
 fn child(parent: &str, node: &Node, stage: &Arc<Stage>) -> ChildSpec {
-    let path = format!("{parent}/{}", node.id);
     let stage = Arc::clone(stage);
     let spec = match &node.kind {
         Kind::Worker { stubborn } => {
             let worker = Worker {
-                path,
+                parent: parent.to_owned(),
                 stubborn: *stubborn,
                 stage,
             };
             ChildSpec::new(node.id.as_str(), worker)
         }
         Kind::Supervisor(group) => {
+            let path = format!("{parent}/{}", node.id);
             let spec = supervisor(&path, node, group, &stage);
             let nested = Nested { path, spec, stage };
-            let mut spec = ChildSpec::new(node.id.as_str(), nested);
-            spec.policy.kind = ChildKind::Supervisor;
-            spec
+            ChildSpec::new(node.id.as_str(), nested).kind(ChildKind::Supervisor)
         }
     };
-    spec.restart(match node.restart {
-        "permanent" => Restart::Permanent,
-        "transient" => Restart::Transient,
-        _ => Restart::Temporary,
-    })
-    .shutdown(match node.shutdown {
-        Stop::Brutal => Shutdown::Brutal,
-        Stop::Millis(time) => Shutdown::Timeout(Duration::from_millis(time)),
-        Stop::Infinity => Shutdown::Infinity,
-    })
+    spec.significant(node.significant)
+        .restart(match node.restart {
+            "permanent" => Restart::Permanent,
+            "transient" => Restart::Transient,
+            _ => Restart::Temporary,
+        })
+        .shutdown(match node.shutdown {
+            Stop::Brutal => Shutdown::Brutal,
+            Stop::Millis(time) => Shutdown::Timeout(Duration::from_millis(time)),
+            Stop::Infinity => Shutdown::Infinity,
+        })
 }
