@@ -41,11 +41,19 @@ struct Known {
     children: Vec<Node>,
     /// A child may have been deleted and added again, so that the order above is not the real one.
     moved: bool,
+    /// Its strategy may be another one by now.
+    upgraded: bool,
 }
 
 impl Known {
     fn dynamic(&self) -> bool {
         self.group.strategy == "simple_one_for_one"
+    }
+
+    /// Its children are stopped one at a time, and the next attempt waits for that.
+    fn grouped(&self) -> bool {
+        let strategy = self.group.strategy;
+        !self.upgraded && matches!(strategy, "one_for_all" | "rest_for_one")
     }
 
     /// The child and those that are started after it; nobody where the order is not known.
@@ -193,6 +201,7 @@ impl Generator {
             group: group.clone(),
             children: group.children.clone(),
             moved: false,
+            upgraded: false,
         });
         if group.strategy != "simple_one_for_one" {
             for child in &group.children {
@@ -297,13 +306,7 @@ impl Generator {
         // One at most, and last: commands that come from different callers, each before the answer
         // to the other, have no order among themselves.
         if self.dice.percent(60) {
-            let mut child = id.clone();
-            // A later member of the group, which is stopped by now. The others run, and ours lets the
-            // end of one that runs and the next attempt go on at the same time.
-            let later = known.from(&id);
-            if known.group.strategy != "one_for_one" && !later.is_empty() && self.dice.percent(35) {
-                child = self.dice.pick(later).id;
-            }
+            let child = self.one_of(&known, &id);
             let path = known.path.clone();
             let last = match self.dice.below(6) {
                 0..3 => Command::Terminate(path, child),
@@ -324,14 +327,28 @@ impl Generator {
             .push(Operation::Gate(known.path, id, "fail", commands));
     }
 
-    /// In OTP every command waits for the start; in ours the end of the child does. Of the last
-    /// child, for there may be siblings in its group that ours has still to start.
-    fn gate_of_success(&mut self, known: Known, id: String) {
-        if known.from(&id).len() == 1 {
-            let end = Command::Terminate(known.path.clone(), id.clone());
-            self.operations
-                .push(Operation::Gate(known.path, id, "go", vec![end]));
+    /// Mostly the child itself. Where the others have nothing to do with it, ours lets the end of one
+    /// of them and the next attempt go on at the same time.
+    fn one_of(&mut self, known: &Known, id: &str) -> String {
+        if known.grouped() && self.dice.percent(35) {
+            self.dice.pick(&known.children).id
+        } else {
+            id.into()
         }
+    }
+
+    /// In OTP every command waits for the start. In ours the end of the child does, and in a group
+    /// every command.
+    fn gate_of_success(&mut self, known: Known, id: String) {
+        let path = known.path.clone();
+        let child = self.one_of(&known, &id);
+        let command = match self.dice.below(4) {
+            0 if known.grouped() => Command::Restart(path, child),
+            1 if known.grouped() => Command::Delete(path, child),
+            _ => Command::Terminate(path, child),
+        };
+        self.operations
+            .push(Operation::Gate(known.path, id, "go", vec![command]));
     }
 
     /// The end of the supervisor itself, asked of its parent while the restart is under way. Where
@@ -339,7 +356,7 @@ impl Generator {
     fn end_of(&self, known: &Known, id: &str) -> Option<Command> {
         let last = known.from(id).len() == 1;
         let (parent, own_id) = known.path.rsplit_once('/')?;
-        let alone = last || known.group.strategy != "one_for_one";
+        let alone = last || known.grouped();
         alone.then(|| Command::Terminate(parent.into(), own_id.into()))
     }
 
@@ -438,7 +455,11 @@ impl Generator {
     fn changed(&mut self, at: usize) -> Node {
         let known = self.known[at].clone();
         self.known[at].moved = true;
+        self.known[at].upgraded = true;
         let mut group = known.group;
+        if group.intensity != PATIENT && self.dice.percent(50) {
+            group.intensity = self.dice.pick(&[0, 1, 2, 3, 5]);
+        }
         group.strategy = self
             .dice
             .pick(&["one_for_one", "one_for_all", "rest_for_one"]);

@@ -55,13 +55,7 @@ impl Plan {
                 self.call_off(place, effects);
                 effects.push(Effect::Answer(token, Ok(())));
             }
-            Phase::Running => {
-                let stop = Effect::Stop(id.clone(), entry.generation, entry.policy.shutdown);
-                entry.phase = Phase::Stopping {
-                    tokens: vec![token],
-                };
-                effects.push(stop);
-            }
+            Phase::Running => self.begin_stop(place, vec![token], effects),
             Phase::Starting { stop_for, .. } => stop_for.push(token),
             Phase::Stopping { tokens } => tokens.push(token),
         }
