@@ -273,6 +273,8 @@ pub(crate) struct Plan {
     deferred: VecDeque<Event>,
     dice: u64,
     over: bool,
+    /// Children that have been told to stop and have not ended yet.
+    stopping: usize,
     /// A group operation has stopped children that it has not started again yet.
     loose: bool,
     /// Group operations begun, for the simulation to tell them apart.
@@ -295,6 +297,7 @@ impl Plan {
             deferred: VecDeque::new(),
             dice: seed,
             over: false,
+            stopping: 0,
             loose: false,
             #[cfg(test)]
             groups: 0,
@@ -336,8 +339,8 @@ impl Plan {
             return;
         }
         self.dispatch(event, now, effects);
-        // What waited for a group operation gets its turn when that is done, oldest first.
-        while self.agenda.is_empty() && !self.over {
+        // What waited gets its turn when that is done, oldest first.
+        while !self.busy() && !self.over {
             let Some(event) = self.deferred.pop_front() else {
                 break;
             };
@@ -349,7 +352,7 @@ impl Plan {
     }
 
     fn dispatch(&mut self, event: Event, now: Duration, effects: &mut Vec<Effect>) {
-        let busy = !self.agenda.is_empty();
+        let busy = self.busy();
         match event {
             Event::Started(id, generation) => self.started(&id, generation, now, effects),
             Event::Ignored(id, generation) => self.ignored(&id, generation, effects),
@@ -377,7 +380,10 @@ impl Plan {
     }
 
     fn started(&mut self, id: &ChildId, generation: u64, now: Duration, effects: &mut Vec<Effect>) {
-        let Some(entry) = self.current(id, generation) else {
+        let Some(place) = self.current_place(id, generation) else {
+            return;
+        };
+        let Some(entry) = self.children.get_mut(&place) else {
             return;
         };
         let Phase::Starting { origin, stop_for } = &mut entry.phase else {
@@ -389,18 +395,17 @@ impl Plan {
             effects.push(Effect::Answer(token, Ok(())));
         }
         entry.parked = false;
-        if tokens.is_empty() {
-            entry.phase = Phase::Running;
-            entry.since = now;
-            if let (true, Some(quarantine)) = (entry.probation, &entry.policy.quarantine) {
-                let probation = quarantine.probation;
-                effects.push(Effect::Later(id.clone(), generation, probation));
-            }
-        } else {
-            // Somebody asked to terminate it while it was on its way up.
-            entry.phase = Phase::Stopping { tokens };
-            effects.push(Effect::Stop(id.clone(), generation, entry.policy.shutdown));
+        entry.phase = Phase::Running;
+        entry.since = now;
+        if let (true, Some(quarantine)) = (entry.probation, &entry.policy.quarantine) {
+            let probation = quarantine.probation;
+            effects.push(Effect::Later(id.clone(), generation, probation));
         }
+        // Somebody asked to terminate it while it was on its way up. That is next, unless its
+        // group is stopping somebody.
+        let stops = tokens.into_iter();
+        let stops = stops.map(|token| Event::TerminateChild(id.clone(), token));
+        self.deferred.extend(stops);
     }
 
     fn ignored(&mut self, id: &ChildId, generation: u64, effects: &mut Vec<Effect>) {
@@ -483,6 +488,25 @@ impl Plan {
         }
     }
 
+    fn begin_stop(&mut self, place: Place, tokens: Vec<Token>, effects: &mut Vec<Effect>) {
+        if let Some(entry) = self.children.get_mut(&place) {
+            entry.phase = Phase::Stopping { tokens };
+            self.stopping += 1;
+            let stop = Effect::Stop(entry.id(), entry.generation, entry.policy.shutdown);
+            effects.push(stop);
+        }
+    }
+
+    /// What may stop or start children has to wait: a group operation is under way, or a group is
+    /// about to lose a child and must not lose two at once.
+    fn busy(&self) -> bool {
+        let grouped = matches!(
+            self.flags.strategy,
+            Strategy::OneForAll | Strategy::RestForOne
+        );
+        !self.agenda.is_empty() || (grouped && self.stopping > 0)
+    }
+
     fn append(&mut self, entry: Entry) -> Place {
         let place = self.next_place;
         self.next_place += 1;
@@ -516,13 +540,7 @@ impl Plan {
         self.index.get(id).copied()
     }
 
-    /// The entry, if the report is about its current generation.
-    fn current(&mut self, id: &ChildId, generation: u64) -> Option<&mut Entry> {
-        let place = self.index.get(id)?;
-        let entry = self.children.get_mut(place)?;
-        (entry.generation == generation).then_some(entry)
-    }
-
+    /// Its place, if the report is about its current generation.
     fn current_place(&self, id: &ChildId, generation: u64) -> Option<Place> {
         let place = self.place(id)?;
         let entry = self.children.get(&place)?;

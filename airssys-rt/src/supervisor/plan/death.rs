@@ -23,7 +23,7 @@ impl Plan {
         now: Duration,
         effects: &mut Vec<Effect>,
     ) {
-        let busy = !self.agenda.is_empty();
+        let (busy, in_group) = (self.busy(), !self.agenda.is_empty());
         let Some(place) = self.current_place(id, generation) else {
             return;
         };
@@ -34,7 +34,8 @@ impl Plan {
             Phase::Stopping { tokens } => {
                 let tokens = std::mem::take(tokens);
                 entry.phase = Phase::Stopped;
-                if busy {
+                self.stopping -= 1;
+                if in_group {
                     self.loose = true;
                 } else {
                     entry.park(cause, effects);

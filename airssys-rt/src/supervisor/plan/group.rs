@@ -50,9 +50,7 @@ impl Plan {
                     self.agenda.pop_front();
                 }
                 (Phase::Running, Task::Stop(_)) => {
-                    entry.phase = Phase::Stopping { tokens: Vec::new() };
-                    let stop = Effect::Stop(entry.id(), entry.generation, entry.policy.shutdown);
-                    effects.push(stop);
+                    self.begin_stop(place, Vec::new(), effects);
                     return;
                 }
                 (Phase::Stopped | Phase::Waiting | Phase::Dead, Task::Stop(_)) => {

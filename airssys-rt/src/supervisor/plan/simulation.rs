@@ -13,6 +13,8 @@
     reason = "a test that meets something unexpected should fail there"
 )]
 
+use foldhash::HashSet;
+
 use super::group::Task;
 use super::tests::{flags, killed, policy};
 use super::*;
@@ -62,6 +64,8 @@ struct Simulation {
     plan: Plan,
     now: Duration,
     live: HashMap<ChildId, u64>,
+    /// Told to stop; the plan has not heard of their ends.
+    stopping: HashSet<ChildId>,
     /// Reports on their way.
     pending: Vec<Event>,
     timers: Vec<(Duration, Event)>,
@@ -95,6 +99,7 @@ impl Simulation {
             dice,
             now: Duration::ZERO,
             live: HashMap::default(),
+            stopping: HashSet::default(),
             pending: Vec::new(),
             timers: Vec::new(),
             asked: 0,
@@ -287,6 +292,9 @@ impl Simulation {
             println!("{:?} {event:?}", self.now);
         }
         let asked = matches!(event, Event::RestartChild(..) | Event::StartChild(..));
+        if let Event::Exited(id, ..) = &event {
+            self.stopping.remove(id);
+        }
         let groups = self.plan.groups;
         let mut effects = Vec::new();
         self.plan.step(event, self.now, &mut effects);
@@ -335,6 +343,12 @@ impl Simulation {
                 self.pending.push(report);
             }
             Effect::Stop(id, generation, _) => {
+                assert!(
+                    !self.grouped() || self.stopping.is_empty(),
+                    "seed {seed}: {id} is stopped beside {:?}",
+                    self.stopping
+                );
+                self.stopping.insert(id.clone());
                 if let Some(place) = self.stopped_by_its_group(&id) {
                     let ordered = self.stops.last().is_none_or(|last| place < *last);
                     assert!(ordered, "seed {seed}: {id} is stopped out of order");
@@ -375,6 +389,11 @@ impl Simulation {
         }
     }
 
+    fn grouped(&self) -> bool {
+        let strategy = self.plan.flags.strategy;
+        matches!(strategy, Strategy::OneForAll | Strategy::RestForOne)
+    }
+
     fn note_start(&mut self, id: &ChildId, asked: bool) {
         let seed = self.seed;
         if let Some(Task::Start(place)) = self.plan.agenda.front()
@@ -385,11 +404,7 @@ impl Simulation {
             self.starts.push(*place);
             return;
         }
-        let alone = matches!(
-            self.plan.flags.strategy,
-            Strategy::OneForOne | Strategy::SimpleOneForOne
-        );
-        if self.plain && alone && !asked {
+        if self.plain && !self.grouped() && !asked {
             let since = self.now.saturating_sub(PERIOD);
             self.restarts.retain(|stamp| *stamp >= since);
             self.restarts.push(self.now);
@@ -407,7 +422,8 @@ impl Simulation {
             self.asked, self.answered,
             "seed {seed}: a command without an answer"
         );
-        assert!(self.plan.agenda.is_empty(), "seed {seed}: a group hangs");
+        assert!(!self.plan.busy(), "seed {seed}: a group hangs");
+        assert_eq!(self.plan.stopping, 0, "seed {seed}");
         let mut known = 0;
         for (policy, generation, state) in self.plan.children() {
             let expected = match self.live.get(&policy.id) {

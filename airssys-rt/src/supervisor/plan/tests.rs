@@ -625,3 +625,20 @@ fn terminating_a_child_that_fails_to_come_back_with_its_group_leaves_nothing_han
     use ChildState::{Running, Stopped};
     assert_eq!(states, [Running, Stopped, Stopped]);
 }
+
+#[test]
+fn terminating_a_temporary_child_that_never_started_removes_it() {
+    let mut world = World::new(Strategy::OneForOne, 9, &[]);
+    let policies = vec![Arc::new(policy("a", Restart::Temporary))];
+    world.tell(Event::CodeChange(
+        flags(Strategy::OneForOne, 9),
+        policies,
+        1,
+    ));
+    world.answer().unwrap();
+    assert_eq!(world.log(), "parked a");
+    world.tell(Event::TerminateChild(ChildId::from("a"), 2));
+    world.answer().unwrap();
+    assert_eq!(world.log(), "removed a");
+    assert_eq!(world.plan.children().count(), 0);
+}
