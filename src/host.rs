@@ -9,7 +9,10 @@ use airssys_rt::{Events, ExitCause, TaskLimit, TaskRegistry, Tree};
 use airssys_wasm::{DEFAULT_MAX_COMPONENTS, EngineError, Runtime};
 use tokio::sync::watch;
 
-use crate::{ComponentRef, ConfigErrors, EventStream, SupervisorRef, SupervisorSpec, SystemConfig};
+use crate::{
+    ComponentRef, ConfigErrors, EventStream, SupervisorMessage, SupervisorRef, SupervisorSpec,
+    SystemConfig,
+};
 
 /// Name of the supervisor above all others.
 const ROOT: &str = "airssys";
@@ -236,10 +239,16 @@ impl Host {
     /// by the shutdown times of its children. Later calls through references end in
     /// [`crate::WasmError::Stopped`].
     pub async fn shutdown(&self) {
-        self.root.actor().stop(None);
+        self.ask_to_stop();
         let mut ended = self.ended.clone();
         ended.wait_for(|ended| *ended).await.ok();
         self.tasks.shutdown(TASK_GRACE).await;
+    }
+
+    fn ask_to_stop(&self) {
+        // One that has ended needs no asking.
+        let root = self.root.actor();
+        root.send_message(SupervisorMessage::Stop).ok();
     }
 
     /// The tasks that run on behalf of the tree.
@@ -251,6 +260,6 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.root.actor().stop(None);
+        self.ask_to_stop();
     }
 }

@@ -81,8 +81,10 @@ pub struct StartContext<E> {
     pub tree: Tree<E>,
 }
 
+/// How a child is asked to stop.
+pub type Ask = Box<dyn FnOnce() + Send + Sync>;
+
 /// A child that runs.
-#[derive(Debug)]
 pub struct Running {
     /// Its actor, linked to the supervisor.
     pub actor: ActorCell,
@@ -90,6 +92,17 @@ pub struct Running {
     pub handle: JoinHandle<()>,
     /// For whoever asked for the start.
     pub info: Option<Info>,
+    /// How it is asked to stop; `None`: by ractor's `stop`, which is not heard by a child that is
+    /// to do something before, and hear what comes in meanwhile.
+    pub ask: Option<Ask>,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("actor", &self.actor.get_id())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Running {
@@ -99,6 +112,7 @@ impl Running {
             actor: actor.into(),
             handle,
             info: None,
+            ask: None,
         }
     }
 
@@ -106,6 +120,13 @@ impl Running {
     #[must_use]
     pub fn with_info(mut self, info: impl Any + Send + Sync) -> Self {
         self.info = Some(Arc::new(info));
+        self
+    }
+
+    /// Sets how it is asked to stop. It must end some time after it was asked.
+    #[must_use]
+    pub fn asked_by(mut self, ask: impl FnOnce() + Send + Sync + 'static) -> Self {
+        self.ask = Some(Box::new(ask));
         self
     }
 }

@@ -13,7 +13,7 @@ mod tree;
 mod unwind;
 
 pub use child::{
-    Argument, BoxFuture, Child, ChildId, ChildSpec, Info, Running, StartContext, Started,
+    Argument, Ask, BoxFuture, Child, ChildId, ChildSpec, Info, Running, StartContext, Started,
 };
 pub use event::{Change, DeadLetter, EVENT_BUFFER, EventStream, Events, LifecycleEvent, Received};
 pub use exit_cause::{DeadlinePhase, ExitCause, ExitKind, Frame, OutOfMemory, Trap};

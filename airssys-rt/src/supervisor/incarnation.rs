@@ -5,32 +5,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use ractor::ActorCell;
-use ractor::concurrency::JoinHandle;
 
 use crate::unwind::{Contained, message};
 use crate::{
-    BoxFuture, Child, ChildKind, ChildPolicy, DeadlinePhase, ExitCause, Shutdown, StartContext,
-    Started,
+    BoxFuture, Child, ChildKind, ChildPolicy, DeadlinePhase, ExitCause, Running, Shutdown,
+    StartContext, Started,
 };
 
 /// How long a killed actor may take to reach an await point before it is left behind.
 pub const KILL_GRACE: Duration = Duration::from_secs(5);
 
-/// Stops `actor` and returns once its state has been dropped, or [`KILL_GRACE`] after a kill that
+/// Stops a child and returns once its state has been dropped, or [`KILL_GRACE`] after a kill that
 /// the actor did not follow.
-pub(crate) async fn stop(
-    actor: &ActorCell,
-    mut handle: JoinHandle<()>,
-    shutdown: Shutdown,
-) -> ExitCause {
+pub(crate) async fn stop(running: Running, shutdown: Shutdown) -> ExitCause {
+    let Running {
+        actor,
+        mut handle,
+        ask,
+        ..
+    } = running;
     let patience = match shutdown {
         Shutdown::Brutal => None,
         Shutdown::Timeout(limit) => Some(limit),
         Shutdown::Infinity => Some(Duration::MAX),
     };
     if let Some(limit) = patience {
-        actor.stop(None);
+        match ask {
+            Some(ask) => ask(),
+            None => actor.stop(None),
+        }
         if tokio::time::timeout(limit, &mut handle).await.is_ok() {
             return ExitCause::Shutdown;
         }

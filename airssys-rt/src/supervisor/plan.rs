@@ -6,7 +6,7 @@
 //! death, a stale report changes nothing.
 //!
 //! [`admin`] answers commands, [`death`] decides what an exit means, [`group`] works off what
-//! concerns more than one child.
+//! concerns more than one child, [`ending`] takes all of them down.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use crate::{ChildId, ChildPolicy, ExitCause, ExitKind, Restart, Shutdown};
 
 mod admin;
 mod death;
+mod ending;
 mod group;
 
 /// Whom a child's exit concerns besides itself.
@@ -93,6 +94,8 @@ pub(crate) enum Event {
     TerminateChild(ChildId, Token),
     RestartChild(ChildId, Token),
     DeleteChild(ChildId, Token),
+    /// Stop every child and end.
+    Shutdown,
     /// The flags and the children in their new order; for a dynamic supervisor its template.
     CodeChange(Flags, Vec<Arc<ChildPolicy>>, Token),
 }
@@ -120,7 +123,9 @@ pub(crate) enum Effect {
     /// The spec is gone.
     Removed(ChildId),
     Answer(Token, Result<(), Refusal>),
-    /// Stop every child in reverse start order and end with this.
+    /// The children are being stopped, in reverse start order; for listeners.
+    Ending(Arc<ExitCause>),
+    /// Nobody is left; end with this.
     End(Arc<ExitCause>),
 }
 
@@ -272,6 +277,8 @@ pub(crate) struct Plan {
     agenda: VecDeque<group::Task>,
     deferred: VecDeque<Event>,
     dice: u64,
+    /// What the supervisor is about to end with.
+    ending: Option<Arc<ExitCause>>,
     over: bool,
     /// Children that have been told to stop and have not ended yet.
     stopping: usize,
@@ -296,6 +303,7 @@ impl Plan {
             agenda: VecDeque::new(),
             deferred: VecDeque::new(),
             dice: seed,
+            ending: None,
             over: false,
             stopping: 0,
             loose: false,
@@ -335,18 +343,20 @@ impl Plan {
 
     /// Takes one event in; what is to be done about it goes to the end of `effects`.
     pub(crate) fn step(&mut self, event: Event, now: Duration, effects: &mut Vec<Effect>) {
-        if self.over {
+        if self.over || !self.heeds(&event) {
             return;
         }
         self.dispatch(event, now, effects);
         // What waited gets its turn when that is done, oldest first.
-        while !self.busy() && !self.over {
+        while !self.busy() && self.ending.is_none() {
             let Some(event) = self.deferred.pop_front() else {
                 break;
             };
             self.dispatch(event, now, effects);
         }
-        if self.loose && !self.over {
+        if self.ending.is_some() {
+            self.end_if_nobody_is_left(effects);
+        } else if self.loose {
             self.park_left_behind(effects);
         }
     }
@@ -362,6 +372,7 @@ impl Plan {
             Event::Exited(id, generation, cause) => {
                 self.exited(&id, generation, cause, now, effects);
             }
+            Event::Shutdown => self.wind_up(Arc::new(ExitCause::Shutdown), effects),
             deferred if busy => {
                 self.deferred.push_back(deferred);
                 return;
@@ -460,6 +471,7 @@ impl Plan {
                 entry.park(Arc::clone(&cause), effects);
                 effects.push(Effect::Answer(token, refusal(cause)));
             }
+            _ if self.ending.is_some() => entry.phase = Phase::Stopped,
             Origin::Restart | Origin::Group if stop_for.is_empty() => {
                 entry.phase = Phase::Waiting;
                 entry.last_exit = Some(cause);

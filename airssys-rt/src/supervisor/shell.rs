@@ -165,10 +165,7 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
                 reply.send(state.spec(&id)).ok();
                 None
             }
-            SupervisorMessage::Stop => {
-                myself.stop(None);
-                None
-            }
+            SupervisorMessage::Stop => Some(Event::Shutdown),
             SupervisorMessage::Report(Report(finished)) => {
                 return state.finished(&myself, finished).await;
             }
@@ -360,7 +357,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             }
             self.effects = effects;
             if let Some(cause) = end {
-                return self.end(cause).await;
+                return self.end(myself, cause).await;
             }
             next = match self.settled.pop_front() {
                 Some((id, generation, outcome)) => {
@@ -409,6 +406,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             Effect::Readmitted(id, generation) => self.tell(&id, generation, Change::Readmitted),
             Effect::Removed(id) => self.forget(&id),
             Effect::Answer(token, answer) => self.answer(token, answer),
+            Effect::Ending(cause) => self.tell_ending(&cause),
             Effect::End(cause) => return Some(cause),
         }
         None
@@ -472,22 +470,20 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         }
     }
 
-    /// The plan has decided that this supervisor ends.
-    async fn end(&mut self, cause: Arc<ExitCause>) -> Result<(), ActorProcessingErr> {
-        match &*cause {
-            ExitCause::AutoShutdown { child } => {
-                tracing::info!(supervisor = %self.name, %cause, "supervisor shuts down");
-                self.tell(child, 0, Change::AutoShutdown);
-            }
-            _ => {
-                tracing::error!(supervisor = %self.name, %cause, "supervisor gives up");
-                let cause = Arc::clone(&cause);
-                self.tell(&self.name, 0, Change::Escalated { cause });
-            }
-        }
+    /// Every child is down, and the supervisor ends.
+    async fn end(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage<E>>,
+        cause: Arc<ExitCause>,
+    ) -> Result<(), ActorProcessingErr> {
         self.stop_all(&cause).await;
-        if matches!(*cause, ExitCause::Escalated { .. }) {
-            self.cell.gave_up(&cause);
+        match &*cause {
+            ExitCause::Shutdown => {
+                myself.stop(None);
+                return Ok(());
+            }
+            ExitCause::Escalated { .. } => self.cell.gave_up(&cause),
+            _ => {}
         }
         Err(Box::new((*cause).clone()))
     }

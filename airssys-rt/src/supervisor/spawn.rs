@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ractor::Actor;
 
+use super::message::SupervisorMessage;
 use super::reference::SupervisorRef;
 use super::shell::{Arguments, Supervisor};
 use super::spec::SupervisorSpec;
@@ -84,7 +85,12 @@ impl<E: Clone + Send + Sync + 'static> Child<E> for SupervisorSpec<E> {
             let supervisor = Supervisor::default();
             let (actor, handle) =
                 Supervisor::spawn_linked(None, supervisor, arguments, context.supervisor).await?;
-            Ok(Started::Running(Running::new(actor, handle)))
+            let asked = actor.clone();
+            let ask = move || {
+                // One that has ended needs no asking.
+                asked.send_message(SupervisorMessage::Stop).ok();
+            };
+            Ok(Started::Running(Running::new(actor, handle).asked_by(ask)))
         })
     }
 

@@ -43,6 +43,7 @@ impl Plan {
                 self.drop_if_not_kept(place, effects);
                 effects.extend(tokens.into_iter().map(|t| Effect::Answer(t, Ok(()))));
             }
+            Phase::Running if self.ending.is_some() => entry.phase = Phase::Stopped,
             Phase::Running if busy => {
                 entry.phase = Phase::Dead;
                 self.deferred
@@ -86,8 +87,7 @@ impl Plan {
                 AutoShutdown::AllSignificant => !self.children.values().any(Entry::holds_up),
             };
         if ends {
-            self.over = true;
-            effects.push(Effect::End(Arc::new(ExitCause::AutoShutdown { child })));
+            self.wind_up(Arc::new(ExitCause::AutoShutdown { child }), effects);
         }
     }
 
@@ -197,13 +197,13 @@ impl Plan {
             return;
         };
         let last_exit = entry.last_exit.clone();
-        self.over = true;
-        effects.push(Effect::End(Arc::new(ExitCause::Escalated {
+        let cause = Arc::new(ExitCause::Escalated {
             child: entry.id(),
             intensity: limit.restarts,
             period: limit.period,
             cause: last_exit.unwrap_or_else(|| Arc::new(ExitCause::Shutdown)),
-        })));
+        });
+        self.wind_up(cause, effects);
     }
 
     fn quarantine(&mut self, place: Place, effects: &mut Vec<Effect>) {

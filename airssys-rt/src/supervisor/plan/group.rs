@@ -36,6 +36,12 @@ impl Plan {
 
     /// Works the agenda as far as it goes without waiting.
     pub(super) fn proceed(&mut self, effects: &mut Vec<Effect>) {
+        if self.ending.is_some() && self.dynamic() {
+            return self.stop_all_at_once(effects);
+        }
+        if self.ending.is_some() && self.stopping > 0 {
+            return;
+        }
         while let Some(task) = self.agenda.front().copied() {
             let (Task::Stop(place) | Task::Start(place)) = task;
             let Some(entry) = self.children.get_mut(&place) else {

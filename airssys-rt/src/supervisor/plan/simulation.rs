@@ -78,6 +78,7 @@ struct Simulation {
     /// The places of the stops and starts of the group operation under way.
     stops: Vec<Place>,
     starts: Vec<Place>,
+    ending: bool,
     over: bool,
     loud: bool,
 }
@@ -109,6 +110,7 @@ impl Simulation {
             restarts: Vec::new(),
             stops: Vec::new(),
             starts: Vec::new(),
+            ending: false,
             over: false,
             loud,
         };
@@ -229,6 +231,9 @@ impl Simulation {
     }
 
     fn command(&mut self) -> Event {
+        if self.dice.one_in(100) {
+            return Event::Shutdown;
+        }
         self.asked += 1;
         let token = self.asked;
         let dynamic = self.plan.dynamic();
@@ -366,7 +371,16 @@ impl Simulation {
                 self.timers.push((self.now + delay, due));
             }
             Effect::Answer(..) => self.answered += 1,
-            Effect::End(_) => self.over = true,
+            Effect::Ending(_) => {
+                // The last operation: everybody, from the last to the first.
+                self.stops.clear();
+                self.ending = true;
+            }
+            Effect::End(_) => {
+                assert!(self.ending, "seed {seed}: it ends out of the blue");
+                assert!(self.live.is_empty(), "seed {seed}: children outlive it");
+                self.over = true;
+            }
             Effect::Quarantined(id, ..) => {
                 assert!(!self.live.contains_key(&id), "seed {seed}: {id} lives on");
             }
@@ -380,8 +394,11 @@ impl Simulation {
         }
     }
 
-    /// Its place, if nobody else has asked for it.
+    /// Its place, if there is an order and nobody else has asked for it.
     fn stopped_by_its_group(&self, id: &ChildId) -> Option<Place> {
+        if self.plan.dynamic() {
+            return None;
+        }
         let place = self.plan.place(id)?;
         match &self.plan.children.get(&place)?.phase {
             Phase::Stopping { tokens } if tokens.is_empty() => Some(place),

@@ -142,6 +142,7 @@ impl World {
                 self.log.push(format!("readmit {id}"));
                 None
             }
+            Effect::Ending(_) => None,
             Effect::End(cause) => {
                 self.gave_up = Some(cause);
                 None

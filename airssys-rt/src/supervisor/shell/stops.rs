@@ -55,13 +55,9 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         };
         let actor = live.running.actor.get_id();
         let (told, name) = (myself.clone(), id.clone());
-        let Running {
-            actor: cell,
-            handle,
-            ..
-        } = live.running;
+        let running = live.running;
         let work = async move {
-            let cause = stop(&cell, handle, shutdown).await;
+            let cause = stop(running, shutdown).await;
             report(&told, Finished::Stop(name, generation));
             cause
         };
@@ -246,23 +242,22 @@ impl<E: Clone + Send + Sync + 'static> Ending<E> {
             return Some(stop.ended().await);
         }
         if let Some(live) = self.live {
-            let Running { actor, handle, .. } = live.running;
             drop(live.probe);
             return Some(Ended {
                 generation: live.generation,
                 child: live.child,
                 span: live.span,
-                cause: Arc::new(stop(&actor, handle, self.shutdown).await),
+                cause: Arc::new(stop(live.running, self.shutdown).await),
             });
         }
         let (start, child) = (self.start?, self.child?);
         let generation = start.generation;
         match start.outcome().await {
-            Ok(Started::Running(Running { actor, handle, .. })) => Some(Ended {
+            Ok(Started::Running(running)) => Some(Ended {
                 generation,
                 child,
                 span: self.span,
-                cause: Arc::new(stop(&actor, handle, self.shutdown).await),
+                cause: Arc::new(stop(running, self.shutdown).await),
             }),
             Ok(Started::Ignored) | Err(_) => None,
         }

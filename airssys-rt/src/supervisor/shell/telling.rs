@@ -49,6 +49,22 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         }
     }
 
+    /// The plan has decided that this supervisor ends.
+    pub(super) fn tell_ending(&self, cause: &Arc<ExitCause>) {
+        match &**cause {
+            ExitCause::AutoShutdown { child } => {
+                tracing::info!(supervisor = %self.name, %cause, "supervisor shuts down");
+                self.tell(child, 0, Change::AutoShutdown);
+            }
+            ExitCause::Escalated { .. } => {
+                tracing::error!(supervisor = %self.name, %cause, "supervisor gives up");
+                let cause = Arc::clone(cause);
+                self.tell(&self.name, 0, Change::Escalated { cause });
+            }
+            _ => tracing::debug!(supervisor = %self.name, "supervisor stops"),
+        }
+    }
+
     pub(super) fn status(&self, id: &ChildId) -> Option<ChildStatus> {
         self.plan.child(id).map(|child| self.status_of(child))
     }

@@ -109,7 +109,6 @@ async fn case_21_sup_stop_race() {
 }
 
 #[tokio::test(start_paused = true)]
-#[ignore = "a supervisor that stops does not hear how its children end: it tells `shutdown` for each that ended in time"]
 async fn case_21_sup_stop_race_keeps_the_reasons() {
     for restart in RESTARTS {
         for (exit, kind) in EXITS
@@ -117,7 +116,8 @@ async fn case_21_sup_stop_race_keeps_the_reasons() {
             .zip(["normal", "shutdown", "fuel", "killed"])
         {
             let (_, exits, _) = race(restart, exit).await;
-            let expected = ["b: shutdown".to_owned(), format!("a: {kind}")];
+            // `a` ends while `b`, which is stopped first, is still on its way down.
+            let expected = [format!("a: {kind}"), "b: shutdown".to_owned()];
             assert_eq!(exits, expected, "{restart:?}");
         }
     }
