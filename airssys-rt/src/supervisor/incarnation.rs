@@ -1,7 +1,9 @@
 //! One incarnation of a child: started within its time; stopped by asking, waiting, killing and
 //! joining.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -63,8 +65,13 @@ pub(crate) fn attempt<E: Clone + Send + Sync + 'static>(
 /// Waits for a start within the child's limit.
 pub(crate) async fn within(
     policy: &ChildPolicy,
-    attempt: BoxFuture<'static, Result<Started, ExitCause>>,
+    mut attempt: BoxFuture<'static, Result<Started, ExitCause>>,
 ) -> Result<Started, ExitCause> {
+    // Most starts are over with their first poll, and need no timer.
+    let first = poll_fn(|context| Poll::Ready(attempt.as_mut().poll(context)));
+    if let Poll::Ready(outcome) = first.await {
+        return outcome;
+    }
     let limit = match policy.kind {
         ChildKind::Worker => policy.start_limit,
         // Bounded by its workers'.

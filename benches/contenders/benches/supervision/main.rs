@@ -120,9 +120,13 @@ fn main() {
 
 fn supervision(bench: &Bench) {
     bench.run("spawn", "ractor spawn_linked", ractors::spawn);
-    bench.run("spawn", "airssys start_child", ours::spawn);
-    bench.run("spawn", "ractor-supervisor dynamic", ractors::spawn_dynamic);
+    bench.run("spawn", "airssys supervisor's start", ours::spawn_at_start);
     bench.run("spawn", "kameo supervise", kameos::spawn);
+
+    let group = "spawn by message";
+    bench.run(group, "ractor by hand", ractors::spawn_by_message);
+    bench.run(group, "airssys start_child", ours::spawn);
+    bench.run(group, "ractor-supervisor dynamic", ractors::spawn_dynamic);
 
     bench.run("call", "ractor call!", ractors::call);
     bench.run("call", "airssys Slot::call", ours::call);

@@ -100,6 +100,27 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
 }
 
+/// As children of a supervisor that starts.
+pub(crate) async fn spawn_at_start(times: u64) -> Taken {
+    let mut taken = Taken::default();
+    for children in rounds(times) {
+        let (slots, specs): (Vec<_>, Vec<_>) = (0..children)
+            .map(|number| child(number.to_string()))
+            .unzip();
+        let spec = specs.into_iter().fold(tree(), SupervisorSpec::child);
+        let spawned = async {
+            let started = spec.start(Tree::new(())).await.unwrap();
+            let last = slots.last().unwrap();
+            last.call(Request::Answer, soon()).await.unwrap();
+            started
+        };
+        let (supervisor, handle) = taken.measure(spawned).await;
+        stop(&supervisor, handle).await;
+    }
+    taken
+}
+
+/// One after the other, by message.
 pub(crate) async fn spawn(times: u64) -> Taken {
     let mut taken = Taken::default();
     for children in rounds(times) {

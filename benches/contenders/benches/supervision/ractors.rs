@@ -1,8 +1,9 @@
 //! Bare ractor, a one_for_one written by hand on it, and ractor-supervisor.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use ractor_supervisor::{
     ChildSpec, DynamicSupervisor, DynamicSupervisorMsg, DynamicSupervisorOptions, Restart, SpawnFn,
 };
@@ -32,6 +33,66 @@ pub(crate) async fn spawn(times: u64) -> Taken {
         for child in handles {
             child.await.unwrap();
         }
+        parent.stop(None);
+        handle.await.unwrap();
+    }
+    taken
+}
+
+/// Starts children when it is told to, and knows them by name.
+struct Starter;
+
+struct StartWorker(String, RpcReplyPort<ActorRef<Ask>>);
+
+impl Actor for Starter {
+    type Msg = StartWorker;
+    type State = HashMap<String, ActorRef<Ask>>;
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<StartWorker>,
+        (): (),
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(HashMap::new())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<StartWorker>,
+        StartWorker(name, reply): StartWorker,
+        children: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let (worker, _) = Worker::spawn_linked(None, Worker, None, myself.get_cell()).await?;
+        children.insert(name, worker.clone());
+        Ok(reply.send(worker)?)
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<StartWorker>,
+        _: SupervisionEvent,
+        _: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+pub(crate) async fn spawn_by_message(times: u64) -> Taken {
+    let mut taken = Taken::default();
+    for children in rounds(times) {
+        let (parent, handle) = Starter::spawn(None, Starter, ()).await.unwrap();
+        let names: Vec<_> = (0..children).map(|number| number.to_string()).collect();
+        let spawned = async {
+            let mut last = None;
+            for name in names {
+                let worker = parent.call(|reply| StartWorker(name, reply), None).await;
+                last = Some(worker.unwrap().unwrap());
+            }
+            ractor::call!(last.unwrap(), Ask::Answer).unwrap();
+        };
+        taken.measure(spawned).await;
+        parent.stop_children(None);
         parent.stop(None);
         handle.await.unwrap();
     }
