@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ractor::{ActorCell, ActorProcessingErr, ActorRef};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::super::helper::{Bound, Helper};
