@@ -391,6 +391,9 @@ impl Generator {
 
     fn dynamic_command(&mut self, at: usize) -> Command {
         let path = self.known[at].path.clone();
+        if self.dice.percent(8) {
+            return Command::Upgrade(path, self.changed_template(at));
+        }
         if self.dice.percent(60) {
             self.fresh += 1;
             let key = format!("d{}", self.fresh);
@@ -405,6 +408,27 @@ impl Generator {
         } else {
             let key = self.dice.pick(&self.known[at].children).id;
             Command::Drop(path, key)
+        }
+    }
+
+    /// The supervisor with another intensity and template. Temporary stays temporary and the manner
+    /// what it was: OTP keeps what the children that run were started with, or that nothing is kept.
+    fn changed_template(&mut self, at: usize) -> Node {
+        let known = self.known[at].clone();
+        let mut group = known.group;
+        if group.intensity != PATIENT {
+            group.intensity = self.dice.pick(&[0, 1, 2, 3, 5]);
+        }
+        group.children.truncate(1);
+        for template in &mut group.children {
+            if template.restart != "temporary" {
+                template.restart = self.dice.pick(&["permanent", "transient"]);
+            }
+            template.shutdown = self.dice.pick(&[Stop::Brutal, Stop::Millis(50)]);
+        }
+        Node {
+            kind: Kind::Supervisor(group),
+            ..known.node
         }
     }
 

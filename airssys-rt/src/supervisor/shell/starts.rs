@@ -5,6 +5,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ractor::{ActorCell, ActorProcessingErr, ActorRef};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::super::helper::{Bound, Helper};
