@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::{HashMap, HashSet};
 use ractor::SupervisionEvent;
@@ -20,7 +21,7 @@ mod starts;
 mod stops;
 mod telling;
 
-use starts::{OWN_TASK_LIMIT, Start};
+use starts::Start;
 use stops::{Live, Stop};
 
 /// ractor's word for a kill. An actor that is killed while it works ends without its state; for
@@ -90,6 +91,8 @@ pub(crate) struct State<E: Clone + Send + Sync + 'static> {
     askers: HashMap<Token, Asker<E>>,
     next_token: Token,
     began: Instant,
+    /// Since then, when it last looked.
+    now: Duration,
 }
 
 impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
@@ -242,6 +245,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             askers: HashMap::default(),
             next_token: 0,
             began: Instant::now(),
+            now: Duration::ZERO,
         }
     }
 
@@ -346,11 +350,11 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         myself: &ActorRef<SupervisorMessage<E>>,
         event: Event,
     ) -> Result<(), ActorProcessingErr> {
-        let mut now = self.began.elapsed();
+        self.now = self.began.elapsed();
         let mut next = Some(event);
         while let Some(event) = next {
             let mut effects = std::mem::take(&mut self.effects);
-            self.plan.step(event, now, &mut effects);
+            self.plan.step(event, self.now, &mut effects);
             let mut end = None;
             for effect in effects.drain(..) {
                 end = end.or(self.carry_out(myself, effect));
@@ -361,11 +365,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             }
             next = match self.settled.pop_front() {
                 Some((id, generation, outcome)) => {
-                    let later = self.began.elapsed();
-                    if later.saturating_sub(now) > OWN_TASK_LIMIT {
-                        self.slow.insert(id.clone());
-                    }
-                    now = later;
+                    self.note_if_slow(&id);
                     // Thousands of starts in a row are not to hold a worker of the runtime.
                     tokio::task::coop::consume_budget().await;
                     Some(self.settle(myself, id, generation, outcome))

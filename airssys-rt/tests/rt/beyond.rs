@@ -406,3 +406,68 @@ async fn every_task_of_a_tree_is_registered_and_gone_after_it() {
     assert_eq!((left.aborted, left.left_behind), (0, 0));
     assert_eq!(tasks.counts().active, 0);
 }
+
+/// Notes which task each of its starts runs on; computes for as long as it is told before.
+struct Tasked {
+    takes: Duration,
+    tasks: Arc<std::sync::Mutex<Vec<Option<tokio::task::Id>>>>,
+    worker: Worker,
+}
+
+impl airssys_rt::Child<()> for Tasked {
+    fn start(
+        &self,
+        context: airssys_rt::StartContext<()>,
+    ) -> airssys_rt::BoxFuture<'_, Result<airssys_rt::Started, ExitCause>> {
+        Box::pin(async move {
+            let began = std::time::Instant::now();
+            while began.elapsed() < self.takes {
+                std::hint::spin_loop();
+            }
+            self.tasks.lock().unwrap().push(tokio::task::try_id());
+            airssys_rt::Child::start(&self.worker, context).await
+        })
+    }
+
+    fn exited(
+        &self,
+        id: &airssys_rt::ChildId,
+        generation: u64,
+        cause: &Arc<ExitCause>,
+    ) -> Option<airssys_rt::DeadLetter> {
+        airssys_rt::Child::<()>::exited(&self.worker, id, generation, cause)
+    }
+}
+
+/// The tasks of the second, third and fourth start.
+async fn tasks_of_restarts(takes: Duration) -> Vec<Option<tokio::task::Id>> {
+    let log = Log::default();
+    let worker = Worker::new("w", &log);
+    let tasks = Arc::default();
+    let child = Tasked {
+        takes,
+        tasks: Arc::clone(&tasks),
+        worker: worker.clone(),
+    };
+    let spec = SupervisorSpec::new("s")
+        .intensity(often())
+        .child(airssys_rt::ChildSpec::new("w", child));
+    let (_sup, _handle) = spec.start(Tree::new(())).await.unwrap();
+    for _ in 0..3 {
+        worker.call(Request::Die(1)).await.unwrap_err();
+        worker.call(Request::Answer(1)).await.unwrap();
+    }
+    let tasks = tasks.lock().unwrap();
+    tasks[1..].to_vec()
+}
+
+#[tokio::test]
+async fn a_child_whose_start_computes_for_long_is_started_beside_its_supervisor_from_then_on() {
+    let fast = tasks_of_restarts(Duration::ZERO).await;
+    assert!(
+        fast.iter().all(|task| *task == fast[0]),
+        "on the supervisor's own"
+    );
+    let slow = tasks_of_restarts(Duration::from_millis(5)).await;
+    assert!(slow[0] != slow[1] && slow[1] != slow[2], "{slow:?}");
+}

@@ -5,7 +5,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ractor::{ActorCell, ActorProcessingErr, ActorRef};
-use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::super::helper::{Bound, Helper};
@@ -20,7 +19,7 @@ use crate::{
 
 /// A child whose start has held the supervisor's task for longer than this is started beside it
 /// from then on.
-pub(super) const OWN_TASK_LIMIT: Duration = Duration::from_millis(1);
+const OWN_TASK_LIMIT: Duration = Duration::from_millis(1);
 
 /// A start that is under way.
 pub(super) struct Start {
@@ -89,6 +88,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             }
         }
         let policy = Arc::clone(&spec.policy);
+        self.note_if_slow(id);
         let (told, name) = (myself.clone(), id.clone());
         let work = async move {
             let outcome = within(&policy, attempt).await;
@@ -100,6 +100,15 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             report(myself, Finished::Start(id.clone(), generation));
         }
         self.starting.insert(id.clone(), Start { generation, work });
+    }
+
+    /// Whether the first poll of a start held the supervisor's task too long.
+    pub(super) fn note_if_slow(&mut self, id: &ChildId) {
+        let now = self.began.elapsed();
+        if now.saturating_sub(self.now) > OWN_TASK_LIMIT {
+            self.slow.insert(id.clone());
+        }
+        self.now = now;
     }
 
     pub(super) async fn start_finished(
