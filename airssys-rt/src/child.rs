@@ -173,6 +173,12 @@ pub trait Child<E>: Send + Sync + 'static {
         let _ = id;
     }
 
+    /// Returns once everything below a killed incarnation has ended. Only a supervisor has anything
+    /// below it: its kill leaves children that nobody waits for.
+    fn join(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// From the last death to the running incarnation taking work, where the child measures it.
     fn recovery(&self, id: &ChildId) -> Option<Duration> {
         let _ = id;

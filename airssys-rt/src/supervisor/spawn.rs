@@ -101,6 +101,11 @@ impl<E: Clone + Send + Sync + 'static> Child<E> for SupervisorSpec<E> {
         }
     }
 
+    fn join(&self) -> BoxFuture<'static, ()> {
+        let cell = Arc::clone(&self.cell);
+        Box::pin(async move { cell.join_orphans().await })
+    }
+
     fn removed(&self, _: &ChildId) {
         for spec in &self.children {
             spec.child.removed(&spec.policy.id);

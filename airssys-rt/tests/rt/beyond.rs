@@ -131,8 +131,13 @@ async fn a_child_that_does_not_answer_its_probe_is_replaced() {
         "{cause}"
     );
     assert_eq!(began.elapsed().as_millis(), 3 * 1100);
-    worker.deaf.store(false, Ordering::SeqCst);
-    sleep(Duration::from_secs(60)).await;
+    // Twice two misses, with an answer between.
+    for _ in 0..2 {
+        worker.deaf.store(true, Ordering::SeqCst);
+        sleep(Duration::from_millis(2250)).await;
+        worker.deaf.store(false, Ordering::SeqCst);
+        sleep(Duration::from_millis(1000)).await;
+    }
     assert_eq!(
         lines(&log),
         "start w, start w",
@@ -317,6 +322,47 @@ async fn a_killed_supervisors_children_are_joined_before_their_successors_start(
     assert_eq!(worker.live.load(Ordering::SeqCst), 0, "joined");
     let refused = worker.call(Request::Answer(2)).await.unwrap_err();
     assert!(matches!(refused, CallError::Stopped { .. }), "{refused}");
+}
+
+/// On two threads, so that a killed worker can go on computing while its supervisor is replaced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_killed_supervisors_busy_child_is_waited_for() {
+    let log = Log::default();
+    let worker = Worker::new("w", &log);
+    let tools = SupervisorSpec::new("tools").child(worker.spec());
+    let root = SupervisorSpec::new("root")
+        .intensity(often())
+        .supervisor(tools.clone());
+    let tree = Tree::new(());
+    let mut events = tree.events.subscribe();
+    let (root, handle) = root.start(tree).await.unwrap();
+    for kill in [tools.handle().unwrap().actor(), root.actor()] {
+        let spinning = worker.clone();
+        let busy = Duration::from_millis(300);
+        let in_flight = tokio::spawn(async move { spinning.call(Request::Spin(busy)).await });
+        while worker.told.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        worker.told.store(0, Ordering::SeqCst);
+        let killed = Instant::now();
+        kill.kill();
+        let died = in_flight.await.unwrap();
+        assert!(matches!(died, Err(CallError::Exited(_))));
+        if kill.get_id() == root.actor().get_id() {
+            break;
+        }
+        assert_eq!(worker.call(Request::Answer(1)).await.unwrap(), 1);
+        assert!(killed.elapsed() > busy / 2, "{:?}", killed.elapsed());
+    }
+    assert_eq!(handle.await, TaskEnd::Finished(()));
+    assert_eq!(worker.live.load(Ordering::SeqCst), 0, "joined");
+    while let Some(received) = events.next().await {
+        let Received::Event(event) = received else {
+            continue;
+        };
+        let change = event.change;
+        assert!(!matches!(change, Change::StartFailed { .. }), "{change:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,8 @@ pub(crate) enum Request {
     /// Works this long, then answers.
     Take(Duration),
     Panic,
+    /// Computes this long without a pause, then answers.
+    Spin(Duration),
     /// Ends the first so many incarnations, then answers with its mark; may be carried out twice.
     Again {
         deaths: usize,
@@ -123,6 +125,14 @@ impl Actor for WorkerActor {
                 return Err(Box::new(ExitCause::OutOfFuel { limit: n.into() }));
             }
             Some(Request::Panic) => panic!("worker panics"),
+            Some(Request::Spin(time)) => {
+                self.0.told.fetch_add(1, Ordering::SeqCst);
+                let began = std::time::Instant::now();
+                while began.elapsed() < time {
+                    std::hint::spin_loop();
+                }
+                self.0.slot.answer(state.generation, 0);
+            }
             Some(Request::Again { deaths, mark }) => {
                 if self.0.told.fetch_add(1, Ordering::SeqCst) < deaths {
                     return Err(Box::new(ExitCause::OutOfFuel { limit: 1 }));

@@ -11,7 +11,7 @@ use super::super::incarnation::stop;
 use super::super::message::{Finished, SupervisorMessage};
 use super::super::plan::{Event, Strategy};
 use super::{Start, State, report, same};
-use crate::{Child, ChildId, ExitCause, Running, Shutdown, Started, TaskEnd};
+use crate::{Child, ChildId, ChildKind, ExitCause, Running, Shutdown, Started, TaskEnd};
 
 /// An incarnation that runs.
 pub(super) struct Live<E> {
@@ -55,9 +55,10 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         };
         let actor = live.running.actor.get_id();
         let (told, name) = (myself.clone(), id.clone());
-        let running = live.running;
+        let (running, joined) = (live.running, live.child.join());
         let work = async move {
             let cause = stop(running, shutdown).await;
+            joined.await;
             report(&told, Finished::Stop(name, generation));
             cause
         };
@@ -141,6 +142,10 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         };
         // The event comes before the actor's state is dropped; the next generation must not.
         live.running.handle.await.ok();
+        if matches!(cause, ExitCause::Killed) && self.is_supervisor(&id) {
+            // Its next incarnation waits for what it has left; should there be none, we do.
+            self.cell.leave(live.child.join());
+        }
         let (generation, cause) = (live.generation, Arc::new(cause));
         let ended = Ended {
             generation,
@@ -186,6 +191,12 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             }
         }
         self.by_actor.clear();
+        self.cell.join_orphans().await;
+    }
+
+    fn is_supervisor(&self, id: &ChildId) -> bool {
+        let child = self.plan.child(id);
+        child.is_some_and(|(policy, ..)| policy.kind == ChildKind::Supervisor)
     }
 
     /// Starts that the plan has not heard of are as good as under way.
@@ -243,11 +254,13 @@ impl<E: Clone + Send + Sync + 'static> Ending<E> {
         }
         if let Some(live) = self.live {
             drop(live.probe);
+            let cause = stop(live.running, self.shutdown).await;
+            live.child.join().await;
             return Some(Ended {
                 generation: live.generation,
                 child: live.child,
                 span: live.span,
-                cause: Arc::new(stop(live.running, self.shutdown).await),
+                cause: Arc::new(cause),
             });
         }
         let (start, child) = (self.start?, self.child?);
@@ -288,8 +301,10 @@ impl<E: Clone + Send + Sync + 'static> Drop for State<E> {
         for (id, live) in self.live.drain() {
             live.running.actor.kill();
             live.child.exited(&id, live.generation, &killed);
+            let joined = live.child.join();
             self.cell.leave(Box::pin(async move {
                 live.running.handle.await.ok();
+                joined.await;
             }));
         }
         for (id, stop) in self.stopping.drain() {
