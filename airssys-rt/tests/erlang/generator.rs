@@ -39,6 +39,8 @@ struct Known {
     moved: bool,
     /// Its flags may be other ones by now.
     upgraded: bool,
+    /// Starts of its children are ignored.
+    ignoring: bool,
 }
 
 impl Known {
@@ -199,6 +201,7 @@ impl Generator {
             children: group.children.clone(),
             moved: false,
             upgraded: false,
+            ignoring: false,
         });
         if group.strategy != "simple_one_for_one" {
             for child in &group.children {
@@ -269,12 +272,14 @@ impl Generator {
     }
 
     /// Not for the restart of a dynamic child: OTP 25 keeps such a child without a process, and its
-    /// supervisor crashes when it ends.
+    /// supervisor crashes when it ends. Nor along with a change of code, which brings temporary
+    /// children that do not run: asked to start one and ignored, OTP keeps it and ours does not.
     fn ignore(&mut self) {
         let at = self.any();
-        if self.known[at].dynamic() {
+        if self.known[at].dynamic() || self.known[at].upgraded {
             return;
         }
+        self.known[at].ignoring = true;
         let workers = self.known[at].workers();
         if !workers.is_empty() {
             let path = format!("{}/{}", self.known[at].path, self.dice.pick(&workers));
@@ -385,7 +390,7 @@ impl Generator {
             10..22 => Command::Terminate(path, id),
             22..30 => Command::Restart(path, id),
             30..36 => Command::Delete(path, id),
-            36..39 => Command::Upgrade(path, self.changed(at)),
+            36..39 if !known.ignoring => Command::Upgrade(path, self.changed(at)),
             _ => Command::Which(path),
         }
     }
