@@ -2,10 +2,6 @@
 
 use super::scenario::{Command, Group, Kind, Node, Operation, Scenario, Stop};
 
-/// Whether scenarios also use what the supervisor cannot do yet: dynamic supervisors, significant
-/// children, ignored starts and code change.
-pub(crate) const BEYOND: bool = true;
-
 /// An intensity no scenario exhausts.
 const PATIENT: u32 = 1000;
 const DEPTH: usize = 3;
@@ -41,8 +37,10 @@ struct Known {
     children: Vec<Node>,
     /// A child may have been deleted and added again, so that the order above is not the real one.
     moved: bool,
-    /// Its strategy may be another one by now.
+    /// Its flags may be other ones by now.
     upgraded: bool,
+    /// Starts of its children are ignored.
+    ignoring: bool,
 }
 
 impl Known {
@@ -53,7 +51,7 @@ impl Known {
     /// Its children are stopped one at a time, and the next attempt waits for that.
     fn grouped(&self) -> bool {
         let strategy = self.group.strategy;
-        !self.upgraded && matches!(strategy, "one_for_all" | "rest_for_one")
+        matches!(strategy, "one_for_all" | "rest_for_one")
     }
 
     /// The child and those that are started after it; nobody where the order is not known.
@@ -116,14 +114,15 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
 
 impl Generator {
     fn supervisor(&mut self, id: String, depth: usize) -> Node {
-        let strategy = if BEYOND && depth > 1 && self.dice.percent(15) {
+        let strategy = if depth > 1 && self.dice.percent(15) {
             "simple_one_for_one"
         } else {
             self.dice
                 .pick(&["one_for_one", "one_for_all", "rest_for_one"])
         };
         let dynamic = strategy == "simple_one_for_one";
-        let auto_shutdown = if BEYOND && !dynamic && self.dice.percent(40) {
+        // OTP 25 accepts it for dynamic supervisors; later ones and ours do not.
+        let auto_shutdown = if !dynamic && self.dice.percent(40) {
             self.dice.pick(&["any_significant", "all_significant"])
         } else {
             "never"
@@ -182,13 +181,13 @@ impl Generator {
     /// Only where the supervisor accepts it.
     fn mark_significant(&mut self, child: &mut Node, auto_shutdown: &str) {
         let valid = auto_shutdown != "never" && child.restart != "permanent";
-        child.significant = BEYOND && valid && self.dice.percent(50);
+        child.significant = valid && self.dice.percent(50);
     }
 
     /// Once in a while also where the supervisor refuses it.
     fn mark_added(&mut self, child: &mut Node, auto_shutdown: &str) {
         self.mark_significant(child, auto_shutdown);
-        child.significant |= BEYOND && self.dice.percent(4);
+        child.significant |= self.dice.percent(4);
     }
 
     fn learn(&mut self, path: String, node: &Node) {
@@ -202,6 +201,7 @@ impl Generator {
             children: group.children.clone(),
             moved: false,
             upgraded: false,
+            ignoring: false,
         });
         if group.strategy != "simple_one_for_one" {
             for child in &group.children {
@@ -229,7 +229,7 @@ impl Generator {
                 }
             }
             50..60 => self.gate(),
-            60..64 if BEYOND => self.ignore(),
+            60..64 => self.ignore(),
             _ => {
                 let at = self.any();
                 let command = self.command(at);
@@ -272,12 +272,14 @@ impl Generator {
     }
 
     /// Not for the restart of a dynamic child: OTP 25 keeps such a child without a process, and its
-    /// supervisor crashes when it ends.
+    /// supervisor crashes when it ends. Nor along with a change of code, which brings temporary
+    /// children that do not run: asked to start one and ignored, OTP keeps it and ours does not.
     fn ignore(&mut self) {
         let at = self.any();
-        if self.known[at].dynamic() {
+        if self.known[at].dynamic() || self.known[at].upgraded {
             return;
         }
+        self.known[at].ignoring = true;
         let workers = self.known[at].workers();
         if !workers.is_empty() {
             let path = format!("{}/{}", self.known[at].path, self.dice.pick(&workers));
@@ -285,12 +287,16 @@ impl Generator {
         }
     }
 
-    /// Only under a patient supervisor: one that gives up meanwhile has no mailbox to lie in.
+    /// Only under a supervisor that is patient and does not shut down by itself, which is not known of
+    /// one that was changed: one that ends meanwhile has no mailbox to lie in.
     fn gate(&mut self) {
         let at = self.any();
         let known = self.known[at].clone();
         let workers = known.workers();
-        if known.group.intensity != PATIENT || known.dynamic() || workers.is_empty() {
+        let stays = known.group.intensity == PATIENT
+            && known.group.auto_shutdown == "never"
+            && !known.upgraded;
+        if !stays || known.dynamic() || workers.is_empty() {
             return;
         }
         let id = self.dice.pick(&workers);
@@ -384,7 +390,7 @@ impl Generator {
             10..22 => Command::Terminate(path, id),
             22..30 => Command::Restart(path, id),
             30..36 => Command::Delete(path, id),
-            36..39 if BEYOND => Command::Upgrade(path, self.changed(at)),
+            36..39 if !known.ignoring => Command::Upgrade(path, self.changed(at)),
             _ => Command::Which(path),
         }
     }

@@ -7,11 +7,10 @@
 //! exit SUP (ID REASON)..                 INTENSITY AUTO_SHUTDOWN COUNT NODE..
 //! gate SUP ID (fail|go) COUNT, then COUNT commands, one a line
 //! add SUP NODE | terminate SUP ID | restart SUP ID | delete SUP ID | which SUP | count SUP
+//! spawn SUP KEY | drop SUP KEY | upgrade SUP NODE | ignore PATH TIMES
 //! stop
 //! end
 //! ```
-//! Only behind [`BEYOND`](super::generator::BEYOND): `ignore PATH TIMES`, `spawn SUP KEY`,
-//! `drop SUP KEY`, `upgrade SUP NODE`.
 //!
 //! A trace repeats each operation (`> ..`) and adds what happened, in order (`^` a supervisor
 //! begins, `+` a worker runs, `!` a start fails, `~` a start is ignored, `-` a worker ended), the
