@@ -4,14 +4,103 @@ mod register;
 #[cfg(target_arch = "x86_64")]
 mod sse42;
 mod tables;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 mod zeros;
 
 pub(crate) use register::pinned;
 pub(crate) use tables::POLYNOMIAL;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use wide::{Row, Wide};
 pub(crate) use zeros::times_x;
 
 /// Lanes of eight bytes that are summed in one go: a block of 512 bytes.
-const RUN: usize = zeros::LANES;
+pub(crate) const RUN: usize = zeros::LANES;
+/// Lanes that are passed on in one go where the CPU has registers for them.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const ROW: usize = 8;
+
+/// The bytes of a run of [`RUN`] lanes on their way from one place to another, or to none.
+///
+/// Each byte is loaded once; the register that the CRC gets is the one that was stored.
+pub(crate) trait Passage {
+    /// Passes a lane on, and answers with its register.
+    fn lane(&mut self, lane: usize) -> u64;
+
+    /// Passes the lanes from `ROW * row` on, and answers with their registers.
+    #[cfg(target_arch = "x86_64")]
+    fn row(&mut self, row: usize, wide: Wide) -> Row;
+}
+
+/// The register after a run, each part of which is passed on once, in any order.
+#[inline(always)]
+pub(crate) fn pass(state: u32, passage: &mut impl Passage) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(state) = wide::pass(state, passage) {
+        return state;
+    }
+    let mut lane_at = |lane| passage.lane(lane);
+    #[cfg(target_arch = "x86_64")]
+    if let Some(state) = sse42::fold_fixed::<RUN>(state, &mut lane_at) {
+        return state;
+    }
+    tables::fold(state, RUN, &mut lane_at)
+}
+
+/// The lanes of a row; every caller stays within the run.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn row_of<T>(run: &[T; RUN], row: usize) -> Option<&[T; ROW]> {
+    let (rows, _) = run.as_chunks();
+    rows.get(row)
+}
+
+/// As [`row_of`].
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn row_of_mut<T>(run: &mut [T; RUN], row: usize) -> Option<&mut [T; ROW]> {
+    let (rows, _) = run.as_chunks_mut();
+    rows.get_mut(row)
+}
+
+/// Bytes that are only looked at.
+struct Look<'a>(&'a [[u8; 8]; RUN]);
+
+impl Passage for Look<'_> {
+    #[inline(always)]
+    fn lane(&mut self, lane: usize) -> u64 {
+        lane_of(self.0, lane)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn row(&mut self, row: usize, wide: Wide) -> Row {
+        row_of(self.0, row).map_or(Row::ZERO, |bytes| wide.load(bytes))
+    }
+}
+
+/// Bytes that are copied to other bytes.
+struct Copy<'a> {
+    from: &'a [[u8; 8]; RUN],
+    to: &'a mut [[u8; 8]; RUN],
+}
+
+impl Passage for Copy<'_> {
+    #[inline(always)]
+    fn lane(&mut self, lane: usize) -> u64 {
+        copy_lane(self.from, self.to, lane)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn row(&mut self, row: usize, wide: Wide) -> Row {
+        let bytes = row_of(self.from, row).map_or(Row::ZERO, |bytes| wide.load(bytes));
+        if let Some(slots) = row_of_mut(self.to, row) {
+            wide.store(bytes, slots);
+        }
+        bytes
+    }
+}
 
 /// The register after the eight bytes of `lane`, in little-endian order.
 #[inline(always)]
@@ -40,16 +129,6 @@ pub(crate) fn fold(state: u32, lanes: usize, mut lane_at: impl FnMut(usize) -> u
         return state;
     }
     tables::fold(state, lanes, &mut lane_at)
-}
-
-/// As [`fold`] of `N` lanes.
-#[inline(always)]
-pub(crate) fn fold_fixed<const N: usize>(state: u32, mut lane_at: impl FnMut(usize) -> u64) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(state) = sse42::fold_fixed::<N>(state, &mut lane_at) {
-        return state;
-    }
-    tables::fold(state, N, &mut lane_at)
 }
 
 /// The register after `lanes` lanes of zeros, at most 64.
@@ -126,7 +205,7 @@ impl Crc32c {
         let (lanes, rest) = bytes.as_chunks();
         let (runs, lanes) = lanes.as_chunks::<RUN>();
         for run in runs {
-            self.state = fold_fixed::<RUN>(self.state, |lane| lane_of(run, lane));
+            self.state = pass(self.state, &mut Look(run));
         }
         self.state = fold(self.state, lanes.len(), |lane| lane_of(lanes, lane));
         self.state = tail(self.state, rest);
@@ -143,8 +222,8 @@ impl Crc32c {
         let (slots, slots_rest) = destination.as_chunks_mut();
         let (runs, lanes) = lanes.as_chunks::<RUN>();
         let (slot_runs, slots) = slots.as_chunks_mut::<RUN>();
-        for (run, slots) in runs.iter().zip(slot_runs) {
-            self.state = fold_fixed::<RUN>(self.state, |lane| copy_lane(run, slots, lane));
+        for (from, to) in runs.iter().zip(slot_runs) {
+            self.state = pass(self.state, &mut Copy { from, to });
         }
         self.state = fold(self.state, lanes.len(), |lane| {
             copy_lane(lanes, slots, lane)
