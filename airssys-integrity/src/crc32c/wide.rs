@@ -1,12 +1,12 @@
-//! CRC32C of a block by carry-less multiplication of several lanes at once.
+//! CRC32C of a block by carry-less multiplication of eight lanes at once (AVX-512, VPCLMULQDQ).
 //!
-//! A lane of eight bytes counts in the CRC as the polynomial of its bits times `x^(64 n)`, where `n`
-//! is how many lanes come behind it. So each lane of a block is multiplied by a constant of its own,
-//! which keeps the product below 128 bits, and all products are added: none waits for another one.
-//! The sum has the remainder of the block, and the `crc32` instruction takes it from there.
+//! A lane adds its bits times `x^(64 n)` to the block's polynomial, where `n` is how many lanes come
+//! behind it. So each lane is multiplied by that power, reduced beforehand, and the products, of at
+//! most 96 bits, are added: none waits for another. The sum leaves the remainder that the block
+//! leaves, and two `crc32` instructions take it.
 #![allow(
     unsafe_code,
-    reason = "entering a function compiled for AVX2, and loading atomic words by assembly, is unsafe"
+    reason = "entering a function compiled for AVX-512 is unsafe, and so is assembly"
 )]
 
 use super::zeros::WEIGHTS;
@@ -14,19 +14,20 @@ use super::{Passage, ROW};
 use crate::atomic::Lane;
 use core::arch::asm;
 use core::arch::x86_64::{
-    __m256i, _mm_crc32_u64, _mm_cvtsi128_si64, _mm_extract_epi64, _mm_xor_si128,
-    _mm256_castsi256_si128, _mm256_clmulepi64_epi128, _mm256_extracti128_si256, _mm256_set_epi64x,
-    _mm256_setzero_si256, _mm256_storeu_si256, _mm256_xor_si256,
+    __m512i, _mm_crc32_u64, _mm_cvtsi128_si64, _mm_extract_epi64, _mm_xor_si128,
+    _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_xor_si256, _mm512_castsi512_si256,
+    _mm512_clmulepi64_epi128, _mm512_extracti64x4_epi64, _mm512_set_epi64, _mm512_setzero_si512,
+    _mm512_storeu_si512, _mm512_ternarylogic_epi64, _mm512_xor_si512,
 };
 use core::mem::transmute;
 
-/// Says that this CPU has AVX2, VPCLMULQDQ, SSE4.2 and PCLMULQDQ.
+/// Says that this CPU has AVX-512F and VPCLMULQDQ, and SSE4.2 for the rest.
 #[derive(Clone, Copy)]
 pub(crate) struct Wide(());
 
 /// Eight lanes in registers.
 #[derive(Clone, Copy)]
-pub(crate) struct Row([__m256i; 2]);
+pub(crate) struct Row(__m512i);
 
 impl Wide {
     #[inline(always)]
@@ -36,15 +37,13 @@ impl Wide {
         }
         #[cfg(feature = "std")]
         // Relaxed loads once the answer is known.
-        let has_all = std::arch::is_x86_feature_detected!("avx2")
+        let has_all = std::arch::is_x86_feature_detected!("avx512f")
             && std::arch::is_x86_feature_detected!("vpclmulqdq")
-            && std::arch::is_x86_feature_detected!("pclmulqdq")
             && std::arch::is_x86_feature_detected!("sse4.2");
         #[cfg(not(feature = "std"))]
         let has_all = cfg!(all(
-            target_feature = "avx2",
+            target_feature = "avx512f",
             target_feature = "vpclmulqdq",
-            target_feature = "pclmulqdq",
             target_feature = "sse4.2",
         ));
         has_all.then_some(Self(()))
@@ -53,28 +52,28 @@ impl Wide {
     /// Loads bytes once.
     #[inline(always)]
     pub(crate) fn load(self, bytes: &[[u8; 8]; ROW]) -> Row {
-        // SAFETY: the CPU has AVX2, and the 64 bytes may be read.
+        // SAFETY: the CPU has AVX-512F, and the 64 bytes may be read.
         unsafe { load(bytes.as_ptr().cast()) }
     }
 
     /// Loads words once, each as a relaxed load would.
     #[inline(always)]
     pub(crate) fn load_words(self, lanes: &[Lane; ROW]) -> Row {
-        // SAFETY: the CPU has AVX2, and the 64 bytes may be read.
+        // SAFETY: the CPU has AVX-512F, and the 64 bytes may be read.
         unsafe { load(lanes.as_ptr().cast()) }
     }
 
     /// Stores bytes.
     #[inline(always)]
     pub(crate) fn store(self, row: Row, bytes: &mut [[u8; 8]; ROW]) {
-        // SAFETY: the CPU has AVX2, and the 64 bytes may be written.
+        // SAFETY: the CPU has AVX-512F, and the 64 bytes may be written.
         unsafe { store(row, bytes.as_mut_ptr().cast()) }
     }
 
     /// Stores words, each as a relaxed store would.
     #[inline(always)]
     pub(crate) fn store_words(self, row: Row, lanes: &[Lane; ROW]) {
-        // SAFETY: the CPU has AVX2, and the 64 bytes are atomic words, which a shared reference
+        // SAFETY: the CPU has AVX-512F, and the 64 bytes are atomic words, which a shared reference
         // lets be written.
         unsafe { store_words(row, lanes.as_ptr().cast_mut().cast()) }
     }
@@ -102,54 +101,69 @@ impl Row {
     }
 }
 
-#[target_feature(enable = "avx2")]
+// A block is loaded and stored by assembly where the optimiser must not do it twice, or where the
+// language has only atomic words: eight relaxed loads or stores are what these instructions stand
+// for. Should one come between the halves of another thread's, the reader throws away what it got,
+// as it does with any mixture.
+
+#[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn load(from: *const __m256i) -> Row {
-    let (low, high);
-    // SAFETY: the caller vouches for 64 bytes. By assembly, because the optimiser must not load
-    // them a second time, and because of the words: as relaxed loads, these may meet the stores of
-    // another thread, whose mixture a reader throws away.
+unsafe fn load(from: *const __m512i) -> Row {
+    let row;
+    // SAFETY: the caller vouches for 64 bytes.
     unsafe {
         asm!(
-            "vmovdqu {low}, [{from}]",
-            "vmovdqu {high}, [{from} + 32]",
+            "vmovdqu64 {row}, [{from}]",
             from = in(reg) from,
-            low = out(ymm_reg) low,
-            high = out(ymm_reg) high,
+            row = out(zmm_reg) row,
             options(readonly, nostack, preserves_flags),
         );
     }
-    Row([low, high])
+    Row(row)
 }
 
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn store(Row([low, high]): Row, to: *mut __m256i) {
+unsafe fn store(Row(row): Row, to: *mut __m512i) {
     // SAFETY: the caller vouches for 64 bytes.
-    unsafe {
-        _mm256_storeu_si256(to, low);
-        _mm256_storeu_si256(to.add(1), high);
-    }
+    unsafe { _mm512_storeu_si512(to, row) }
 }
 
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn store_words(Row([low, high]): Row, to: *mut __m256i) {
-    // SAFETY: the caller vouches for 64 bytes of atomic words. By assembly, because a store of the
-    // language's own would be no atomic one.
+unsafe fn store_words(Row(row): Row, to: *mut __m512i) {
+    // SAFETY: the caller vouches for 64 bytes of atomic words.
     unsafe {
         asm!(
-            "vmovdqu [{to}], {low}",
-            "vmovdqu [{to} + 32], {high}",
+            "vmovdqu64 [{to}], {row}",
             to = in(reg) to,
-            low = in(ymm_reg) low,
-            high = in(ymm_reg) high,
+            row = in(zmm_reg) row,
             options(nostack, preserves_flags),
         );
     }
 }
 
-/// The register after a block.
+/// Copies as many whole rows as there are, and answers how many lanes that were.
+#[inline]
+pub(super) fn copy_words(from: &[Lane], to: &mut [[u8; 8]]) -> usize {
+    let Some(wide) = Wide::of_this_cpu() else {
+        return 0;
+    };
+    // SAFETY: the CPU has all of it, as `wide` says.
+    unsafe { copy_rows(from, to, wide) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn copy_rows(from: &[Lane], to: &mut [[u8; 8]], wide: Wide) -> usize {
+    let (from, _) = from.as_chunks();
+    let (to, _) = to.as_chunks_mut();
+    for (lanes, bytes) in from.iter().zip(&mut *to) {
+        wide.store(wide.load_words(lanes), bytes);
+    }
+    ROW * from.len().min(to.len())
+}
+
+/// The register after a run.
 #[inline(always)]
 pub(super) fn pass(state: u32, passage: &mut impl Passage) -> Option<u32> {
     let wide = Wide::of_this_cpu()?;
@@ -157,18 +171,26 @@ pub(super) fn pass(state: u32, passage: &mut impl Passage) -> Option<u32> {
     Some(unsafe { pass_wide(state, passage, wide) })
 }
 
-#[target_feature(enable = "avx2,vpclmulqdq,pclmulqdq,sse4.2")]
+#[target_feature(enable = "avx512f,vpclmulqdq,sse4.2")]
 fn pass_wide<P: Passage>(state: u32, passage: &mut P, wide: Wide) -> u32 {
     // The register counts as if it had been added to the first four bytes.
-    let mut first = _mm256_set_epi64x(0, 0, 0, i64::from(state));
-    let mut sum = _mm256_setzero_si256();
+    let mut first = _mm512_set_epi64(0, 0, 0, 0, 0, 0, 0, i64::from(state));
+    let mut sum = _mm512_setzero_si512();
     for (row, weights) in WEIGHTS.0.as_chunks::<ROW>().0.iter().enumerate() {
-        let Row([low, high]) = passage.row(row, wide);
-        let Row([low_weights, high_weights]) = Row::of(*weights);
-        let low = weighed(_mm256_xor_si256(low, first), low_weights);
-        sum = _mm256_xor_si256(sum, _mm256_xor_si256(low, weighed(high, high_weights)));
-        first = _mm256_setzero_si256();
+        let Row(lanes) = passage.row(row, wide);
+        let Row(weights) = Row::of(*weights);
+        let lanes = _mm512_xor_si512(lanes, first);
+        sum = _mm512_ternarylogic_epi64::<0x96>(
+            sum,
+            _mm512_clmulepi64_epi128::<0x00>(lanes, weights),
+            _mm512_clmulepi64_epi128::<0x11>(lanes, weights),
+        );
+        first = _mm512_setzero_si512();
     }
+    let sum = _mm256_xor_si256(
+        _mm512_castsi512_si256(sum),
+        _mm512_extracti64x4_epi64::<1>(sum),
+    );
     let sum = _mm_xor_si128(
         _mm256_castsi256_si128(sum),
         _mm256_extracti128_si256::<1>(sum),
@@ -176,14 +198,4 @@ fn pass_wide<P: Passage>(state: u32, passage: &mut P, wide: Wide) -> u32 {
     let state = _mm_crc32_u64(0, _mm_cvtsi128_si64(sum).cast_unsigned());
     // `crc32` leaves the upper half of its 64-bit register zero.
     _mm_crc32_u64(state, _mm_extract_epi64::<1>(sum).cast_unsigned()) as u32
-}
-
-/// The products of four lanes, two and two added.
-#[target_feature(enable = "avx2,vpclmulqdq")]
-#[inline]
-fn weighed(lanes: __m256i, weights: __m256i) -> __m256i {
-    _mm256_xor_si256(
-        _mm256_clmulepi64_epi128::<0x00>(lanes, weights),
-        _mm256_clmulepi64_epi128::<0x11>(lanes, weights),
-    )
 }
