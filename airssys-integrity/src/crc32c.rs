@@ -4,14 +4,118 @@ mod register;
 #[cfg(target_arch = "x86_64")]
 mod sse42;
 mod tables;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 mod zeros;
+
+use crate::atomic::Lane;
 
 pub(crate) use register::pinned;
 pub(crate) use tables::POLYNOMIAL;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use wide::{Row, Wide};
 pub(crate) use zeros::times_x;
 
 /// Lanes of eight bytes that are summed in one go: a block of 512 bytes.
-const RUN: usize = zeros::LANES;
+pub(crate) const RUN: usize = zeros::LANES;
+/// Lanes that are passed on in one go where the CPU has registers for them.
+#[cfg(target_arch = "x86_64")]
+pub(crate) const ROW: usize = 8;
+
+/// The bytes of a run of [`RUN`] lanes on their way from one place to another, or to none.
+///
+/// Each byte is loaded once; the register that the CRC gets is the one that was stored.
+pub(crate) trait Passage {
+    /// Passes a lane on, and answers with its register.
+    fn lane(&mut self, lane: usize) -> u64;
+
+    /// Passes the lanes from `ROW * row` on, and answers with their registers.
+    #[cfg(target_arch = "x86_64")]
+    fn row(&mut self, row: usize, wide: Wide) -> Row;
+}
+
+/// The register after a run, each part of which is passed on once, in any order.
+#[inline(always)]
+pub(crate) fn pass(state: u32, passage: &mut impl Passage) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(state) = wide::pass(state, passage) {
+        return state;
+    }
+    let mut lane_at = |lane| passage.lane(lane);
+    #[cfg(target_arch = "x86_64")]
+    if let Some(state) = sse42::fold_fixed::<RUN>(state, &mut lane_at) {
+        return state;
+    }
+    tables::fold(state, RUN, &mut lane_at)
+}
+
+/// Copies words to bytes, without a sum, as far as that goes by whole rows; answers how many lanes
+/// are done.
+#[inline(always)]
+pub(crate) fn copy_rows(from: &[Lane], to: &mut [[u8; 8]]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    return wide::copy_words(from, to);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (from, to);
+        0
+    }
+}
+
+/// The lanes of a row; every caller stays within the run.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn row_of<T>(run: &[T; RUN], row: usize) -> Option<&[T; ROW]> {
+    let (rows, _) = run.as_chunks();
+    rows.get(row)
+}
+
+/// As [`row_of`].
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn row_of_mut<T>(run: &mut [T; RUN], row: usize) -> Option<&mut [T; ROW]> {
+    let (rows, _) = run.as_chunks_mut();
+    rows.get_mut(row)
+}
+
+/// Bytes that are only looked at.
+struct Look<'a>(&'a [[u8; 8]; RUN]);
+
+impl Passage for Look<'_> {
+    #[inline(always)]
+    fn lane(&mut self, lane: usize) -> u64 {
+        lane_of(self.0, lane)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn row(&mut self, row: usize, wide: Wide) -> Row {
+        row_of(self.0, row).map_or(Row::ZERO, |bytes| wide.load(bytes))
+    }
+}
+
+/// Bytes that are copied to other bytes.
+struct Copy<'a> {
+    from: &'a [[u8; 8]; RUN],
+    to: &'a mut [[u8; 8]; RUN],
+}
+
+impl Passage for Copy<'_> {
+    #[inline(always)]
+    fn lane(&mut self, lane: usize) -> u64 {
+        copy_lane(self.from, self.to, lane)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn row(&mut self, row: usize, wide: Wide) -> Row {
+        let bytes = row_of(self.from, row).map_or(Row::ZERO, |bytes| wide.load(bytes));
+        if let Some(slots) = row_of_mut(self.to, row) {
+            wide.store(bytes, slots);
+        }
+        bytes
+    }
+}
 
 /// The register after the eight bytes of `lane`, in little-endian order.
 #[inline(always)]
@@ -40,16 +144,6 @@ pub(crate) fn fold(state: u32, lanes: usize, mut lane_at: impl FnMut(usize) -> u
         return state;
     }
     tables::fold(state, lanes, &mut lane_at)
-}
-
-/// As [`fold`] of `N` lanes.
-#[inline(always)]
-pub(crate) fn fold_fixed<const N: usize>(state: u32, mut lane_at: impl FnMut(usize) -> u64) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(state) = sse42::fold_fixed::<N>(state, &mut lane_at) {
-        return state;
-    }
-    tables::fold(state, N, &mut lane_at)
 }
 
 /// The register after `lanes` lanes of zeros, at most 64.
@@ -126,7 +220,7 @@ impl Crc32c {
         let (lanes, rest) = bytes.as_chunks();
         let (runs, lanes) = lanes.as_chunks::<RUN>();
         for run in runs {
-            self.state = fold_fixed::<RUN>(self.state, |lane| lane_of(run, lane));
+            self.state = pass(self.state, &mut Look(run));
         }
         self.state = fold(self.state, lanes.len(), |lane| lane_of(lanes, lane));
         self.state = tail(self.state, rest);
@@ -143,8 +237,8 @@ impl Crc32c {
         let (slots, slots_rest) = destination.as_chunks_mut();
         let (runs, lanes) = lanes.as_chunks::<RUN>();
         let (slot_runs, slots) = slots.as_chunks_mut::<RUN>();
-        for (run, slots) in runs.iter().zip(slot_runs) {
-            self.state = fold_fixed::<RUN>(self.state, |lane| copy_lane(run, slots, lane));
+        for (from, to) in runs.iter().zip(slot_runs) {
+            self.state = pass(self.state, &mut Copy { from, to });
         }
         self.state = fold(self.state, lanes.len(), |lane| {
             copy_lane(lanes, slots, lane)
@@ -171,12 +265,42 @@ impl Default for Crc32c {
 
 #[cfg(test)]
 mod tests {
-    #[cfg(target_arch = "x86_64")]
-    use super::sse42;
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a panic fails the test"
+    )]
+
     use super::{Crc32c, fold, lane_of, shift, tables};
+    #[cfg(target_arch = "x86_64")]
+    use super::{Passage, RUN, Row, Wide, sse42, wide};
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    use crate::atomic::{Lane, load, store};
     use proptest::prelude::*;
     use std::vec;
     use std::vec::Vec;
+
+    /// Words that are copied to other words.
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    struct Words<'a> {
+        from: &'a [Lane; RUN],
+        to: &'a [Lane; RUN],
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    impl Passage for Words<'_> {
+        fn lane(&mut self, lane: usize) -> u64 {
+            let word = load(&self.from[lane]);
+            store(&self.to[lane], word);
+            word
+        }
+
+        fn row(&mut self, row: usize, wide: Wide) -> Row {
+            let words = wide.load_words(super::row_of(self.from, row).unwrap());
+            wide.store_words(words, super::row_of(self.to, row).unwrap());
+            words
+        }
+    }
 
     fn oracle(bytes: &[u8]) -> u32 {
         crc::Crc::<u32>::new(&crc::CRC_32_ISCSI).checksum(bytes)
@@ -211,6 +335,47 @@ mod tests {
         }
 
         #[test]
+        #[cfg(target_arch = "x86_64")]
+        fn a_run_is_summed_alike_by_rows_by_instructions_and_by_tables(
+            state in any::<u32>(),
+            run in proptest::collection::vec(any::<[u8; 8]>(), RUN),
+        ) {
+            let run: &[[u8; 8]; RUN] = run.as_slice().try_into().unwrap();
+            let by_tables = tables::fold(state, RUN, &mut |lane| lane_of(run, lane));
+            if let Some(found) = wide::pass(state, &mut super::Look(run)) {
+                prop_assert_eq!(found, by_tables);
+            }
+            if let Some(found) = sse42::fold_fixed::<RUN>(state, &mut |lane| lane_of(run, lane)) {
+                prop_assert_eq!(found, by_tables);
+            }
+        }
+
+        /// Atomic words as a region has them: out of them, and into them.
+        #[test]
+        #[cfg(all(target_arch = "x86_64", not(loom)))]
+        fn words_by_rows_are_copied_and_summed_as_bytes_are(
+            state in any::<u32>(),
+            words in proptest::collection::vec(any::<u64>(), 0..=200),
+        ) {
+            let from: Vec<Lane> = words.iter().map(|word| [(*word).into()]).collect();
+            let mut bytes = vec![[0; 8]; words.len()];
+            let done = super::copy_rows(&from, &mut bytes);
+            let rows = if Wide::of_this_cpu().is_some() { words.len() / 8 } else { 0 };
+            prop_assert_eq!(done, 8 * rows);
+            for (lane, (bytes, word)) in bytes.iter().zip(&words).enumerate() {
+                prop_assert_eq!(u64::from_le_bytes(*bytes), if lane < done { *word } else { 0 });
+            }
+            if let (Some(words), Some(from)) = (words.first_chunk::<RUN>(), from.first_chunk::<RUN>()) {
+                let to: Vec<Lane> = (0..RUN).map(|_| [0.into()]).collect();
+                let passage = &mut Words { from, to: to.first_chunk().unwrap() };
+                let by_tables = tables::fold(state, RUN, &mut |lane| words[lane]);
+                prop_assert_eq!(super::pass(state, passage), by_tables);
+                let arrived: Vec<u64> = to.iter().map(load).collect();
+                prop_assert_eq!(&arrived, words);
+            }
+        }
+
+        #[test]
         fn every_lane_of_a_run_is_asked_for_once(lanes in 0_usize..=64) {
             let mut asked = vec![0; lanes];
             fold(0, lanes, |lane| {
@@ -236,6 +401,68 @@ mod tests {
             crc.update_copying(&bytes, &mut copied);
             prop_assert_eq!(crc.finish(), oracle(&bytes));
             prop_assert_eq!(&copied, &bytes);
+        }
+    }
+
+    /// Every length, from and to places that are aligned each time in another way.
+    #[test]
+    fn every_length_and_alignment_agrees_with_the_oracle() {
+        let source: Vec<u8> = (0..2_100_u32)
+            .map(|at| (at * 131 + at / 17) as u8)
+            .collect();
+        let mut room = vec![0; 2_100];
+        for len in 0..=2_000 {
+            for (from, to) in [(0, 0), (len % 64, (len * 7 + len / 64) % 64)] {
+                let bytes = &source[from..from + len];
+                let mut crc = Crc32c::new();
+                crc.update(bytes);
+                assert_eq!(crc.finish(), oracle(bytes), "{len} from {from}");
+                room.fill(0xA5);
+                let mut crc = Crc32c::new();
+                crc.update_copying(bytes, &mut room[to..to + len]);
+                assert_eq!(crc.finish(), oracle(bytes), "{len} from {from} to {to}");
+                assert_eq!(&room[to..to + len], bytes);
+                let (before, after) = (&room[..to], &room[to + len..]);
+                assert!(before.iter().chain(after).all(|byte| *byte == 0xA5));
+            }
+        }
+    }
+
+    /// Counts what is asked for; the bytes are given.
+    #[cfg(target_arch = "x86_64")]
+    struct Counted<'a> {
+        bytes: &'a [[u8; 8]; RUN],
+        lanes: Vec<usize>,
+        rows: Vec<usize>,
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    impl Passage for Counted<'_> {
+        fn lane(&mut self, lane: usize) -> u64 {
+            self.lanes.push(lane);
+            lane_of(self.bytes, lane)
+        }
+
+        fn row(&mut self, row: usize, wide: Wide) -> Row {
+            self.rows.push(row);
+            super::row_of(self.bytes, row).map_or(Row::ZERO, |bytes| wide.load(bytes))
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn a_run_goes_by_rows_where_the_cpu_has_them_and_else_by_lanes() {
+        let mut counted = Counted {
+            bytes: &[[3; 8]; RUN],
+            lanes: Vec::new(),
+            rows: Vec::new(),
+        };
+        super::pass(0, &mut counted);
+        counted.lanes.sort_unstable();
+        if Wide::of_this_cpu().is_some() {
+            assert_eq!((counted.rows, counted.lanes), ((0..8).collect(), vec![]));
+        } else {
+            assert_eq!((counted.rows, counted.lanes), (vec![], (0..64).collect()));
         }
     }
 

@@ -18,7 +18,8 @@ use crate::atomic::{AtomicU32, AtomicWord};
 
 /// A point on the way of the bytes at which a provider may damage them, to test what is noticed.
 ///
-/// Lanes are counted within their block; a lane is eight bytes.
+/// Lanes are counted within their block; a lane is eight bytes. Lanes that share a wide register
+/// reach each phase one after the other, before any of them reaches the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {

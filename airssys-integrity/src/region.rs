@@ -7,8 +7,9 @@ pub(crate) mod repair;
 mod sampler;
 pub(crate) mod write;
 
-use crate::atomic::{lanes, load};
+use crate::atomic::{Lane, lanes, load};
 use crate::block::{self, BLOCK_BYTES};
+use crate::crc32c::copy_rows;
 use crate::fault::{HeaderDamaged, OutOfBounds};
 use crate::level::VerificationLevel;
 use crate::provider::Provider;
@@ -119,6 +120,9 @@ impl Span {
         })
     }
 }
+
+/// Fewer bytes than this are copied faster lane by lane than by rows.
+const WORTH_ROWS_BYTES: usize = 256;
 
 /// As long as words and tags reach.
 fn len_bytes<P: Provider>(provider: &P) -> usize {
@@ -248,6 +252,28 @@ impl<'a, P: Provider> Opened<'a, P> {
     /// Copies a span to `out`, which is as long, as it is.
     #[inline]
     pub(crate) fn read_unchecked(&self, span: Span, out: &mut [u8]) {
+        if out.len() < WORTH_ROWS_BYTES {
+            self.read_words(span, out, |_, _| 0);
+        } else {
+            self.read_rows(span, out);
+        }
+    }
+
+    // Apart, so that a short read does not pay for its registers.
+    #[inline(never)]
+    fn read_rows(&self, span: Span, out: &mut [u8]) {
+        self.read_words(span, out, copy_rows);
+    }
+
+    /// `copy_first` may copy lanes from the first one on; it answers how many. The rest goes lane by
+    /// lane.
+    #[inline(always)]
+    fn read_words(
+        &self,
+        span: Span,
+        out: &mut [u8],
+        copy_first: impl FnOnce(&[Lane], &mut [[u8; 8]]) -> usize,
+    ) {
         let lanes = lanes(self.region.provider.words());
         // Bytes before the first whole lane, whole lanes, bytes behind the last of them.
         let lead = (span.offset.wrapping_neg() % 8).min(span.len);
@@ -255,7 +281,9 @@ impl<'a, P: Provider> Opened<'a, P> {
         let (body, tail) = rest.as_chunks_mut();
         let first = (span.offset + lead) / 8;
         let whole = lanes.get(first..).unwrap_or_default();
-        for (slot, lane) in body.iter_mut().zip(whole) {
+        let done = copy_first(whole, body);
+        let slots = body.get_mut(done..).unwrap_or_default();
+        for (slot, lane) in slots.iter_mut().zip(whole.get(done..).unwrap_or_default()) {
             *slot = load(lane).to_le_bytes();
         }
         let edge = |out: &mut [u8], lane: usize, skip: usize| {

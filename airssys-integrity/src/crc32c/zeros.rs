@@ -9,35 +9,65 @@ pub(super) const LANES: usize = 64;
 const ONE: u32 = 1 << 31;
 
 /// `POWERS[n]` is `x^(64 n)`: the factor for `n` lanes of zeros.
-static POWERS: [u32; LANES + 1] = powers(0);
+static POWERS: [u32; LANES + 1] = every_64th_power(ONE);
 
 /// `FOLDED[n]` is `x^(64 n - 33)`. A carry-less product of two reflected values comes out one power
 /// too low, and reducing it by the CRC instruction adds 32 more, so 33 are left out beforehand.
 #[cfg(target_arch = "x86_64")]
-static FOLDED: [u32; LANES + 1] = powers(33);
+static FOLDED: [u32; LANES + 1] = every_64th_power(over_x(ONE, 33));
 
-const fn powers(left_out: u32) -> [u32; LANES + 1] {
+/// Constants for the lanes of a block, aligned as they are loaded.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Weights(pub(super) [u64; LANES]);
+
+/// What each lane of a block is multiplied by: that of [`FOLDED`] for the lanes behind it.
+#[cfg(target_arch = "x86_64")]
+pub(super) static WEIGHTS: Weights = Weights(weights());
+
+#[cfg(target_arch = "x86_64")]
+const fn weights() -> [u64; LANES] {
+    let folded = every_64th_power(over_x(ONE, 33));
+    let mut weights = [0; LANES];
+    let mut left: &[u32] = &folded;
+    let mut slots: &mut [u64] = &mut weights;
+    while let (Some((slot, before)), Some((factor, more))) =
+        (slots.split_last_mut(), left.split_first())
+    {
+        *slot = *factor as u64;
+        slots = before;
+        left = more;
+    }
+    weights
+}
+
+/// `first`, and each next one by 64 powers of `x` more.
+const fn every_64th_power(first: u32) -> [u32; LANES + 1] {
     let mut powers = [0; LANES + 1];
-    let mut exponent = 0;
+    let mut value = first;
     let mut slots: &mut [u32] = &mut powers;
     while let Some((slot, rest)) = slots.split_first_mut() {
-        // The first entry of a table that leaves powers out would be x^-33; it is never used.
-        *slot = if exponent < left_out {
-            0
-        } else {
-            power(exponent - left_out)
-        };
-        exponent += 64;
+        *slot = value;
+        let mut left = 64;
+        while left > 0 {
+            value = times_x(value);
+            left -= 1;
+        }
         slots = rest;
     }
     powers
 }
 
-const fn power(exponent: u32) -> u32 {
-    let mut value = ONE;
-    let mut left = exponent;
+/// So many powers of `x` less: the inverse of [`times_x`], which is there because the polynomial has
+/// the term 1.
+#[cfg(target_arch = "x86_64")]
+const fn over_x(mut value: u32, powers: u32) -> u32 {
+    let mut left = powers;
     while left > 0 {
-        value = times_x(value);
+        // The highest bit is that of x^0; `times_x` leaves it set where it has subtracted.
+        let subtracted = value >> 31;
+        value = ((value ^ (POLYNOMIAL & subtracted.wrapping_neg())) << 1) | subtracted;
         left -= 1;
     }
     value

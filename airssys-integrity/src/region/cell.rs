@@ -6,13 +6,12 @@
 use crate::atomic::{AtomicU32, Lane, Ordering, load, store};
 use crate::block::BLOCK_BYTES;
 use crate::corrupt::Corrupt;
-use crate::crc32c::{fold, fold_fixed, pinned, shift};
+use crate::crc32c::{Passage, RUN, fold, pass, pinned, shift};
+#[cfg(target_arch = "x86_64")]
+use crate::crc32c::{ROW, Row, Wide, row_of, row_of_mut};
 use crate::fault::BlockFault;
 use crate::provider::{Phase, Provider};
 use core::hint::black_box;
-
-/// Lanes of eight bytes in a block.
-pub(crate) const LANES: usize = BLOCK_BYTES / 8;
 
 /// The tag of a block that was written at level `Off`.
 ///
@@ -90,6 +89,88 @@ fn put_edge(out: &mut [u8], start: usize, lane_start: usize, word: u64) {
     }
 }
 
+/// A source on its way into a block.
+struct Inward<'a, P> {
+    cell: &'a Cell<'a, P>,
+    from: &'a [[u8; 8]; RUN],
+    to: &'a [Lane; RUN],
+}
+
+impl<P: Provider> Passage for Inward<'_, P> {
+    #[inline(always)]
+    fn lane(&mut self, lane: usize) -> u64 {
+        let bits = self.from.get(lane).copied().map_or(0, u64::from_le_bytes);
+        self.cell.put(self.to.get(lane), lane, bits)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn row(&mut self, row: usize, wide: Wide) -> Row {
+        let provider = self.cell.provider;
+        let bits = row_of(self.from, row).map_or(Row::ZERO, |bytes| wide.load(bytes));
+        let bits = bits.map(|at, bits| {
+            let lane = ROW * row + at;
+            provider.fault(Phase::SourceLoaded { lane }, bits)
+        });
+        if let Some(slots) = row_of(self.to, row) {
+            wide.store_words(bits, slots);
+        }
+        for lane in ROW * row..ROW * (row + 1) {
+            provider.fault(Phase::Stored { lane }, 0);
+        }
+        bits
+    }
+}
+
+/// A block that is only looked at.
+struct Look<'a, P> {
+    cell: &'a Cell<'a, P>,
+    from: &'a [Lane; RUN],
+}
+
+impl<P: Provider> Passage for Look<'_, P> {
+    #[inline(always)]
+    fn lane(&mut self, lane: usize) -> u64 {
+        self.cell.get(self.from.get(lane), lane)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn row(&mut self, row: usize, wide: Wide) -> Row {
+        for lane in ROW * row..ROW * (row + 1) {
+            self.cell.provider.fault(Phase::BeforeLoad { lane }, 0);
+        }
+        row_of(self.from, row).map_or(Row::ZERO, |lanes| wide.load_words(lanes))
+    }
+}
+
+/// A block on its way out.
+struct Outward<'a, P> {
+    look: Look<'a, P>,
+    to: &'a mut [[u8; 8]; RUN],
+}
+
+impl<P: Provider> Passage for Outward<'_, P> {
+    #[inline(always)]
+    fn lane(&mut self, lane: usize) -> u64 {
+        let word = self.look.lane(lane);
+        if let Some(slot) = self.to.get_mut(lane) {
+            *slot = word.to_le_bytes();
+        }
+        word
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn row(&mut self, row: usize, wide: Wide) -> Row {
+        let words = self.look.row(row, wide);
+        if let Some(slots) = row_of_mut(self.to, row) {
+            wide.store(words, slots);
+        }
+        words
+    }
+}
+
 impl<P: Provider> Cell<'_, P> {
     /// The CRC register as a tag.
     fn tag_of(state: u32) -> u32 {
@@ -100,17 +181,16 @@ impl<P: Provider> Cell<'_, P> {
     #[inline]
     pub(crate) fn write_whole(&self, source: &[u8]) {
         let (source_lanes, _) = source.as_chunks();
-        let state = match (
-            <&[[u8; 8]; LANES]>::try_from(source_lanes),
-            <&[Lane; LANES]>::try_from(self.lanes),
-        ) {
-            // Of lengths that are known, for a loop without bounds checks.
-            (Ok(source), Ok(lanes)) => fold_fixed::<LANES>(self.seed, |lane| {
-                let bits = source
-                    .get(lane)
-                    .map_or(0, |bytes| u64::from_le_bytes(*bytes));
-                self.put(lanes.get(lane), lane, bits)
-            }),
+        let state = match (source_lanes.try_into(), self.lanes.try_into()) {
+            // Of lengths that are known, for loops without bounds checks.
+            (Ok(from), Ok(to)) => pass(
+                self.seed,
+                &mut Inward {
+                    cell: self,
+                    from,
+                    to,
+                },
+            ),
             _ => fold(self.seed, self.lanes.len(), |lane| {
                 let (bits, _) = lane_of(source, 0, lane);
                 self.put(self.lanes.get(lane), lane, bits)
@@ -242,21 +322,15 @@ impl<P: Provider> Cell<'_, P> {
         if let Some(mirror) = self.mirror {
             return self.read_twice(mirror, start, out);
         }
-        let lanes = <&[Lane; LANES]>::try_from(self.lanes);
         let len = out.len();
         let (out_lanes, _) = out.as_chunks_mut();
-        let state = match (lanes, <&mut [[u8; 8]; LANES]>::try_from(out_lanes)) {
+        let state = match (self.lanes.try_into(), out_lanes.try_into()) {
             // Of lengths that are known, for loops without bounds checks.
-            (Ok(lanes), Ok(out)) => fold_fixed::<LANES>(self.seed, |lane| {
-                let word = self.get(lanes.get(lane), lane);
-                if let Some(slot) = out.get_mut(lane) {
-                    *slot = word.to_le_bytes();
-                }
-                word
-            }),
-            (Ok(lanes), Err(_)) if len == 0 => {
-                fold_fixed::<LANES>(self.seed, |lane| self.get(lanes.get(lane), lane))
+            (Ok(from), Ok(to)) => {
+                let look = Look { cell: self, from };
+                pass(self.seed, &mut Outward { look, to })
             }
+            (Ok(from), Err(_)) if len == 0 => pass(self.seed, &mut Look { cell: self, from }),
             _ => {
                 let (first, end) = (start / 8, (start + len).div_ceil(8));
                 fold(self.seed, self.lanes.len(), |lane| {
