@@ -1,6 +1,8 @@
 //! Arguments and results on their way, at each level: what is told, what is replaced, and what
 //! never arrives.
 
+use std::time::Duration;
+
 use airssys::{
     Change, ComponentRef, EventStream, ExitCause, ExitKind, Host, Message, Received, Val,
     VerificationLevel, WasmError,
@@ -54,8 +56,9 @@ fn bits(component: &ComponentRef, function: &str, arguments: &[Val]) -> usize {
 /// The cause of the next exit, and whose it was.
 async fn next_exit(events: &mut EventStream) -> (String, ExitKind) {
     loop {
-        let Some(Received::Event(event)) = events.next().await else {
-            panic!("events are lost");
+        let next = tokio::time::timeout(Duration::from_secs(10), events.next());
+        let Ok(Some(Received::Event(event))) = next.await else {
+            panic!("no exit is told");
         };
         if let Change::Exited { cause } = event.change {
             return (event.child.to_string(), cause.kind());
