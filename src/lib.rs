@@ -32,8 +32,9 @@ pub use airssys_rt::{
 pub use airssys_wasm::{
     ComponentConfig, ComponentName, ComponentRef, ComponentResourceLimiter, ComponentSpec,
     ComponentState, ConfigError, CpuConfig, EngineError, Exports, Function, FunctionError,
-    MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, ResourceLimitError,
-    ResourceLimits, ResourcesConfig, Runtime, ValueError, WasmError, config,
+    IntegrityConfig, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, Message,
+    ResourceLimitError, ResourceLimits, ResourcesConfig, Runtime, ValueError, VerificationLevel,
+    WasmError, config,
 };
 pub use host::{Host, HostBuilder, HostError};
 pub use system::{ChildConfig, ComponentNode, ConfigErrors, SupervisorConfig, SystemConfig};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use airssys::config::{ConfigFile, Key, KeyType, Rule, keys};
 use airssys::{
     ComponentConfig, ConfigError, Intensity, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, ResourceLimits,
-    Restart, Strategy, SystemConfig,
+    Restart, Strategy, SystemConfig, VerificationLevel,
 };
 use airssys_guests::CALCULATOR;
 use tempfile::TempDir;
@@ -308,6 +308,9 @@ fn the_figures_in_the_code_are_those_of_the_adrs() {
     let restart = key(ConfigFile::System, "supervisor.child.restart");
     assert_eq!(restart.default.as_deref(), Some("\"permanent\""));
     assert_eq!(Restart::default(), Restart::Permanent);
+    let level = key(ConfigFile::Component, "integrity.level");
+    assert_eq!(level.default.as_deref(), Some("\"standard\""));
+    assert_eq!(VerificationLevel::default(), VerificationLevel::Standard);
 }
 
 #[test]

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use airssys::{ExitCause, ExitKind, FunctionError, HostError, Val, ValueError, WasmError};
+use airssys::{ExitCause, ExitKind, FunctionError, HostError, Message, Val, ValueError, WasmError};
 use airssys_guests::{CALCULATOR, CRASHER};
-use airssys_integrity::CheckedBuffer;
 use airssys_wasm::{LoadError, MAX_PAYLOAD_BYTES};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -797,7 +796,7 @@ fn a_corrupt_buffer_is_never_delivered() {
         assert!(bits > 8 * encode().len(), "tags are damaged too");
         let mut tried = 0;
         for bit in (0..bits).step_by(97).chain([bits - 1]) {
-            let mut buffer: CheckedBuffer = encode();
+            let mut buffer: Message = encode();
             assert!(buffer.flip_bit(bit));
             let cause = exit(alone.component.call_encoded("echo-string", buffer).await);
             assert!(

@@ -336,7 +336,9 @@ fn an_error_tells_place_key_rule_and_adr_and_its_lines_can_be_pasted() {
 
 #[test]
 fn the_lines_offered_for_each_wrong_value_can_be_pasted_in_its_place() {
-    let good = with_memory("[resources.cpu]\ntimeout_seconds = 5\nmax_fuel = 5000\n");
+    let good = with_memory(
+        "[resources.cpu]\ntimeout_seconds = 5\nmax_fuel = 5000\n\n[integrity]\nlevel = \"off\"\n",
+    );
     for (right, wrong) in [
         ("name = \"calculator\"", "name = \"Calculator\""),
         ("version = \"0.1.0\"", "version = \"0.1\""),
@@ -344,6 +346,7 @@ fn the_lines_offered_for_each_wrong_value_can_be_pasted_in_its_place() {
         ("max_bytes = 2097152", "max_bytes = 17"),
         ("timeout_seconds = 5", "timeout_seconds = 0"),
         ("max_fuel = 5000", "max_fuel = 999"),
+        ("level = \"off\"", "level = \"most\""),
     ] {
         let bad = good.replace(right, wrong);
         let message = parse(&bad).unwrap_err().to_string();

@@ -106,6 +106,26 @@ impl Blocks {
         self.seed = seed;
     }
 
+    /// The sampling reads of this message go on where those of the one before it have stopped.
+    pub(crate) fn take_turn(&mut self, seed: u64, read: usize) {
+        self.seed = seed;
+        self.reads = AtomicUsize::new(read);
+    }
+
+    /// The same for the same bytes, whatever memory they lie in. Reads the tags, or the bytes where
+    /// there are no tags; verifies neither.
+    pub(crate) fn fingerprint(&self) -> u32 {
+        let mut crc = block::open(self.held);
+        if self.level == VerificationLevel::Off {
+            crc.update(self.unverified());
+        }
+        let blocks = self.held.div_ceil(BLOCK_BYTES);
+        for tag in self.tags.iter().take(blocks) {
+            crc.update(&(tag ^ self.salt).to_le_bytes());
+        }
+        crc.finish()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.held
     }
@@ -171,6 +191,20 @@ impl Blocks {
             }
             passed += data.len();
         })
+    }
+
+    /// As `append`, with one bit hit in the registers that feed both data and tags.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn append_with_register_hit(
+        &mut self,
+        source: &[u8],
+        bit: usize,
+    ) -> Result<(), Corrupt> {
+        let mut hit = source.to_vec();
+        if let Some(byte) = hit.get_mut(bit / 8) {
+            *byte ^= 1 << (bit % 8);
+        }
+        self.append_passes(&hit, source, |_, _| {})
     }
 
     /// `first` is what the pass reads that writes data and tags, `second` what the pass reads that

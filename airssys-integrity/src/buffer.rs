@@ -80,6 +80,15 @@ impl BufferWriter {
         self
     }
 
+    /// The same writer with the sampling reads of its message counted from `read` on. Messages
+    /// that are read once each, with the numbers from 0 on and the same seed, take the turns of one
+    /// message that is read again and again: each place of a block has one in each cycle.
+    #[must_use]
+    pub fn turn(mut self, seed: u64, read: usize) -> Self {
+        self.blocks.take_turn(seed, read);
+        self
+    }
+
     /// Adds all of `source`, or nothing.
     ///
     /// # Errors
@@ -121,6 +130,20 @@ impl BufferWriter {
     pub fn append_with_hit(&mut self, source: &[u8], bit: usize) -> Result<(), AppendError> {
         self.make_room(source.len())?;
         Ok(self.blocks.append_with_hit(source, bit)?)
+    }
+
+    /// As [`append`](Self::append), with one bit hit in the registers that feed data and tags alike.
+    ///
+    /// # Errors
+    /// Those of [`append`](Self::append).
+    #[cfg(feature = "fault-injection")]
+    pub fn append_with_register_hit(
+        &mut self,
+        source: &[u8],
+        bit: usize,
+    ) -> Result<(), AppendError> {
+        self.make_room(source.len())?;
+        Ok(self.blocks.append_with_register_hit(source, bit)?)
     }
 
     /// The same writer without what it holds.
@@ -231,6 +254,14 @@ impl CheckedBuffer {
     #[must_use]
     pub fn unverified(&self) -> &[u8] {
         self.blocks.unverified()
+    }
+
+    /// A digest of the content, the same for the same bytes in any buffer: from the tags, or from the
+    /// bytes at [`Off`](VerificationLevel::Off), so between these two it differs. Not verified, and no
+    /// signature.
+    #[must_use]
+    pub fn fingerprint(&self) -> u32 {
+        self.blocks.fingerprint()
     }
 
     pub(crate) fn blocks(&self) -> &Blocks {

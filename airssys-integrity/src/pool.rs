@@ -327,6 +327,34 @@ impl PooledWriter {
     /// [`AppendError::Corrupt`] if the level checks arrival and the bytes arrived changed. The
     /// buffer then holds what it held before.
     pub fn append(&mut self, source: &[u8]) -> Result<(), AppendError> {
+        Ok(self.room_for(source)?.append(source)?)
+    }
+
+    /// As [`append`](Self::append), with one bit of the bytes hit after they are copied and before
+    /// their arrival is checked.
+    ///
+    /// # Errors
+    /// Those of [`append`](Self::append).
+    #[cfg(feature = "fault-injection")]
+    pub fn append_with_hit(&mut self, source: &[u8], bit: usize) -> Result<(), AppendError> {
+        Ok(self.room_for(source)?.append_with_hit(source, bit)?)
+    }
+
+    /// As [`append`](Self::append), with one bit hit in the registers that feed data and tags alike.
+    ///
+    /// # Errors
+    /// Those of [`append`](Self::append).
+    #[cfg(feature = "fault-injection")]
+    pub fn append_with_register_hit(
+        &mut self,
+        source: &[u8],
+        bit: usize,
+    ) -> Result<(), AppendError> {
+        let blocks = self.room_for(source)?;
+        Ok(blocks.append_with_register_hit(source, bit)?)
+    }
+
+    fn room_for(&mut self, source: &[u8]) -> Result<&mut Blocks, AppendError> {
         let (limit, held) = (self.limit, self.len());
         let exceeded = AppendError::LimitExceeded {
             limit,
@@ -341,10 +369,16 @@ impl PooledWriter {
             return Err(exceeded);
         }
         // A writer is never shared, so it is always alone.
-        let Some(blocks) = self.lease.alone() else {
-            return Err(exceeded);
-        };
-        Ok(blocks.append(source)?)
+        self.lease.alone().ok_or(exceeded)
+    }
+
+    /// As [`BufferWriter::turn`](crate::BufferWriter::turn).
+    #[must_use]
+    pub fn turn(mut self, seed: u64, read: usize) -> Self {
+        if let Some(blocks) = self.lease.alone() {
+            blocks.take_turn(seed, read);
+        }
+        self
     }
 
     /// How many bytes the buffer holds.
@@ -421,6 +455,18 @@ impl FrozenBuffer {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The level the message was written at.
+    #[must_use]
+    pub fn level(&self) -> VerificationLevel {
+        self.lease.shared().level()
+    }
+
+    /// As [`CheckedBuffer::fingerprint`](crate::CheckedBuffer::fingerprint).
+    #[must_use]
+    pub fn fingerprint(&self) -> u32 {
+        self.lease.shared().fingerprint()
     }
 
     pub(crate) fn blocks(&self) -> &Blocks {

@@ -9,9 +9,9 @@ use airssys_rt::{
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::component::ComponentCell;
+use crate::component::{ComponentCell, Standing};
 use crate::config::{ComponentConfig, ComponentName};
-use crate::instance::Instance;
+use crate::instance::{Answer, Instance};
 use crate::limits::ComponentResourceLimiter;
 use crate::runtime::{LoadFailed, Runtime, WeakRuntime};
 
@@ -19,7 +19,7 @@ struct ComponentActor;
 
 struct Serving {
     cell: Arc<ComponentCell>,
-    generation: u64,
+    standing: Arc<Standing>,
     instance: Instance,
 }
 
@@ -36,16 +36,18 @@ impl Actor for ComponentActor {
 
     async fn pre_start(
         &self,
-        _: ActorRef<Work>,
+        myself: ActorRef<Work>,
         (cell, generation): Self::Arguments,
     ) -> Result<Incarnation, ActorProcessingErr> {
-        let compiled = cell.compiled.get().ok_or(ExitCause::Shutdown)?;
+        let loaded = cell.loaded.get().ok_or(ExitCause::Shutdown)?;
         let limiter = ComponentResourceLimiter::new(&cell.limits);
         cell.set_meter(limiter.meter());
-        let instance = Instance::start(compiled, &cell.limits, limiter).await?;
+        let instance = Instance::start(loaded, &cell.limits, limiter).await?;
+        let standing = Arc::new(Standing::new(generation, myself));
+        cell.set_standing(&standing);
         Ok(Incarnation::Alive(Box::new(Serving {
             cell,
-            generation,
+            standing,
             instance,
         })))
     }
@@ -59,13 +61,23 @@ impl Actor for ComponentActor {
         let Incarnation::Alive(serving) = state else {
             return Ok(());
         };
-        let generation = serving.generation;
-        let Some(invocation) = serving.cell.slot.take(generation) else {
-            return Ok(());
+        let generation = serving.standing.generation;
+        let served = match serving.standing.damage() {
+            Some(cause) => Err(cause),
+            None => {
+                let Some(invocation) = serving.cell.slot.take(generation) else {
+                    return Ok(());
+                };
+                serving.instance.serve(invocation).await
+            }
         };
-        match serving.instance.serve(invocation).await {
+        match served {
             Ok(outcome) => {
-                serving.cell.slot.answer(generation, outcome);
+                let answer = Answer {
+                    generation,
+                    outcome,
+                };
+                serving.cell.slot.answer(generation, answer);
                 Ok(())
             }
             Err(cause) => {
@@ -105,7 +117,7 @@ impl Child<Runtime> for ComponentChild {
             runtime.register(&self.cell).map_err(failed)?;
             let load = || runtime.load(&self.cell);
             self.cell
-                .compiled
+                .loaded
                 .get_or_try_init(load)
                 .await
                 .map_err(|error| match error {

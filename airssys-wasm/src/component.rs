@@ -3,23 +3,25 @@
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use airssys_integrity::CheckedBuffer;
-use airssys_rt::{BoxFuture, CallError, Slot};
+use airssys_integrity::Corrupt;
+use airssys_rt::{BoxFuture, CallError, ExitCause, Slot, Work};
+use ractor::ActorRef;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Instance, Val};
 
-use crate::compiled::Compiled;
 use crate::config::{ComponentConfig, ComponentName};
 use crate::error::WasmError;
 use crate::exports::{Exports, Function};
-use crate::instance::{Invocation, Outcome, Run};
+use crate::instance::{Answer, Invocation, Outcome, Run};
 use crate::limits::{MemoryMeter, MemoryMetrics, ResourceLimits};
-use crate::payload::{decode, encode_arguments};
+use crate::message::Message;
+use crate::payload::{EncodeError, decode, encode_arguments};
+use crate::runtime::Loaded;
 use crate::state::ComponentState;
 
 /// Most calls that wait for one component.
@@ -34,9 +36,35 @@ pub(crate) struct ComponentCell {
     pub(crate) config: ComponentConfig,
     pub(crate) name: ComponentName,
     pub(crate) limits: ResourceLimits,
-    pub(crate) slot: Slot<Invocation, Outcome>,
-    pub(crate) compiled: OnceCell<Arc<Compiled>>,
+    pub(crate) slot: Slot<Invocation, Answer>,
+    pub(crate) loaded: OnceCell<Loaded>,
     meter: Mutex<Option<Arc<MemoryMeter>>>,
+    standing: Mutex<Weak<Standing>>,
+    #[cfg(feature = "fault-injection")]
+    pub(crate) flip: crate::fault::Flip,
+}
+
+/// What callers have found out about an incarnation. It goes with the incarnation.
+pub(crate) struct Standing {
+    pub(crate) generation: u64,
+    actor: ActorRef<Work>,
+    damage: OnceLock<Corrupt>,
+}
+
+impl Standing {
+    pub(crate) fn new(generation: u64, actor: ActorRef<Work>) -> Self {
+        Self {
+            generation,
+            actor,
+            damage: OnceLock::new(),
+        }
+    }
+
+    /// The cause to end with before the next call, where a result was found damaged.
+    pub(crate) fn damage(&self) -> Option<ExitCause> {
+        let source = Arc::new(*self.damage.get()?);
+        Some(ExitCause::Integrity { source })
+    }
 }
 
 impl ComponentCell {
@@ -46,13 +74,35 @@ impl ComponentCell {
             name,
             config,
             slot: Slot::new(MAILBOX_CAPACITY),
-            compiled: OnceCell::new(),
+            loaded: OnceCell::new(),
             meter: Mutex::new(None),
+            standing: Mutex::new(Weak::new()),
+            #[cfg(feature = "fault-injection")]
+            flip: crate::fault::Flip::default(),
         }
     }
 
     pub(crate) fn set_meter(&self, meter: Arc<MemoryMeter>) {
         *self.meter.lock().unwrap_or_else(PoisonError::into_inner) = Some(meter);
+    }
+
+    pub(crate) fn set_standing(&self, standing: &Arc<Standing>) {
+        let mut held = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::downgrade(standing);
+    }
+
+    /// Ends an incarnation over a result of its that was damaged on its way, unless it has ended
+    /// already.
+    fn condemn(&self, generation: u64, corrupt: Corrupt) {
+        let held = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let standing = held.upgrade().filter(|s| s.generation == generation);
+        drop(held);
+        if let Some(standing) = standing
+            && standing.damage.set(corrupt).is_ok()
+        {
+            // A failing send means that the actor is ending anyway.
+            standing.actor.send_message(Work).ok();
+        }
     }
 }
 
@@ -97,7 +147,7 @@ impl ComponentRef {
     /// # Errors
     /// [`WasmError::NotStarted`].
     pub fn exports(&self) -> Result<&Exports, WasmError> {
-        Ok(&self.compiled()?.exports)
+        Ok(&self.loaded()?.compiled.exports)
     }
 
     /// Memory of the instance that serves it, or of the last one. Does not stop the guest.
@@ -157,14 +207,23 @@ impl ComponentRef {
     /// hosts that keep or forward messages.
     ///
     /// # Errors
-    /// As [`ComponentRef::call`]; damaged arguments end the instance with
-    /// [`airssys_rt::ExitCause::Integrity`] and never reach the guest.
+    /// As [`ComponentRef::call`], and [`WasmError::OtherLevel`]; damaged arguments end the instance
+    /// with [`airssys_rt::ExitCause::Integrity`] and never reach the guest, as far as the level
+    /// checks.
     pub async fn call_encoded(
         &self,
         function: &str,
-        arguments: CheckedBuffer,
+        arguments: Message,
     ) -> Result<Vec<Val>, WasmError> {
         let (position, function) = self.function(function)?;
+        let expected = self.loaded()?.messages.level();
+        if arguments.level() != expected {
+            return Err(WasmError::OtherLevel {
+                component: self.name().clone(),
+                expected,
+                found: arguments.level(),
+            });
+        }
         let call = Invocation::Call {
             name: Arc::clone(&function.name),
             function: position,
@@ -174,11 +233,13 @@ impl ComponentRef {
         self.results(position, outcome)
     }
 
-    /// Encodes the arguments of a call, checked against the function's type.
+    /// Encodes the arguments of a call, checked against the function's type, at the component's
+    /// level.
     ///
     /// # Errors
-    /// [`WasmError::NotStarted`], [`WasmError::Function`] or [`WasmError::Arguments`].
-    pub fn encode(&self, function: &str, arguments: &[Val]) -> Result<CheckedBuffer, WasmError> {
+    /// [`WasmError::NotStarted`], [`WasmError::Function`], [`WasmError::Arguments`] or
+    /// [`WasmError::Damaged`].
+    pub fn encode(&self, function: &str, arguments: &[Val]) -> Result<Message, WasmError> {
         let (_, function) = self.function(function)?;
         self.encoded(function, arguments)
     }
@@ -203,7 +264,7 @@ impl ComponentRef {
     {
         let body = Invocation::Run(Box::new(Body(body, PhantomData)));
         let outcome = self.cell.slot.call(body, after(self.patience())).await;
-        let any = match self.outcome(outcome)? {
+        let any = match self.answer(outcome)?.outcome {
             Outcome::Ran(any) => any.downcast::<T>().ok(),
             Outcome::Results(_) | Outcome::Unfit(_) => None,
         };
@@ -218,27 +279,34 @@ impl ComponentRef {
         DEFAULT_QUEUE_WAIT + self.cell.limits.timeout()
     }
 
-    fn compiled(&self) -> Result<&Compiled, WasmError> {
-        match self.cell.compiled.get() {
-            Some(compiled) => Ok(compiled),
+    pub(crate) fn loaded(&self) -> Result<&Loaded, WasmError> {
+        match self.cell.loaded.get() {
+            Some(loaded) => Ok(loaded),
             None => Err(WasmError::NotStarted {
                 component: self.name().clone(),
             }),
         }
     }
 
-    fn function(&self, name: &str) -> Result<(usize, &Function), WasmError> {
-        let exports = &self.compiled()?.exports;
+    pub(crate) fn function(&self, name: &str) -> Result<(usize, &Function), WasmError> {
+        let exports = &self.loaded()?.compiled.exports;
         exports
             .callable(name)
             .map_err(|source| self.no_function(source))
     }
 
-    fn encoded(&self, function: &Function, arguments: &[Val]) -> Result<CheckedBuffer, WasmError> {
-        encode_arguments(&function.params, arguments).map_err(|source| WasmError::Arguments {
-            component: self.name().clone(),
-            source,
-        })
+    fn encoded(&self, function: &Function, arguments: &[Val]) -> Result<Message, WasmError> {
+        let messages = &self.loaded()?.messages;
+        encode_arguments(messages, &function.params, arguments)
+            .map_err(|error| self.not_encoded(error))
+    }
+
+    pub(crate) fn not_encoded(&self, error: EncodeError) -> WasmError {
+        let component = self.name().clone();
+        match error {
+            EncodeError::Value(source) => WasmError::Arguments { component, source },
+            EncodeError::Damaged(source) => WasmError::Damaged { component, source },
+        }
     }
 
     fn prepare(&self, name: &str, arguments: &[Val]) -> Result<(usize, Invocation), WasmError> {
@@ -261,11 +329,15 @@ impl ComponentRef {
     fn results(
         &self,
         function: usize,
-        outcome: Result<Outcome, CallError<Invocation>>,
+        answer: Result<Answer, CallError<Invocation>>,
     ) -> Result<Vec<Val>, WasmError> {
         let component = || self.name().clone();
-        let buffer = match self.outcome(outcome)? {
-            Outcome::Results(buffer) => buffer,
+        let Answer {
+            generation,
+            outcome,
+        } = self.answer(answer)?;
+        let message = match outcome {
+            Outcome::Results(message) => message,
             Outcome::Unfit(source) => {
                 return Err(WasmError::Results {
                     component: component(),
@@ -279,12 +351,21 @@ impl ComponentRef {
                 });
             }
         };
-        let bytes = buffer.verify().map_err(|source| WasmError::Damaged {
-            component: component(),
-            source,
+        #[cfg(feature = "fault-injection")]
+        let message = {
+            let mut message = message;
+            self.flip(&mut message);
+            message
+        };
+        let Loaded { compiled, messages } = self.loaded()?;
+        let bytes = messages.read(&message).map_err(|source| {
+            self.cell.condemn(generation, source);
+            WasmError::Damaged {
+                component: component(),
+                source,
+            }
         })?;
-        let types = self
-            .compiled()?
+        let types = compiled
             .exports
             .functions()
             .get(function)
@@ -295,12 +376,9 @@ impl ComponentRef {
         })
     }
 
-    fn outcome(
-        &self,
-        outcome: Result<Outcome, CallError<Invocation>>,
-    ) -> Result<Outcome, WasmError> {
+    fn answer(&self, answer: Result<Answer, CallError<Invocation>>) -> Result<Answer, WasmError> {
         let component = self.name().clone();
-        outcome.map_err(|error| match error {
+        answer.map_err(|error| match error {
             CallError::Exited(cause) => WasmError::exited(&component, cause),
             CallError::Full { capacity, .. } => WasmError::MailboxFull {
                 component,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use airssys_integrity::VerifyError;
+use airssys_integrity::{Corrupt, VerificationLevel};
 use airssys_rt::{ExitCause, OutOfMemory};
 
 use crate::config::ComponentName;
@@ -108,13 +108,26 @@ pub enum WasmError {
         /// Why not.
         source: ValueError,
     },
-    /// The result was damaged on its way back and has been dropped.
-    #[error("{component}: result damaged: {source}")]
+    /// A message was damaged and has been dropped: the result on its way back, or, where the level
+    /// checks arrival, the arguments while they were written. An instance whose result it was is
+    /// replaced; for arguments the guest was not entered.
+    #[error("{component}: message damaged: {source}")]
     Damaged {
         /// The component.
         component: ComponentName,
         /// The mismatch found.
-        source: VerifyError,
+        source: Corrupt,
+    },
+    /// The message was encoded at another level than the component's: encode it by this component.
+    /// The guest was not entered.
+    #[error("{component}: message encoded at {found:?}, the component is at {expected:?}")]
+    OtherLevel {
+        /// The component.
+        component: ComponentName,
+        /// Its level.
+        expected: VerificationLevel,
+        /// The message's.
+        found: VerificationLevel,
     },
     /// The result does not decode: a defect of this crate.
     #[error("{component}: result: {source}")]

@@ -7,16 +7,16 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use airssys_integrity::CheckedBuffer;
 use airssys_rt::{BoxFuture, DeadlinePhase, ExitCause, Request};
 use futures_util::FutureExt;
 use wasmtime::component::{self, Func, Val};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
-use crate::compiled::Compiled;
 use crate::ending::{Ending, exit_cause, host_panic};
 use crate::limits::{ComponentResourceLimiter, ResourceLimits};
-use crate::payload::{ValueError, decode, encode_results};
+use crate::message::Message;
+use crate::payload::{EncodeError, ValueError, decode, encode_results};
+use crate::runtime::Loaded;
 use crate::state::ComponentState;
 
 /// Time an instance may take to start, its start functions included.
@@ -37,7 +37,7 @@ pub(crate) enum Invocation {
     Call {
         name: Arc<str>,
         function: usize,
-        arguments: CheckedBuffer,
+        arguments: Message,
     },
     Run(Box<dyn Run>),
 }
@@ -49,11 +49,28 @@ impl Request for Invocation {
             Self::Run(_) => Arc::from("run"),
         }
     }
+
+    fn fingerprint(&self) -> Option<u64> {
+        match self {
+            Self::Call {
+                function,
+                arguments,
+                ..
+            } => Some(arguments.fingerprint(*function)),
+            Self::Run(_) => None,
+        }
+    }
+}
+
+/// What came of it, and in which generation of the instance.
+pub(crate) struct Answer {
+    pub(crate) generation: u64,
+    pub(crate) outcome: Outcome,
 }
 
 /// What came of it.
 pub(crate) enum Outcome {
-    Results(CheckedBuffer),
+    Results(Message),
     /// The call went well, but its results do not fit a message.
     Unfit(ValueError),
     Ran(Box<dyn Any + Send>),
@@ -71,7 +88,7 @@ pub(crate) trait Run: Send {
 pub(crate) struct Instance {
     store: Store<ComponentState>,
     instance: component::Instance,
-    compiled: Arc<Compiled>,
+    loaded: Loaded,
     limits: ResourceLimits,
     functions: Vec<Option<Func>>,
 }
@@ -79,10 +96,11 @@ pub(crate) struct Instance {
 impl Instance {
     /// Instantiates within the limits. This is the one place where a Store is made.
     pub(crate) async fn start(
-        compiled: &Arc<Compiled>,
+        loaded: &Loaded,
         limits: &ResourceLimits,
         limiter: ComponentResourceLimiter,
     ) -> Result<Self, ExitCause> {
+        let compiled = &loaded.compiled;
         let deadline = Instant::now() + START_TIMEOUT;
         let state = ComponentState::new(limiter, deadline);
         let mut store = Store::try_new(&compiled.engine.wasmtime, state)
@@ -117,7 +135,7 @@ impl Instance {
         };
         Ok(Self {
             functions: vec![None; compiled.exports.functions().len()],
-            compiled: Arc::clone(compiled),
+            loaded: loaded.clone(),
             limits: *limits,
             store,
             instance,
@@ -161,8 +179,8 @@ impl Instance {
         }
     }
 
-    async fn call(&mut self, function: usize, arguments: CheckedBuffer) -> Result<Outcome, Failed> {
-        let compiled = Arc::clone(&self.compiled);
+    async fn call(&mut self, function: usize, arguments: Message) -> Result<Outcome, Failed> {
+        let Loaded { compiled, messages } = self.loaded.clone();
         let missing = || Failed::Host(internal(format!("no function at {function}")));
         let export = compiled
             .exports
@@ -182,31 +200,30 @@ impl Instance {
                 func
             }
         };
-        let bytes = arguments.verify().map_err(|corrupt| {
-            Failed::Host(ExitCause::Integrity {
-                source: Arc::new(corrupt),
-            })
-        })?;
-        let values = decode(export.params.iter().map(|(_, ty)| ty), bytes).map_err(|error| {
-            Failed::Host(ExitCause::Integrity {
-                source: Arc::new(error),
-            })
-        })?;
+        let bytes = messages.read(&arguments).map_err(damaged)?;
+        let types = export.params.iter().map(|(_, ty)| ty);
+        let values = decode(types, bytes).map_err(damaged)?;
         drop(arguments);
         let mut results = vec![Val::Bool(false); export.results.len()];
         func.call_async(&mut self.store, &values, &mut results)
             .await
             .map_err(Failed::Guest)?;
-        Ok(match encode_results(&export.results, &results) {
-            Ok(results) => Outcome::Results(results),
-            Err(unfit) => Outcome::Unfit(unfit),
-        })
+        match encode_results(&messages, &export.results, &results) {
+            Ok(results) => Ok(Outcome::Results(results)),
+            Err(EncodeError::Value(unfit)) => Ok(Outcome::Unfit(unfit)),
+            Err(EncodeError::Damaged(corrupt)) => Err(damaged(corrupt)),
+        }
     }
 }
 
 enum Failed {
     Guest(wasmtime::Error),
     Host(ExitCause),
+}
+
+fn damaged(source: impl std::error::Error + Send + Sync + 'static) -> Failed {
+    let source = Arc::new(source);
+    Failed::Host(ExitCause::Integrity { source })
 }
 
 enum Cut {
@@ -244,5 +261,27 @@ async fn bounded<T>(deadline: Instant, guest: impl Future<Output = T>) -> Result
 fn internal(message: String) -> ExitCause {
     ExitCause::HostError {
         source: Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(message)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Run for Nothing {
+        fn run<'a>(
+            self: Box<Self>,
+            _: StoreContextMut<'a, ComponentState>,
+            _: &'a component::Instance,
+        ) -> BoxFuture<'a, wasmtime::Result<Box<dyn Any + Send>>> {
+            Box::pin(async { Ok(Box::new(()) as Box<dyn Any + Send>) })
+        }
+    }
+
+    #[test]
+    fn a_run_body_has_no_fingerprint() {
+        assert_eq!(Invocation::Run(Box::new(Nothing)).fingerprint(), None);
     }
 }

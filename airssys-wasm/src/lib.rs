@@ -13,8 +13,11 @@ mod ending;
 mod engine;
 mod error;
 mod exports;
+#[cfg(feature = "fault-injection")]
+mod fault;
 mod instance;
 mod limits;
+mod message;
 mod payload;
 mod runtime;
 mod state;
@@ -22,16 +25,23 @@ mod state;
 pub use actor::ComponentSpec;
 pub use compiled::{LoadError, MAX_WASM_BYTES};
 pub use component::{ComponentRef, DEFAULT_QUEUE_WAIT, MAILBOX_CAPACITY};
-pub use config::{ComponentConfig, ComponentName, ConfigError, CpuConfig, ResourcesConfig};
+pub use config::{
+    ComponentConfig, ComponentName, ConfigError, CpuConfig, IntegrityConfig, ResourcesConfig,
+};
 pub use engine::{EngineError, TICK};
 pub use error::WasmError;
 pub use exports::{Exports, Function, FunctionError};
+#[cfg(feature = "fault-injection")]
+pub use fault::Hit;
 pub use instance::START_TIMEOUT;
 pub use limits::{
     ComponentResourceLimiter, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_TABLES,
     MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, ResourceLimitError, ResourceLimits,
     ResourceLimitsBuilder, TABLE_ELEMENT_BYTES,
 };
+pub use message::{MESSAGE_SLOTS, Message};
 pub use payload::{DecodeError, MAX_PAYLOAD_BYTES, ValueError};
 pub use runtime::{DEFAULT_MAX_COMPONENTS, NameTaken, Runtime};
 pub use state::ComponentState;
+// What `[integrity]` sets, and what a message is found to be.
+pub use airssys_integrity::{Corrupt, VerificationLevel};

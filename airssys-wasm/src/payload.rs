@@ -5,8 +5,10 @@
 //! `bool`, `option` and `result` with one byte in front. Encoding checks each value against its
 //! type, so a wrong argument never reaches a guest.
 
-use airssys_integrity::{AppendError, BufferWriter, CheckedBuffer, VerifiedBytes};
+use airssys_integrity::{AppendError, BLOCK_BYTES, Corrupt};
 use wasmtime::component::{Type, Val};
+
+use crate::message::{Message, Messages, Way, Writer};
 
 /// Most bytes the arguments of a call, or its results, may take.
 pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;
@@ -58,11 +60,26 @@ pub enum ValueError {
     NoMemory,
 }
 
-impl From<AppendError> for ValueError {
+/// Why values did not become a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EncodeError {
+    Value(ValueError),
+    /// What arrived in the message is not what was sent.
+    Damaged(Corrupt),
+}
+
+impl From<ValueError> for EncodeError {
+    fn from(error: ValueError) -> Self {
+        Self::Value(error)
+    }
+}
+
+impl From<AppendError> for EncodeError {
     fn from(error: AppendError) -> Self {
         match error {
-            AppendError::LimitExceeded { .. } => Self::TooLarge,
-            _ => Self::NoMemory,
+            AppendError::LimitExceeded { .. } => Self::Value(ValueError::TooLarge),
+            AppendError::Corrupt(corrupt) => Self::Damaged(corrupt),
+            _ => Self::Value(ValueError::NoMemory),
         }
     }
 }
@@ -74,27 +91,34 @@ pub struct DecodeError;
 
 /// The arguments of a call, checked against its parameters.
 pub(crate) fn encode_arguments(
+    messages: &Messages,
     params: &[(String, Type)],
     values: &[Val],
-) -> Result<CheckedBuffer, ValueError> {
-    if params.len() != values.len() {
-        return Err(ValueError::Arity {
-            expected: params.len(),
-            found: values.len(),
-        });
-    }
-    let mut encoder = Encoder::new();
-    for ((name, ty), value) in params.iter().zip(values) {
-        encoder.path.push(Step::Name(name));
-        encoder.value(ty, value)?;
-        encoder.path.pop();
-    }
-    Ok(encoder.writer.finish())
+) -> Result<Message, EncodeError> {
+    let encoder = Encoder::new(messages.writer(Way::In, bytes_of_all(values, 0)));
+    encoder.arguments(params, values)
+}
+
+/// As [`encode_arguments`], with a hit on the way.
+#[cfg(feature = "fault-injection")]
+pub(crate) fn encode_with_hit(
+    messages: &Messages,
+    params: &[(String, Type)],
+    values: &[Val],
+    hit: crate::fault::Hit,
+) -> Result<Message, EncodeError> {
+    let mut encoder = Encoder::new(messages.writer(Way::In, bytes_of_all(values, 0)));
+    encoder.hit = Some(hit);
+    encoder.arguments(params, values)
 }
 
 /// The results of a call.
-pub(crate) fn encode_results(types: &[Type], values: &[Val]) -> Result<CheckedBuffer, ValueError> {
-    let mut encoder = Encoder::new();
+pub(crate) fn encode_results(
+    messages: &Messages,
+    types: &[Type],
+    values: &[Val],
+) -> Result<Message, EncodeError> {
+    let mut encoder = Encoder::new(messages.writer(Way::Out, bytes_of_all(values, 0)));
     for (ty, value) in types.iter().zip(values) {
         encoder.path.push(Step::Name("result"));
         encoder.value(ty, value)?;
@@ -103,12 +127,12 @@ pub(crate) fn encode_results(types: &[Type], values: &[Val]) -> Result<CheckedBu
     Ok(encoder.writer.finish())
 }
 
-/// Values of these types, from bytes whose checksum has just been verified.
+/// Values of these types, from bytes that have just been checked as their level asks for.
 pub(crate) fn decode<'a>(
     types: impl Iterator<Item = &'a Type>,
-    bytes: VerifiedBytes<'_>,
+    bytes: &[u8],
 ) -> Result<Vec<Val>, DecodeError> {
-    let mut decoder = Decoder { rest: &bytes };
+    let mut decoder = Decoder { rest: bytes };
     let values = types
         .map(|ty| decoder.value(ty))
         .collect::<Result<_, _>>()?;
@@ -119,6 +143,43 @@ pub(crate) fn decode<'a>(
     }
 }
 
+/// The bytes that values take once encoded, as far as they are of one type each: the encoder
+/// refuses the others, and what is nested too deeply.
+fn bytes_of(value: &Val, depth: usize) -> usize {
+    let boxed = |inner: &Option<Box<Val>>| match inner {
+        Some(inner) => bytes_of(inner, depth + 1),
+        None => 0,
+    };
+    if depth > MAX_DEPTH {
+        return 0;
+    }
+    match value {
+        Val::Bool(_) | Val::U8(_) | Val::S8(_) => 1,
+        Val::U16(_) | Val::S16(_) => 2,
+        Val::U32(_) | Val::S32(_) | Val::Float32(_) | Val::Char(_) | Val::Enum(_) => 4,
+        Val::U64(_) | Val::S64(_) | Val::Float64(_) => 8,
+        Val::String(text) => 4 + text.len(),
+        // Most long lists are of bytes.
+        Val::List(values) if matches!(values.first(), Some(Val::U8(_))) => 4 + values.len(),
+        Val::List(values) => bytes_of_all(values, depth + 1).saturating_add(4),
+        Val::Tuple(values) => bytes_of_all(values, depth + 1),
+        Val::Record(fields) => fields.iter().fold(0, |sum: usize, (_, field)| {
+            sum.saturating_add(bytes_of(field, depth + 1))
+        }),
+        Val::Variant(_, payload) => boxed(payload).saturating_add(4),
+        Val::Option(inner) => boxed(inner).saturating_add(1),
+        Val::Result(Ok(payload) | Err(payload)) => boxed(payload).saturating_add(1),
+        Val::Flags(set) => 4 + 4 * set.len(),
+        _ => 0,
+    }
+}
+
+fn bytes_of_all(values: &[Val], depth: usize) -> usize {
+    values
+        .iter()
+        .fold(0, |sum, value| sum.saturating_add(bytes_of(value, depth)))
+}
+
 /// One step into a value, kept so that an error can say where it is.
 #[derive(Clone, Copy)]
 enum Step<'v> {
@@ -127,23 +188,47 @@ enum Step<'v> {
 }
 
 struct Encoder<'v> {
-    writer: BufferWriter,
+    writer: Writer,
     path: Vec<Step<'v>>,
+    /// Happens once, to the bytes it falls on.
+    #[cfg(feature = "fault-injection")]
+    hit: Option<crate::fault::Hit>,
 }
 
 impl<'v> Encoder<'v> {
-    fn new() -> Self {
+    fn new(writer: Writer) -> Self {
         Self {
-            writer: BufferWriter::with_limit(MAX_PAYLOAD_BYTES),
+            writer,
             path: Vec::new(),
+            #[cfg(feature = "fault-injection")]
+            hit: None,
         }
     }
 
-    fn value(&mut self, ty: &Type, value: &'v Val) -> Result<(), ValueError> {
+    fn arguments(
+        mut self,
+        params: &'v [(String, Type)],
+        values: &'v [Val],
+    ) -> Result<Message, EncodeError> {
+        if params.len() != values.len() {
+            return Err(EncodeError::Value(ValueError::Arity {
+                expected: params.len(),
+                found: values.len(),
+            }));
+        }
+        for ((name, ty), value) in params.iter().zip(values) {
+            self.path.push(Step::Name(name));
+            self.value(ty, value)?;
+            self.path.pop();
+        }
+        Ok(self.writer.finish())
+    }
+
+    fn value(&mut self, ty: &Type, value: &'v Val) -> Result<(), EncodeError> {
         if self.path.len() > MAX_DEPTH {
-            return Err(ValueError::TooDeep {
+            return Err(EncodeError::Value(ValueError::TooDeep {
                 place: self.place(),
-            });
+            }));
         }
         match (ty, value) {
             (Type::Bool, Val::Bool(v)) => self.put(&[u8::from(*v)]),
@@ -226,30 +311,35 @@ impl<'v> Encoder<'v> {
                 }
                 Ok(())
             }
-            (ty, _) if !travels(ty) => Err(ValueError::Unsupported {
+            (ty, _) if !travels(ty) => Err(EncodeError::Value(ValueError::Unsupported {
                 place: self.place(),
                 ty: type_name(ty),
-            }),
+            })),
             _ => Err(self.mismatch(ty, value)),
         }
     }
 
     /// Elements of a list. Bytes go in runs, since a list of them is how most data travels.
-    fn elements(&mut self, ty: &Type, values: &'v [Val]) -> Result<(), ValueError> {
+    fn elements(&mut self, ty: &Type, values: &'v [Val]) -> Result<(), EncodeError> {
         if !matches!(ty, Type::U8) {
             for (position, value) in values.iter().enumerate() {
                 self.inner(Step::Index(position), ty, value)?;
             }
             return Ok(());
         }
-        let mut run = Vec::with_capacity(values.len().min(MAX_PAYLOAD_BYTES));
-        for value in values {
-            let Val::U8(byte) = value else {
-                return Err(self.mismatch(ty, value));
-            };
-            run.push(*byte);
+        let mut run = [0; BLOCK_BYTES];
+        for values in values.chunks(BLOCK_BYTES) {
+            let mut length = 0;
+            for (slot, value) in run.iter_mut().zip(values) {
+                let Val::U8(byte) = value else {
+                    return Err(self.mismatch(ty, value));
+                };
+                *slot = *byte;
+                length += 1;
+            }
+            self.put(run.get(..length).unwrap_or_default())?;
         }
-        self.put(&run)
+        Ok(())
     }
 
     fn payload(
@@ -259,7 +349,7 @@ impl<'v> Encoder<'v> {
         name: &'v str,
         case: Option<&Type>,
         payload: Option<&'v Val>,
-    ) -> Result<(), ValueError> {
+    ) -> Result<(), EncodeError> {
         match (case, payload) {
             (Some(case), Some(payload)) => self.inner(Step::Name(name), case, payload),
             (None, None) => Ok(()),
@@ -267,19 +357,26 @@ impl<'v> Encoder<'v> {
         }
     }
 
-    fn inner(&mut self, step: Step<'v>, ty: &Type, value: &'v Val) -> Result<(), ValueError> {
+    fn inner(&mut self, step: Step<'v>, ty: &Type, value: &'v Val) -> Result<(), EncodeError> {
         self.path.push(step);
         self.value(ty, value)?;
         self.path.pop();
         Ok(())
     }
 
-    fn length(&mut self, length: usize) -> Result<(), ValueError> {
+    fn length(&mut self, length: usize) -> Result<(), EncodeError> {
         let length = u32::try_from(length).map_err(|_| ValueError::TooLarge)?;
         self.put(&length.to_le_bytes())
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), ValueError> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        #[cfg(feature = "fault-injection")]
+        if let Some(hit) = self.hit
+            && let Some(hit) = hit.within(self.writer.len(), bytes.len())
+        {
+            self.hit = None;
+            return Ok(self.writer.append_with(bytes, hit)?);
+        }
         Ok(self.writer.append(bytes)?)
     }
 
@@ -291,12 +388,12 @@ impl<'v> Encoder<'v> {
         steps.collect::<Vec<_>>().join(".")
     }
 
-    fn mismatch(&self, ty: &Type, value: &Val) -> ValueError {
-        ValueError::Type {
+    fn mismatch(&self, ty: &Type, value: &Val) -> EncodeError {
+        EncodeError::Value(ValueError::Type {
             place: self.place(),
             expected: type_name(ty).to_owned(),
             found: value_name(value),
-        }
+        })
     }
 }
 
@@ -481,5 +578,48 @@ fn value_name(value: &Val) -> &'static str {
         Val::Stream(_) => "stream",
         Val::ErrorContext(_) => "error-context",
         Val::FixedLengthList(_) => "fixed-length list",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+
+    use airssys_integrity::VerificationLevel;
+
+    use super::*;
+    use crate::message::Pools;
+
+    #[test]
+    fn a_result_is_written_into_the_smallest_slot_that_holds_it() {
+        let (name, pools) = ("component".parse().unwrap(), Pools::default());
+        let messages = Messages::new(VerificationLevel::Full, &name, &pools);
+        for (length, pooled) in [(0, true), (500, true), (65_532, true), (65_533, false)] {
+            let value = [Val::String("x".repeat(length))];
+            let message = encode_results(&messages, &[Type::String], &value).unwrap();
+            assert_eq!(message.is_pooled(), pooled, "{length}");
+            let bytes = messages.read(&message).unwrap();
+            let back = decode([Type::String].iter(), bytes).unwrap();
+            assert_eq!(back, value);
+        }
+    }
+
+    #[test]
+    fn values_are_counted_as_they_are_written() {
+        let (name, pools) = ("component".parse().unwrap(), Pools::default());
+        let messages = Messages::new(VerificationLevel::Standard, &name, &pools);
+        for (ty, value) in [
+            (Type::Bool, Val::Bool(true)),
+            (Type::S8, Val::S8(-1)),
+            (Type::U16, Val::U16(1)),
+            (Type::Float32, Val::Float32(1.5)),
+            (Type::Char, Val::Char('a')),
+            (Type::Float64, Val::Float64(1.5)),
+            (Type::String, Val::String(String::from("three"))),
+        ] {
+            let value = [value];
+            let message = encode_results(&messages, &[ty], &value).unwrap();
+            assert_eq!(message.len(), bytes_of_all(&value, 0), "{value:?}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::compiled::{Compiled, LoadError, WasmDigest, compile, read_wasm};
 use crate::component::{ComponentCell, ComponentRef};
 use crate::config::ComponentName;
 use crate::engine::{Engine, EngineError, Metering};
+use crate::message::{Messages, Pools};
 
 /// Instances the pool holds where nothing else is said.
 pub const DEFAULT_MAX_COMPONENTS: u32 = 1000;
@@ -29,6 +30,14 @@ struct Shared {
     fuel_engine: Mutex<Option<Arc<Engine>>>,
     compiled: DashMap<(WasmDigest, Metering), Weak<Compiled>>,
     components: DashMap<ComponentName, ComponentRef>,
+    pools: Pools,
+}
+
+/// What the first start of a component brings, for all its instances.
+#[derive(Clone)]
+pub(crate) struct Loaded {
+    pub(crate) compiled: Arc<Compiled>,
+    pub(crate) messages: Arc<Messages>,
 }
 
 impl fmt::Debug for Runtime {
@@ -67,6 +76,7 @@ impl Runtime {
                 fuel_engine: Mutex::new(None),
                 compiled: DashMap::new(),
                 components: DashMap::new(),
+                pools: Pools::default(),
             }),
         })
     }
@@ -104,7 +114,7 @@ impl Runtime {
     }
 
     /// The compiled component of a cell: from memory where the same binary is in use already.
-    pub(crate) async fn load(&self, cell: &ComponentCell) -> Result<Arc<Compiled>, LoadFailed> {
+    pub(crate) async fn load(&self, cell: &ComponentCell) -> Result<Loaded, LoadFailed> {
         let metering = match cell.limits.max_fuel() {
             Some(_) => Metering::TimeAndFuel,
             None => Metering::Time,
@@ -112,12 +122,12 @@ impl Runtime {
         let path = cell.config.wasm.clone();
         let shared = Arc::clone(&self.shared);
         let loading = tokio::task::spawn_blocking(move || shared.load(&path, metering));
-        match loading.await {
-            Ok(loaded) => loaded,
-            Err(_) => Err(LoadFailed::Load(LoadError::CompilerPanic {
-                path: cell.config.wasm.clone(),
-            })),
-        }
+        let compiled = loading.await.map_err(|_| LoadError::CompilerPanic {
+            path: cell.config.wasm.clone(),
+        })??;
+        let level = cell.config.integrity.level;
+        let messages = Arc::new(Messages::new(level, &cell.name, &self.shared.pools));
+        Ok(Loaded { compiled, messages })
     }
 }
 

@@ -267,6 +267,7 @@ fn call_kind(error: &WasmError) -> &'static str {
         WasmError::Arguments { .. } => "arguments",
         WasmError::Results { .. } => "results",
         WasmError::Damaged { .. } => "damaged",
+        WasmError::OtherLevel { .. } => "other-level",
         WasmError::Undecodable { .. } => "undecodable",
         _ => "other",
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use airssys_integrity::{SampleRate, VerificationLevel};
 use serde::Deserialize;
 
 use super::document::Document;
@@ -22,6 +23,8 @@ pub struct ComponentConfig {
     pub wasm: PathBuf,
     /// What it may use.
     pub resources: ResourcesConfig,
+    /// How its messages are checked.
+    pub integrity: IntegrityConfig,
 }
 
 /// `[resources]`.
@@ -40,6 +43,13 @@ pub struct CpuConfig {
     pub timeout: Duration,
     /// Fuel one call may use.
     pub max_fuel: Option<u64>,
+}
+
+/// `[integrity]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IntegrityConfig {
+    /// How arguments and results are written and read; `sampling` checks one block in 64.
+    pub level: VerificationLevel,
 }
 
 impl From<ResourcesConfig> for ResourceLimits {
@@ -81,6 +91,7 @@ impl ComponentConfig {
         let Raw {
             component,
             resources,
+            integrity,
         } = raw;
         let name = component
             .name
@@ -107,6 +118,7 @@ impl ComponentConfig {
                     max_fuel: resources.cpu.max_fuel,
                 },
             },
+            integrity: integrity.into(),
         })
     }
 }
@@ -125,6 +137,37 @@ fn default_of(key: &str) -> Option<u64> {
 struct Raw {
     component: RawComponent,
     resources: RawResources,
+    #[serde(default)]
+    integrity: RawIntegrity,
+}
+
+#[derive(Deserialize, Default)]
+struct RawIntegrity {
+    level: Option<RawLevel>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawLevel {
+    Off,
+    Sampling,
+    Standard,
+    Full,
+    Redundant,
+}
+
+impl From<RawIntegrity> for IntegrityConfig {
+    fn from(raw: RawIntegrity) -> Self {
+        let level = match raw.level {
+            None => VerificationLevel::default(),
+            Some(RawLevel::Off) => VerificationLevel::Off,
+            Some(RawLevel::Sampling) => VerificationLevel::Sampling(SampleRate::ONE_IN_64),
+            Some(RawLevel::Standard) => VerificationLevel::Standard,
+            Some(RawLevel::Full) => VerificationLevel::Full,
+            Some(RawLevel::Redundant) => VerificationLevel::Redundant,
+        };
+        Self { level }
+    }
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 /// The ADRs that decide keys, by id. `no_key_without_an_adr` fails when one is left out.
-const DECISIONS: [(&str, &str); 3] = [
+const DECISIONS: [(&str, &str); 4] = [
     (
         "ADR-SYS-001",
         include_str!("../../../docs/adr/ADR-SYS-001-configuration-comes-from-adrs.md"),
@@ -18,6 +18,10 @@ const DECISIONS: [(&str, &str); 3] = [
     (
         "ADR-RT-001",
         include_str!("../../../docs/adr/ADR-RT-001-supervisor-core-of-our-own-on-ractor.md"),
+    ),
+    (
+        "ADR-INT-004",
+        include_str!("../../../docs/adr/ADR-INT-004-messages-of-components-in-pools-by-level.md"),
     ),
 ];
 

@@ -1,0 +1,306 @@
+//! The bytes of one call's arguments or results, and where they come from.
+//!
+//! A message lies in a slot of the runtime's pool for its level, or on the heap where it is larger
+//! than the largest slot or no slot is free. Nobody waits for a slot.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use airssys_integrity::{
+    AppendError, BufferWriter, CheckedBuffer, Corrupt, FrozenBuffer, MessagePool, OnReturn,
+    PooledWriter, SizeClass, VerificationLevel,
+};
+
+use crate::config::ComponentName;
+use crate::payload::MAX_PAYLOAD_BYTES;
+
+/// Slots of one level's pool, at most 1.5 MiB with their tags and twice that at `Redundant`: most calls are
+/// numbers and short strings, which fit the smallest block; few are pages of text, and fewer files.
+pub const MESSAGE_SLOTS: [SizeClass; 3] = [
+    SizeClass {
+        slot_bytes: 512,
+        slots: 256,
+    },
+    SizeClass {
+        slot_bytes: 4 * 1024,
+        slots: 64,
+    },
+    SizeClass {
+        slot_bytes: 64 * 1024,
+        slots: 16,
+    },
+];
+
+/// One pool for each level in use: a level that no component asks for takes no memory.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    off: Pool,
+    sampling: Pool,
+    standard: Pool,
+    full: Pool,
+    redundant: Pool,
+}
+
+/// `None` where the host had no memory for it; messages are then on the heap.
+type Pool = OnceLock<Option<Arc<MessagePool>>>;
+
+impl Pools {
+    fn of(&self, level: VerificationLevel) -> Option<Arc<MessagePool>> {
+        let pool = match level {
+            VerificationLevel::Off => &self.off,
+            VerificationLevel::Sampling(_) => &self.sampling,
+            VerificationLevel::Standard => &self.standard,
+            VerificationLevel::Full => &self.full,
+            VerificationLevel::Redundant => &self.redundant,
+            // A level this crate does not know has no pool.
+            _ => return None,
+        };
+        let make = || MessagePool::new(&MESSAGE_SLOTS, level, OnReturn::Keep).ok();
+        pool.get_or_init(|| make().map(Arc::new)).clone()
+    }
+}
+
+/// Where the messages of one component are written.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    level: VerificationLevel,
+    pool: Option<Arc<MessagePool>>,
+    /// Decides which blocks a sampling read takes.
+    seed: u64,
+    /// Messages so far: the two ways are counted apart, else each would see every other turn.
+    arguments: AtomicUsize,
+    results: AtomicUsize,
+}
+
+/// Which way a message goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Way {
+    In,
+    Out,
+}
+
+impl Messages {
+    pub(crate) fn new(level: VerificationLevel, name: &ComponentName, pools: &Pools) -> Self {
+        let mut hasher = DefaultHasher::new();
+        name.as_str().hash(&mut hasher);
+        Self {
+            level,
+            pool: pools.of(level),
+            seed: hasher.finish(),
+            arguments: AtomicUsize::new(0),
+            results: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn level(&self) -> VerificationLevel {
+        self.level
+    }
+
+    /// A writer for a message of this many bytes. Above [`MAX_PAYLOAD_BYTES`] it refuses the rest.
+    pub(crate) fn writer(&self, way: Way, bytes: usize) -> Writer {
+        let slot = self.pool.as_ref().map(|pool| pool.acquire(bytes));
+        let heap = || BufferWriter::with_limit(MAX_PAYLOAD_BYTES).level(self.level);
+        let VerificationLevel::Sampling(_) = self.level else {
+            return match slot {
+                Some(Ok(slot)) => Writer::Pooled(slot),
+                _ => Writer::Heap(heap()),
+            };
+        };
+        let read = match way {
+            Way::In => &self.arguments,
+            Way::Out => &self.results,
+        };
+        let read = read.fetch_add(1, Ordering::Relaxed);
+        match slot {
+            Some(Ok(slot)) => Writer::Pooled(slot.turn(self.seed, read)),
+            _ => Writer::Heap(heap().turn(self.seed, read)),
+        }
+    }
+
+    /// The bytes, after the checks of the component's level.
+    pub(crate) fn read<'m>(&self, message: &'m Message) -> Result<&'m [u8], Corrupt> {
+        match (self.level, &message.bytes) {
+            (VerificationLevel::Off, Bytes::Pooled(bytes)) => Ok(bytes.unverified()),
+            (VerificationLevel::Off, Bytes::Heap(bytes)) => Ok(bytes.unverified()),
+            (_, Bytes::Pooled(bytes)) => bytes.read(),
+            (_, Bytes::Heap(bytes)) => bytes.read(),
+        }
+    }
+}
+
+/// A message being written.
+pub(crate) enum Writer {
+    Pooled(PooledWriter),
+    Heap(BufferWriter),
+}
+
+impl Writer {
+    pub(crate) fn append(&mut self, source: &[u8]) -> Result<(), AppendError> {
+        match self {
+            Self::Pooled(writer) => writer.append(source),
+            Self::Heap(writer) => writer.append(source),
+        }
+    }
+
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn append_with(
+        &mut self,
+        source: &[u8],
+        hit: crate::fault::Hit,
+    ) -> Result<(), AppendError> {
+        use crate::fault::Hit;
+        match (self, hit) {
+            (Self::Pooled(writer), Hit::Copy(bit)) => writer.append_with_hit(source, bit),
+            (Self::Heap(writer), Hit::Copy(bit)) => writer.append_with_hit(source, bit),
+            (Self::Pooled(writer), Hit::Register(bit)) => {
+                writer.append_with_register_hit(source, bit)
+            }
+            (Self::Heap(writer), Hit::Register(bit)) => {
+                writer.append_with_register_hit(source, bit)
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Pooled(writer) => writer.len(),
+            Self::Heap(writer) => writer.len(),
+        }
+    }
+
+    pub(crate) fn finish(self) -> Message {
+        let bytes = match self {
+            Self::Pooled(writer) => Bytes::Pooled(writer.freeze()),
+            Self::Heap(writer) => Bytes::Heap(Arc::new(writer.finish())),
+        };
+        Message { bytes }
+    }
+}
+
+/// Encoded arguments of a call, read-only. A clone shares the bytes.
+///
+/// While it is kept it may occupy a slot of the runtime's pool ([`MESSAGE_SLOTS`]).
+#[derive(Debug, Clone)]
+pub struct Message {
+    bytes: Bytes,
+}
+
+#[derive(Debug, Clone)]
+enum Bytes {
+    Pooled(FrozenBuffer),
+    Heap(Arc<CheckedBuffer>),
+}
+
+impl Message {
+    /// How many bytes it takes. Not verified.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.bytes {
+            Bytes::Pooled(bytes) => bytes.len(),
+            Bytes::Heap(bytes) => bytes.len(),
+        }
+    }
+
+    /// True for the arguments of a function without parameters. Not verified.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The level it was written at.
+    #[must_use]
+    pub fn level(&self) -> VerificationLevel {
+        match &self.bytes {
+            Bytes::Pooled(bytes) => bytes.level(),
+            Bytes::Heap(bytes) => bytes.level(),
+        }
+    }
+
+    /// True if it lies in a slot of the pool, false if on the heap.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        matches!(self.bytes, Bytes::Pooled(_))
+    }
+
+    /// The same for the same function and the same values, at one level. Not verified.
+    pub(crate) fn fingerprint(&self, function: usize) -> u64 {
+        let content = match &self.bytes {
+            Bytes::Pooled(bytes) => bytes.fingerprint(),
+            Bytes::Heap(bytes) => bytes.fingerprint(),
+        };
+        let mut hasher = DefaultHasher::new();
+        (function, self.len(), content).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Flips one bit at rest, as `CheckedBuffer::flip_bit` of airssys-integrity counts them. False
+    /// where there is no such bit, and while the message is shared.
+    #[cfg(feature = "fault-injection")]
+    pub fn flip_bit(&mut self, bit: usize) -> bool {
+        match &mut self.bytes {
+            Bytes::Pooled(bytes) => bytes.flip_bit(bit),
+            Bytes::Heap(bytes) => Arc::get_mut(bytes).is_some_and(|bytes| bytes.flip_bit(bit)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+
+    use super::*;
+    use airssys_integrity::SampleRate;
+
+    const LEVELS: [VerificationLevel; 5] = [
+        VerificationLevel::Off,
+        VerificationLevel::Sampling(SampleRate::ONE_IN_64),
+        VerificationLevel::Standard,
+        VerificationLevel::Full,
+        VerificationLevel::Redundant,
+    ];
+
+    fn messages(level: VerificationLevel, pools: &Pools) -> Messages {
+        Messages::new(level, &"component".parse().unwrap(), pools)
+    }
+
+    fn message(messages: &Messages, way: Way, bytes: &[u8], slot: usize) -> Message {
+        let mut writer = messages.writer(way, slot);
+        writer.append(bytes).unwrap();
+        writer.finish()
+    }
+
+    #[test]
+    fn the_same_bytes_have_one_fingerprint_in_a_slot_and_on_the_heap() {
+        for level in LEVELS {
+            let messages = messages(level, &Pools::default());
+            let print = |bytes: &[u8], slot, function| {
+                let message = message(&messages, Way::In, bytes, slot);
+                assert_eq!(message.is_pooled(), slot < MAX_PAYLOAD_BYTES);
+                message.fingerprint(function)
+            };
+            let bytes = [7; 1_300];
+            let known = print(&bytes, 1_300, 3);
+            assert_eq!(print(&bytes, 1_300, 3), known);
+            assert_eq!(print(&bytes, MAX_PAYLOAD_BYTES, 3), known);
+            assert_ne!(print(&bytes, 1_300, 4), known);
+            assert_ne!(print(&[7; 1_299], 1_300, 3), known);
+            let mut other = bytes;
+            other[700] = 8;
+            assert_ne!(print(&other, 1_300, 3), known);
+        }
+    }
+
+    #[test]
+    fn components_at_one_level_share_a_pool_and_levels_do_not() {
+        let pools = Pools::default();
+        let slots: usize = MESSAGE_SLOTS.iter().map(|class| class.slots).sum();
+        for level in LEVELS {
+            let (one, other) = (messages(level, &pools), messages(level, &pools));
+            let kept: Vec<_> = (0..slots).map(|_| one.writer(Way::Out, 1)).collect();
+            let pooled = |writer: &Writer| matches!(writer, Writer::Pooled(_));
+            assert!(kept.iter().all(pooled));
+            assert!(!pooled(&other.writer(Way::In, 1)));
+        }
+    }
+}
