@@ -162,6 +162,7 @@ impl Writer {
         }
     }
 
+    #[cfg(feature = "fault-injection")]
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Pooled(writer) => writer.len(),
