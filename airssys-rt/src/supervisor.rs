@@ -1,6 +1,6 @@
 //! A supervisor: a pure plan ([`plan`]) and the ractor shell that carries it out ([`shell`]).
 
-mod helper;
+mod errand;
 mod incarnation;
 mod message;
 mod partitions;

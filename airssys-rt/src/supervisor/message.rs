@@ -55,7 +55,7 @@ impl fmt::Debug for ArgumentOf {
     }
 }
 
-/// What a supervisor's helper tasks tell it.
+/// What a supervisor's errands tell it.
 #[derive(Debug)]
 pub struct Report(pub(crate) Finished);
 

@@ -10,7 +10,7 @@ use ractor::SupervisionEvent;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::time::Instant;
 
-use super::helper::Bound;
+use super::errand::Bound;
 use super::message::{ArgumentOf, Finished, Report, StartedChild, SupervisorMessage};
 use super::plan::{Effect, Event, Flags, Plan, Refusal, Strategy, Token};
 use super::reference::SupervisorCell;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ractor::{ActorCell, ActorProcessingErr, ActorRef};
 use tracing::Instrument;
 
-use super::super::helper::{Bound, Helper};
+use super::super::errand::{Bound, Errand};
 use super::super::incarnation::{attempt, within};
 use super::super::message::{Finished, StartedChild, SupervisorMessage};
 use super::super::plan::Event;
@@ -24,7 +24,7 @@ const OWN_TASK_LIMIT: Duration = Duration::from_millis(1);
 /// A start that is under way.
 pub(super) struct Start {
     pub(super) generation: u64,
-    pub(super) work: Helper<Result<Started, ExitCause>>,
+    pub(super) work: Errand<Result<Started, ExitCause>>,
 }
 
 impl<E: Clone + Send + Sync + 'static> State<E> {
@@ -95,7 +95,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             report(&told, Finished::Start(name, generation));
             outcome
         };
-        let work = Helper::begin(&self.tree.tasks, "start", work.instrument(span));
+        let work = Errand::begin(&self.tree.tasks, "start", work.instrument(span));
         if work.is_own() {
             report(myself, Finished::Start(id.clone(), generation));
         }

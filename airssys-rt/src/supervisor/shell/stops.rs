@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use ractor::{ActorId, ActorProcessingErr, ActorRef};
 use tracing::Span;
 
-use super::super::helper::{Bound, Helper};
+use super::super::errand::{Bound, Errand};
 use super::super::incarnation::stop;
 use super::super::message::{Finished, SupervisorMessage};
 use super::super::plan::{Event, Strategy};
@@ -29,7 +29,7 @@ pub(super) struct Stop<E> {
     actor: ActorId,
     child: Arc<dyn Child<E>>,
     span: Span,
-    work: Helper<ExitCause>,
+    work: Errand<ExitCause>,
     /// How it ended by itself, where it did.
     seen: Option<ExitCause>,
 }
@@ -62,7 +62,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             report(&told, Finished::Stop(name, generation));
             cause
         };
-        let work = Helper::begin(&self.tree.tasks, "stop", work);
+        let work = Errand::begin(&self.tree.tasks, "stop", work);
         if work.is_own() {
             report(myself, Finished::Stop(id.clone(), generation));
         }
@@ -202,7 +202,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     /// Starts that the plan has not heard of are as good as under way.
     fn put_settled_back(&mut self) {
         for (id, generation, outcome) in self.settled.drain(..) {
-            let work = Helper::Own(Box::pin(std::future::ready(outcome)));
+            let work = Errand::Own(Box::pin(std::future::ready(outcome)));
             self.starting.insert(id, Start { generation, work });
         }
     }

@@ -7,12 +7,12 @@ use crate::{BoxFuture, TaskRegistry};
 
 /// One piece of such work, registered with the tree's tasks. Where those are being shut down
 /// already, whoever asks for the outcome does the work.
-pub(super) enum Helper<T> {
+pub(super) enum Errand<T> {
     Task(TaskHandle<T>),
     Own(BoxFuture<'static, T>),
 }
 
-impl<T: Send + 'static> Helper<T> {
+impl<T: Send + 'static> Errand<T> {
     pub(super) fn begin<F>(tasks: &TaskRegistry, name: &'static str, work: F) -> Self
     where
         F: Future<Output = T> + Send + 'static,
