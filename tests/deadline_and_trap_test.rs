@@ -35,7 +35,8 @@ fn each_call_has_the_whole_time_for_itself() {
             .call("spin-for", &[Val::U64(2_000_000)])
             .await
             .unwrap();
-        let rounds = 2_000_000.0 * 0.25 / began.elapsed().as_secs_f64();
+        // A tenth of the limit each, so that a busy machine does not bring one near it.
+        let rounds = 2_000_000.0 * 0.1 / began.elapsed().as_secs_f64();
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -46,7 +47,7 @@ fn each_call_has_the_whole_time_for_itself() {
         for _ in 0..4 {
             alone.call("park-ms", &[Val::U64(400)]).await.unwrap();
         }
-        for _ in 0..6 {
+        for _ in 0..12 {
             alone.call("spin-for", &[Val::U64(rounds)]).await.unwrap();
         }
         assert!(
