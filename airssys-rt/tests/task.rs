@@ -160,7 +160,9 @@ fn the_sweep_takes_overdue_tasks_off_the_list() {
     // which is there as well, does anything.
     let starved = other_runtime();
     let tasks = TaskRegistry::new();
-    let limit = TaskLimit::Timeout(Duration::from_millis(1));
+    // Long enough for a busy machine to come to the first look.
+    let time = Duration::from_millis(500);
+    let limit = TaskLimit::Timeout(time);
     let mut handle = None;
     starved.block_on(async {
         handle = tasks.spawn_within(limit, "starved", pending::<()>()).ok();
@@ -177,7 +179,7 @@ fn the_sweep_takes_overdue_tasks_off_the_list() {
     assert_eq!(tasks.tasks(), []);
 
     // Its end is counted once, and as what it was.
-    std::thread::park_timeout(Duration::from_millis(2));
+    std::thread::park_timeout(time);
     assert_eq!(starved.block_on(handle), TaskEnd::TimedOut);
     let counts = tasks.counts();
     assert_eq!((counts.total, counts.timed_out, counts.aborted), (1, 1, 0));
