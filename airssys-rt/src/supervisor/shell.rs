@@ -45,16 +45,24 @@ pub(crate) struct Arguments<E: Clone + Send + Sync + 'static> {
     pub(crate) root: bool,
 }
 
-/// Who waits for the answer to a command.
+/// Who waits for the answer to a command, and what came with it.
 enum Asker<E> {
-    Start(ChildId, RpcReplyPort<Result<StartedChild, Refusal>>),
-    Done(RpcReplyPort<Result<(), Refusal>>),
-    /// With what holds from then on: the flags, and the template of a dynamic supervisor.
-    Changed(
-        Flags,
+    /// A spec that is the child's once the command is carried out; `None` where it has one.
+    Start(
+        ChildId,
         Option<ChildSpec<E>>,
-        RpcReplyPort<Result<(), Refusal>>,
+        RpcReplyPort<Result<StartedChild, Refusal>>,
     ),
+    Done(RpcReplyPort<Result<(), Refusal>>),
+    Changed(Box<Offer<E>>, RpcReplyPort<Result<(), Refusal>>),
+}
+
+/// What holds from a change of code on.
+struct Offer<E> {
+    flags: Flags,
+    /// Of a dynamic supervisor.
+    template: Option<ChildSpec<E>>,
+    specs: HashMap<ChildId, ChildSpec<E>>,
 }
 
 pub(crate) struct State<E: Clone + Send + Sync + 'static> {
@@ -70,8 +78,6 @@ pub(crate) struct State<E: Clone + Send + Sync + 'static> {
     /// Those that a restart of this supervisor brings back.
     initial: HashMap<ChildId, Arc<dyn Child<E>>>,
     specs: HashMap<ChildId, ChildSpec<E>>,
-    /// Specs of commands that have not been decided yet.
-    offered: HashMap<(Token, ChildId), ChildSpec<E>>,
     starting: HashMap<ChildId, Start>,
     /// Kept for its room.
     effects: Vec<Effect>,
@@ -145,7 +151,7 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
                 }
             }
             SupervisorMessage::RestartChild(id, reply) => {
-                let token = state.token(Asker::Start(id.clone(), reply));
+                let token = state.token(Asker::Start(id.clone(), None, reply));
                 Some(Event::RestartChild(id, token))
             }
             SupervisorMessage::DeleteChild(id, reply) => {
@@ -231,7 +237,6 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
                 .map(|child| (child.policy.id.clone(), Arc::clone(&child.child)))
                 .collect(),
             specs: HashMap::default(),
-            offered: HashMap::default(),
             starting: HashMap::default(),
             effects: Vec::new(),
             settled: VecDeque::new(),
@@ -300,8 +305,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         reply: RpcReplyPort<Result<StartedChild, Refusal>>,
     ) -> Event {
         let policy = Arc::clone(&spec.policy);
-        let token = self.token(Asker::Start(policy.id.clone(), reply));
-        self.offered.insert((token, policy.id.clone()), spec);
+        let token = self.token(Asker::Start(policy.id.clone(), Some(spec), reply));
         Event::StartChild(policy, token)
     }
 
@@ -321,20 +325,29 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             .collect();
         let dynamic = spec.flags.strategy == Strategy::SimpleOneForOne;
         let template = spec.children.first().filter(|_| dynamic).cloned();
-        let token = self.token(Asker::Changed(spec.flags, template.clone(), reply));
-        if let Some(template) = template {
-            for (id, known) in &self.specs {
+        let specs = if let Some(template) = &template {
+            let known = self.specs.iter();
+            let made = known.map(|(id, known)| {
                 let mut child = template.clone();
                 Arc::make_mut(&mut child.policy).id = id.clone();
                 child.argument = known.argument.clone();
-                self.offered.insert((token, id.clone()), child);
-            }
+                (id.clone(), child)
+            });
+            made.collect()
         } else {
-            for child in spec.children {
-                self.offered.insert((token, child.policy.id.clone()), child);
-            }
-        }
-        Some(Event::CodeChange(spec.flags, policies, token))
+            let children = spec.children.into_iter();
+            children
+                .map(|child| (child.policy.id.clone(), child))
+                .collect()
+        };
+        let flags = spec.flags;
+        let offer = Offer {
+            flags,
+            template,
+            specs,
+        };
+        let token = self.token(Asker::Changed(Box::new(offer), reply));
+        Some(Event::CodeChange(flags, policies, token))
     }
 
     fn token(&mut self, asker: Asker<E>) -> Token {
@@ -413,7 +426,12 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     }
 
     fn adopt(&mut self, id: ChildId, token: Token) {
-        let Some(spec) = self.offered.remove(&(token, id.clone())) else {
+        let offered = match self.askers.get_mut(&token) {
+            Some(Asker::Start(_, spec, _)) => spec.take(),
+            Some(Asker::Changed(offer, _)) => offer.specs.remove(&id),
+            Some(Asker::Done(_)) | None => None,
+        };
+        let Some(spec) = offered else {
             return;
         };
         if let Some(before) = self.specs.insert(id.clone(), spec) {
@@ -451,19 +469,17 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
 
     fn answer(&mut self, token: Token, answer: Result<(), Refusal>) {
         match self.askers.remove(&token) {
-            Some(Asker::Start(id, reply)) => {
-                self.offered.remove(&(token, id.clone()));
+            Some(Asker::Start(id, _, reply)) => {
                 reply.send(answer.map(|()| self.started_child(id))).ok();
             }
             Some(Asker::Done(reply)) => {
                 reply.send(answer).ok();
             }
-            Some(Asker::Changed(flags, template, reply)) => {
+            Some(Asker::Changed(offer, reply)) => {
                 if answer.is_ok() {
-                    self.flags = flags;
-                    self.template = template;
+                    self.flags = offer.flags;
+                    self.template = offer.template;
                 }
-                self.offered.retain(|(offer, _), _| *offer != token);
                 reply.send(answer).ok();
             }
             None => {}

@@ -244,14 +244,24 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     }
 
     pub(super) fn started_child(&self, id: ChildId) -> StartedChild {
-        let running = self.live.get(&id).map(|live| &live.running);
+        if let Some(Live {
+            generation,
+            running,
+            ..
+        }) = self.live.get(&id)
+        {
+            return StartedChild {
+                generation: *generation,
+                actor: Some(running.actor.clone()),
+                info: running.info.clone(),
+                id,
+            };
+        }
+        let known = self.plan.child(&id);
         StartedChild {
-            generation: self
-                .plan
-                .child(&id)
-                .map_or(0, |(_, generation, _)| generation),
-            actor: running.map(|running| running.actor.clone()),
-            info: running.and_then(|running| running.info.clone()),
+            generation: known.map_or(0, |(_, generation, _)| generation),
+            actor: None,
+            info: None,
             id,
         }
     }
