@@ -381,6 +381,33 @@ async fn an_actor_left_behind_by_its_supervisor_takes_no_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_refused_by_a_close_leave_their_room_behind() {
+    let log = Log::default();
+    let worker = Worker::new("w", &log);
+    // Nobody serves yet: the mailbox of four fills up.
+    let waiting: Vec<_> = (0..4)
+        .map(|n| {
+            let worker = worker.clone();
+            tokio::spawn(async move { worker.call(Request::Answer(n)).await })
+        })
+        .collect();
+    while worker.slot.waiting() < 4 {
+        tokio::task::yield_now().await;
+    }
+    worker.slot.close(&Arc::new(ExitCause::Shutdown));
+    for call in waiting {
+        let refused = call.await.unwrap().unwrap_err();
+        assert!(matches!(refused, CallError::Stopped { .. }), "{refused}");
+    }
+    let soon = Instant::now() + Duration::from_secs(1);
+    let refused = worker.slot.try_call(Request::Answer(9), soon).await;
+    assert!(
+        matches!(refused, Err(CallError::Stopped { .. })),
+        "not full"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn partitions_route_a_key_to_the_same_child_and_use_all_of_them() {
     let log = Log::default();
     const NAMES: [&str; 4] = ["p-0", "p-1", "p-2", "p-3"];

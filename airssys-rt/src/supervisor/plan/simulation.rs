@@ -379,6 +379,7 @@ impl Simulation {
             Effect::End(_) => {
                 assert!(self.ending, "seed {seed}: it ends out of the blue");
                 assert!(self.live.is_empty(), "seed {seed}: children outlive it");
+                assert!(self.stopping.is_empty(), "seed {seed}: it ends unheard");
                 self.over = true;
             }
             Effect::Quarantined(id, ..) => {
