@@ -140,7 +140,11 @@ impl<P: Provider> Passage for Look<'_, P> {
         for lane in ROW * row..ROW * (row + 1) {
             self.cell.provider.fault(Phase::BeforeLoad { lane }, 0);
         }
-        row_of(self.from, row).map_or(Row::ZERO, |lanes| wide.load_words(lanes))
+        let words = row_of(self.from, row).map_or(Row::ZERO, |lanes| wide.load_words(lanes));
+        for lane in ROW * row..ROW * (row + 1) {
+            self.cell.provider.fault(Phase::Loaded { lane }, 0);
+        }
+        words
     }
 }
 
@@ -358,7 +362,9 @@ impl<P: Provider> Cell<'_, P> {
     #[inline(always)]
     fn get(&self, slot: Option<&Lane>, lane: usize) -> u64 {
         self.provider.fault(Phase::BeforeLoad { lane }, 0);
-        slot.map_or(0, load)
+        let word = slot.map_or(0, load);
+        self.provider.fault(Phase::Loaded { lane }, 0);
+        word
     }
 
     fn read_twice(&self, mirror: &[Lane], start: usize, out: &mut [u8]) -> Result<(), BlockFault> {

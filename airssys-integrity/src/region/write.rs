@@ -162,9 +162,8 @@ impl<P: Provider> Opened<'_, P> {
     #[inline]
     pub(crate) fn check_writable(&self, span: Span) -> Result<(), WriteError> {
         // Only the first and the last block of a span can be partial.
-        let first = span.pieces().next();
-        let last = span.pieces().next_back();
-        for piece in [first, last].into_iter().flatten() {
+        let mut pieces = span.pieces();
+        for piece in [pieces.next(), pieces.next_back()].into_iter().flatten() {
             let cell = self.cell(piece.block).ok_or(HeaderDamaged)?;
             if cell.is_whole(piece) {
                 continue;
