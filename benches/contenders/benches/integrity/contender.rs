@@ -110,26 +110,40 @@ pub(crate) static CONTENDERS: [Entry; 15] = [
     ),
 ];
 
-enum Tags {
+pub(crate) enum Tags {
     None,
     Whole,
     PerBlock,
 }
 
 /// Bytes, and a checksum taken from the copy.
-struct Plain {
+pub(crate) struct Plain {
     data: Vec<u8>,
     kind: Tags,
     tags: Vec<u32>,
 }
 
 impl Plain {
-    fn of(bytes: usize, kind: Tags) -> Box<Self> {
+    pub(crate) fn of(bytes: usize, kind: Tags) -> Box<Self> {
         Box::new(Self {
             data: vec![0; bytes],
             tags: vec![0; bytes.div_ceil(BLOCK)],
             kind,
         })
+    }
+
+    /// Overwrites bytes of one block and tags the block anew.
+    pub(crate) fn write_part(&mut self, offset: usize, source: &[u8]) {
+        let block = offset / BLOCK;
+        let mut blocks = self.data.chunks_mut(BLOCK).zip(&mut self.tags);
+        let Some((data, tag)) = blocks.nth(block) else {
+            return;
+        };
+        let part = data.get_mut(offset % BLOCK..offset % BLOCK + source.len());
+        if let Some(part) = part {
+            part.copy_from_slice(source);
+            *tag = crc32c::crc32c(data);
+        }
     }
 
     fn tag(&mut self) {

@@ -66,7 +66,8 @@ fn copies(criterion: &mut Criterion, figures: &mut Figures) {
     }
 }
 
-/// 64 bytes into the middle of a region: the cost must not grow with the region.
+/// 64 bytes into the middle of a region: the cost must not grow with the region. Beside it what the
+/// same granularity costs without a delta: a CRC over the block they fall into.
 fn partial_writes(criterion: &mut Criterion, figures: &mut Figures) {
     let mut group = criterion.benchmark_group("64 B into a region");
     let source = source(64);
@@ -77,6 +78,13 @@ fn partial_writes(criterion: &mut Criterion, figures: &mut Figures) {
             timed(bencher, figures, "partial write", bytes, "ours", || {
                 ops.atomic_write_with_checksum(bytes / 2 + 200, black_box(&source))
                     .unwrap();
+            });
+        });
+        let mut plain = contender::Plain::of(bytes, contender::Tags::PerBlock);
+        let contender = "memcpy + crc32c of the block";
+        group.bench_function(format!("{name}, {contender}"), |bencher| {
+            timed(bencher, figures, "partial write", bytes, contender, || {
+                plain.write_part(bytes / 2 + 200, black_box(&source));
             });
         });
     }
@@ -255,7 +263,7 @@ fn print(figures: &Figures) {
         };
         let step = match kind {
             "life" => format!("life of a message: {name}"),
-            "partial write" => format!("64 B write into {}", label(size)),
+            "partial write" => format!("64 B write into {}: {name}", label(size)),
             "beside" => format!("4 KiB write beside {size} readers: {name}"),
             _ => name.to_owned(),
         };
