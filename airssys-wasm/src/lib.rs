@@ -18,6 +18,7 @@ mod fault;
 mod instance;
 mod limits;
 mod message;
+mod parking;
 mod payload;
 mod runtime;
 mod state;
@@ -26,7 +27,8 @@ pub use actor::ComponentSpec;
 pub use compiled::{LoadError, MAX_WASM_BYTES};
 pub use component::{ComponentRef, DEFAULT_QUEUE_WAIT, MAILBOX_CAPACITY};
 pub use config::{
-    ComponentConfig, ComponentName, ConfigError, CpuConfig, IntegrityConfig, ResourcesConfig,
+    ComponentConfig, ComponentName, ConfigError, CpuConfig, InstanceConfig, InstanceMode,
+    IntegrityConfig, ResourcesConfig,
 };
 pub use engine::{EngineError, TICK};
 pub use error::WasmError;

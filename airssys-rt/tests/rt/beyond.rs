@@ -59,6 +59,66 @@ async fn a_restart_waits_out_its_backoff() {
     assert_eq!(began.elapsed().as_secs(), 3);
 }
 
+/// No budget, a backoff of a minute and a quarantine: none of them is for an end like this.
+#[tokio::test(start_paused = true)]
+async fn an_abandoned_call_in_flight_is_cancelled_and_its_actor_replaced_free_of_charge() {
+    let worker = Worker::new("w", &Log::default());
+    let backoff = Backoff {
+        first: Duration::from_secs(60),
+        longest: Duration::from_secs(60),
+        ..Backoff::default()
+    };
+    let quarantine = Quarantine {
+        budget: never(),
+        cool_down: Duration::from_secs(60),
+        probation: Duration::from_secs(60),
+    };
+    let tree = Tree::new(());
+    let mut events = tree.events.subscribe();
+    let (_sup, _handle) = SupervisorSpec::new("s")
+        .intensity(never())
+        .child(worker.spec().backoff(backoff).quarantine(quarantine))
+        .start(tree)
+        .await
+        .unwrap();
+    let began = Instant::now();
+    for _ in 0..50 {
+        let dropped = worker.call(Request::Heed(Duration::from_secs(9)));
+        let dropped = tokio::time::timeout(Duration::from_millis(1), dropped);
+        let (dropped, behind) = tokio::join!(dropped, worker.call(Request::Answer(5)));
+        assert!(dropped.is_err());
+        assert_eq!(behind.unwrap(), 5, "of the next incarnation");
+        let kind = next(&mut events, "w", |change| match change {
+            Change::Exited { cause, .. } => Some(cause.kind()),
+            _ => None,
+        });
+        assert_eq!(kind.await, ExitKind::Cancelled);
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "none was put off");
+}
+
+/// A deadline of the caller's own ends the work as well.
+#[tokio::test(start_paused = true)]
+async fn a_call_in_flight_whose_deadline_has_passed_is_cancelled() {
+    let worker = Worker::new("w", &Log::default());
+    let (_sup, _handle) = SupervisorSpec::new("s")
+        .intensity(never())
+        .child(worker.spec())
+        .start(Tree::new(()))
+        .await
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_millis(10);
+    let request = Request::Heed(Duration::from_secs(9));
+    let expired = worker.slot.call(request, deadline).await.unwrap_err();
+    assert!(matches!(expired, CallError::Expired { .. }), "{expired:?}");
+    let began = Instant::now();
+    assert_eq!(worker.call(Request::Answer(5)).await.unwrap(), 5);
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "not after the work"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_quarantined_child_refuses_calls_until_its_cool_down_is_over() {
     let log = Log::default();

@@ -25,6 +25,8 @@ pub struct ComponentConfig {
     pub resources: ResourcesConfig,
     /// How its messages are checked.
     pub integrity: IntegrityConfig,
+    /// How long its instances live.
+    pub instance: InstanceConfig,
 }
 
 /// `[resources]`.
@@ -50,6 +52,32 @@ pub struct CpuConfig {
 pub struct IntegrityConfig {
     /// How arguments and results are written and read; `sampling` checks one block in 64.
     pub level: VerificationLevel,
+}
+
+/// `[instance]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InstanceConfig {
+    /// Whether calls share an instance.
+    pub mode: InstanceMode,
+}
+
+/// How long an instance lives, if nothing ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstanceMode {
+    /// Calls find what the calls before them have left.
+    Persistent {
+        /// Without a call for this long it is let go, with all that calls have left in it. The next
+        /// call gets a fresh one.
+        park_after: Option<Duration>,
+    },
+    /// Every call has an instance of its own; between calls there is none.
+    PerCall,
+}
+
+impl Default for InstanceMode {
+    fn default() -> Self {
+        Self::Persistent { park_after: None }
+    }
 }
 
 impl From<ResourcesConfig> for ResourceLimits {
@@ -92,6 +120,7 @@ impl ComponentConfig {
             component,
             resources,
             integrity,
+            instance,
         } = raw;
         let name = component
             .name
@@ -119,6 +148,9 @@ impl ComponentConfig {
                 },
             },
             integrity: integrity.into(),
+            instance: instance.try_into().map_err(|ParkedPerCall| {
+                broken("instance.park_after_seconds", "mode = \"per-call\"")
+            })?,
         })
     }
 }
@@ -139,6 +171,39 @@ struct Raw {
     resources: RawResources,
     #[serde(default)]
     integrity: RawIntegrity,
+    #[serde(default)]
+    instance: RawInstance,
+}
+
+#[derive(Deserialize, Default)]
+struct RawInstance {
+    mode: Option<RawMode>,
+    park_after_seconds: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+enum RawMode {
+    #[default]
+    Persistent,
+    PerCall,
+}
+
+/// A time until parking where no instance outlives its call.
+struct ParkedPerCall;
+
+impl TryFrom<RawInstance> for InstanceConfig {
+    type Error = ParkedPerCall;
+
+    fn try_from(raw: RawInstance) -> Result<Self, ParkedPerCall> {
+        let park_after = raw.park_after_seconds.map(Duration::from_secs);
+        let mode = match (raw.mode.unwrap_or_default(), park_after) {
+            (RawMode::Persistent, park_after) => InstanceMode::Persistent { park_after },
+            (RawMode::PerCall, None) => InstanceMode::PerCall,
+            (RawMode::PerCall, Some(_)) => return Err(ParkedPerCall),
+        };
+        Ok(Self { mode })
+    }
 }
 
 #[derive(Deserialize, Default)]

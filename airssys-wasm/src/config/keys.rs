@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 /// The ADRs that decide keys, by id. `no_key_without_an_adr` fails when one is left out.
-const DECISIONS: [(&str, &str); 4] = [
+const DECISIONS: [(&str, &str); 5] = [
     (
         "ADR-SYS-001",
         include_str!("../../../docs/adr/ADR-SYS-001-configuration-comes-from-adrs.md"),
@@ -22,6 +22,10 @@ const DECISIONS: [(&str, &str); 4] = [
     (
         "ADR-INT-004",
         include_str!("../../../docs/adr/ADR-INT-004-messages-of-components-in-pools-by-level.md"),
+    ),
+    (
+        "ADR-WASM-009",
+        include_str!("../../../docs/adr/ADR-WASM-009-life-of-an-instance.md"),
     ),
 ];
 

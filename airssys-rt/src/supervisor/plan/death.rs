@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::window::{Intensity, Window};
 use super::{AutoShutdown, Budget, Effect, Entry, Event, Origin, Phase, Place, Plan};
-use crate::{CauseRestart, ChildId, ExitCause, Restart};
+use crate::{CauseRestart, ChildId, ExitCause, ExitKind, Restart};
 
 /// What is left to do once a restart has been paid for, or could not be.
 enum Verdict {
@@ -68,7 +68,10 @@ impl Plan {
         if entry.is_restarted_after(&cause) {
             entry.phase = Phase::Waiting;
             entry.last_exit = Some(cause);
-            if entry.probation && now.saturating_sub(entry.since) < entry.probation_time() {
+            let cancelled = entry.was_cancelled();
+            if cancelled && entry.policy.cause(ExitKind::Cancelled).is_none() {
+                self.launch(place, effects);
+            } else if entry.probation && now.saturating_sub(entry.since) < entry.probation_time() {
                 self.quarantine(place, effects);
             } else {
                 self.restart(place, now, effects);
@@ -256,6 +259,12 @@ impl Plan {
 }
 
 impl Entry {
+    /// Its caller ended it, which says nothing against it.
+    fn was_cancelled(&self) -> bool {
+        let cause = self.last_exit.as_ref();
+        cause.is_some_and(|cause| cause.kind() == ExitKind::Cancelled)
+    }
+
     fn is_restarted_after(&self, cause: &ExitCause) -> bool {
         let ruled = self.policy.cause(cause.kind()).map(|ruled| ruled.restart);
         match (self.policy.restart, ruled) {
