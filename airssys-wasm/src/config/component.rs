@@ -1,15 +1,17 @@
 //! Component.toml.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use airssys_integrity::{SampleRate, VerificationLevel};
 use serde::Deserialize;
+use toml::Spanned;
 
 use super::document::Document;
 use super::keys::{ConfigFile, keys};
 use super::name::ComponentName;
-use super::problem::ConfigError;
+use super::problem::{ConfigError, Rule};
 use crate::limits::{MemoryConfig, ResourceLimits};
 
 /// A component as its Component.toml describes it. It always has limits.
@@ -111,7 +113,7 @@ impl ComponentConfig {
     fn from_document(document: &Document) -> Result<Self, ConfigError> {
         let raw: Raw = document.values()?;
         let broken = |key: &str, value: &str| {
-            let rule = super::problem::Rule::NotAllowed {
+            let rule = Rule::NotAllowed {
                 value: value.to_owned(),
             };
             document.invalid(vec![document.problem(0..0, Some(key), rule)])
@@ -148,8 +150,10 @@ impl ComponentConfig {
                 },
             },
             integrity: integrity.into(),
-            instance: instance.try_into().map_err(|ParkedPerCall| {
-                broken("instance.park_after_seconds", "mode = \"per-call\"")
+            instance: instance.try_into().map_err(|ParkedPerCall(at)| {
+                let key = Some("instance.park_after_seconds");
+                let other = "mode = \"per-call\"";
+                document.invalid(vec![document.problem(at, key, Rule::NotWith { other })])
             })?,
         })
     }
@@ -178,7 +182,7 @@ struct Raw {
 #[derive(Deserialize, Default)]
 struct RawInstance {
     mode: Option<RawMode>,
-    park_after_seconds: Option<u64>,
+    park_after_seconds: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -189,18 +193,19 @@ enum RawMode {
     PerCall,
 }
 
-/// A time until parking where no instance outlives its call.
-struct ParkedPerCall;
+/// A time until parking where no instance outlives its call, and where it stands.
+struct ParkedPerCall(Range<usize>);
 
 impl TryFrom<RawInstance> for InstanceConfig {
     type Error = ParkedPerCall;
 
     fn try_from(raw: RawInstance) -> Result<Self, ParkedPerCall> {
-        let park_after = raw.park_after_seconds.map(Duration::from_secs);
-        let mode = match (raw.mode.unwrap_or_default(), park_after) {
-            (RawMode::Persistent, park_after) => InstanceMode::Persistent { park_after },
+        let mode = match (raw.mode.unwrap_or_default(), raw.park_after_seconds) {
+            (RawMode::Persistent, seconds) => InstanceMode::Persistent {
+                park_after: seconds.map(|seconds| Duration::from_secs(seconds.into_inner())),
+            },
             (RawMode::PerCall, None) => InstanceMode::PerCall,
-            (RawMode::PerCall, Some(_)) => return Err(ParkedPerCall),
+            (RawMode::PerCall, Some(seconds)) => return Err(ParkedPerCall(seconds.span())),
         };
         Ok(Self { mode })
     }
