@@ -34,9 +34,17 @@ async fn exits(events: &mut EventStream) -> Vec<(String, ExitKind)> {
 /// Calls, and goes away while the guest is at work.
 async fn give_up(component: &ComponentRef, function: &str, argument: u64) {
     let arguments = [Val::U64(argument)];
-    let call = component.call(function, &arguments);
-    let given_up = tokio::time::timeout(Duration::from_millis(20), call).await;
-    assert!(given_up.is_err(), "{given_up:?}");
+    let at_work = async {
+        while component.waiting() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    };
+    tokio::select! {
+        biased;
+        ended = component.call(function, &arguments) => panic!("{ended:?}"),
+        () = at_work => {}
+    }
 }
 
 #[test]
@@ -91,11 +99,13 @@ fn a_cancelled_call_touches_no_sibling_and_costs_no_restart() {
             assert_eq!(number(&answer), round, "the same instance as before");
         }
         // A call that is withdrawn before its turn ends nothing.
-        let arguments = [Val::U64(40)];
-        let busy = cancelled.call("park-ms", &arguments);
-        let behind = give_up(&cancelled, "spin-for", LONG);
-        let (busy, ()) = tokio::join!(busy, behind);
+        let (short, long) = ([Val::U64(300)], [Val::U64(LONG)]);
+        let busy = cancelled.call("park-ms", &short);
+        let behind = cancelled.call("spin-for", &long);
+        let behind = tokio::time::timeout(Duration::from_millis(20), behind);
+        let (busy, behind) = tokio::join!(busy, behind);
         busy.unwrap();
+        assert!(behind.is_err(), "{behind:?}");
         let exits = exits(&mut events).await;
         assert_eq!(exits.len(), 10, "{exits:?}");
         assert!(
