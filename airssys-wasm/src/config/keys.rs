@@ -24,8 +24,8 @@ const DECISIONS: [(&str, &str); 5] = [
         include_str!("../../../docs/adr/ADR-INT-004-messages-of-components-in-pools-by-level.md"),
     ),
     (
-        "ADR-WASM-009",
-        include_str!("../../../docs/adr/ADR-WASM-009-life-of-an-instance.md"),
+        "ADR-WASM-011",
+        include_str!("../../../docs/adr/ADR-WASM-011-life-of-an-instance.md"),
     ),
 ];
 
