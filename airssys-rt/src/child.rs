@@ -71,6 +71,8 @@ impl fmt::Debug for ChildId {
 pub struct StartContext<E> {
     /// The supervisor, to link to.
     pub supervisor: ActorCell,
+    /// The supervisor's name, for events of the child's own.
+    pub supervisor_name: ChildId,
     /// The child's name; tells the children of a template apart.
     pub id: ChildId,
     /// Which incarnation this is, counted from 1.

@@ -58,6 +58,15 @@ pub enum Change {
     },
     /// It has outlived its probation; the quarantine is over.
     Readmitted,
+    /// It holds that share of its memory limit or more, for the first time in this generation.
+    NearLimit {
+        /// What it holds, in bytes.
+        current_bytes: usize,
+        /// What it may hold, in bytes.
+        limit_bytes: usize,
+        /// The share, in percent of the limit.
+        warn_percent: u8,
+    },
     /// A message is given up because of what it did to the child.
     DeadLetter(DeadLetter),
     /// Its supervisor shuts down by itself because it has ended.
@@ -102,7 +111,8 @@ impl Events {
         self.0.receiver_count() > 0
     }
 
-    pub(crate) fn send(&self, event: LifecycleEvent) {
+    /// Tells everybody who listens. Does not wait for them.
+    pub fn send(&self, event: LifecycleEvent) {
         // An error only says that nobody listens, which is no failure.
         self.0.send(event).ok();
     }

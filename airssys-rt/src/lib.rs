@@ -29,7 +29,7 @@ pub use slot::{
 pub use supervisor::{
     ArgumentOf, AutoShutdown, ChildCounts, ChildState, ChildStatus, Intensity, KILL_GRACE,
     Partitions, Refusal, Report, SpecError, StartedChild, Strategy, SupervisorError,
-    SupervisorMessage, SupervisorRef, SupervisorSpec,
+    SupervisorMessage, SupervisorRef, SupervisorSpec, SupervisorStatus,
 };
 pub use task::{
     DEFAULT_TASK_TIMEOUT, TASK_ABORT_GRACE, TASK_SWEEP, TaskCounts, TaskEnd, TaskHandle, TaskInfo,

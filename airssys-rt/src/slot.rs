@@ -87,6 +87,7 @@ struct Inner<T, R> {
 struct Envelope<T, R> {
     request: T,
     reply: Reply<R>,
+    began: Instant,
     deadline: Instant,
     /// Incarnations that ended over it.
     deaths: u32,
@@ -101,6 +102,7 @@ struct InFlight<T, R> {
     fingerprint: Option<u64>,
     /// Only where it can come to a dead letter.
     name: Option<Arc<str>>,
+    began: Instant,
     deadline: Instant,
     deaths: u32,
 }
@@ -282,6 +284,7 @@ impl<T: Request, R: Send> Slot<T, R> {
             inner.queue.push_back(Envelope {
                 request,
                 reply,
+                began,
                 deadline,
                 deaths: 0,
                 roomy: true,
@@ -325,6 +328,11 @@ impl<T: Request, R: Send> Slot<T, R> {
     /// The next request for this incarnation. Requests whose caller has gone or whose deadline has
     /// passed are let go. Answer it before taking the next one.
     pub fn take(&self, generation: u64) -> Option<T> {
+        self.take_waited(generation).map(|(request, _)| request)
+    }
+
+    /// As [`Slot::take`], with the time from the call to now.
+    pub fn take_waited(&self, generation: u64) -> Option<(T, Duration)> {
         let now = Instant::now();
         let mut inner = self.lock();
         if inner.serving != Some(generation) {
@@ -337,7 +345,8 @@ impl<T: Request, R: Send> Slot<T, R> {
             };
             left += usize::from(envelope.roomy);
             if envelope.deadline > now && !envelope.reply.is_closed() {
-                break Some(inner.hand_out(envelope));
+                let waited = now.saturating_duration_since(envelope.began);
+                break Some((inner.hand_out(envelope), waited));
             }
         };
         if request.is_none() {
@@ -407,6 +416,7 @@ impl<T: Request, R: Send> Slot<T, R> {
             again,
             name,
             fingerprint,
+            began,
             deadline,
             deaths,
         } = inner.in_flight.take()?;
@@ -428,6 +438,7 @@ impl<T: Request, R: Send> Slot<T, R> {
                 inner.queue.push_front(Envelope {
                     request,
                     reply,
+                    began,
                     deadline,
                     deaths,
                     roomy: false,
@@ -515,6 +526,7 @@ impl<T: Request, R> Inner<T, R> {
             again,
             fingerprint,
             name: named.then(|| request.name()),
+            began: envelope.began,
             deadline: envelope.deadline,
             deaths: envelope.deaths,
         });

@@ -12,7 +12,9 @@ mod spec;
 mod window;
 
 pub use incarnation::KILL_GRACE;
-pub use message::{ArgumentOf, ChildCounts, ChildStatus, Report, StartedChild, SupervisorMessage};
+pub use message::{
+    ArgumentOf, ChildCounts, ChildStatus, Report, StartedChild, SupervisorMessage, SupervisorStatus,
+};
 pub use partitions::Partitions;
 pub use plan::{AutoShutdown, ChildState, Refusal, Strategy};
 pub use reference::{SupervisorError, SupervisorRef};

@@ -4,8 +4,9 @@ use std::fmt;
 
 use ractor::{ActorCell, ActorId, RpcReplyPort};
 
-use super::plan::{ChildState, Refusal};
+use super::plan::{ChildState, Refusal, Strategy};
 use super::spec::SupervisorSpec;
+use super::window::Intensity;
 use crate::{Argument, ChildId, ChildKind, ChildSpec, ExitCause, Info};
 
 /// What a supervisor can be told. Every command is answered through its reply port; a port that
@@ -31,6 +32,8 @@ where
     WhichChildren(RpcReplyPort<Vec<ChildStatus>>),
     /// One child.
     WhichChild(ChildId, RpcReplyPort<Option<ChildStatus>>),
+    /// The supervisor itself, with all its children.
+    Describe(RpcReplyPort<SupervisorStatus>),
     /// How many there are.
     CountChildren(RpcReplyPort<ChildCounts>),
     /// A child's spec.
@@ -105,6 +108,21 @@ pub struct ChildStatus {
     pub kind: ChildKind,
     /// The actor of the running incarnation.
     pub actor: Option<ActorId>,
+}
+
+/// A supervisor as it is now.
+#[derive(Debug, Clone)]
+pub struct SupervisorStatus {
+    /// Whom an exit concerns.
+    pub strategy: Strategy,
+    /// How many restarts are allowed within how much time.
+    pub intensity: Intensity,
+    /// Restarts inside that time.
+    pub restarts: usize,
+    /// Restarts inside that time after faults of the host, which count apart.
+    pub host_restarts: usize,
+    /// All children in start order.
+    pub children: Vec<ChildStatus>,
 }
 
 /// OTP's `count_children`.

@@ -332,6 +332,11 @@ impl Plan {
         self.children.values().map(Self::status)
     }
 
+    /// Restarts inside the window: the children's, and those after faults of the host.
+    pub(crate) fn restarts(&self, now: Duration) -> (usize, usize) {
+        (self.window.count(now), self.host_window.count(now))
+    }
+
     pub(crate) fn child(&self, id: &ChildId) -> Option<(&ChildPolicy, u64, ChildState)> {
         let place = self.index.get(id)?;
         self.children.get(place).map(Self::status)

@@ -10,7 +10,9 @@ use ractor::{ActorRef, RpcReplyPort};
 use tokio::time::{Instant, timeout_at};
 
 use super::incarnation::KILL_GRACE;
-use super::message::{ArgumentOf, ChildCounts, ChildStatus, StartedChild, SupervisorMessage};
+use super::message::{
+    ArgumentOf, ChildCounts, ChildStatus, StartedChild, SupervisorMessage, SupervisorStatus,
+};
 use super::plan::Refusal;
 use super::spec::SupervisorSpec;
 use crate::{BoxFuture, ChildId, ChildSpec, ExitCause};
@@ -211,6 +213,14 @@ impl<E: Clone + Send + Sync + 'static> SupervisorRef<E> {
     /// [`SupervisorError::Gone`].
     pub async fn which_children(&self) -> Result<Vec<ChildStatus>, SupervisorError> {
         self.ask(SupervisorMessage::WhichChildren).await
+    }
+
+    /// The supervisor itself, with all its children in start order.
+    ///
+    /// # Errors
+    /// [`SupervisorError::Gone`].
+    pub async fn describe(&self) -> Result<SupervisorStatus, SupervisorError> {
+        self.ask(SupervisorMessage::Describe).await
     }
 
     /// One child; `None` if there is none of that name.

@@ -162,6 +162,10 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
                 reply.send(state.statuses()).ok();
                 None
             }
+            SupervisorMessage::Describe(reply) => {
+                reply.send(state.describe()).ok();
+                None
+            }
             SupervisorMessage::WhichChild(id, reply) => {
                 reply.send(state.status(&id)).ok();
                 None

@@ -47,6 +47,13 @@ impl Window {
         self.limit = limit;
     }
 
+    /// Restarts inside the window at `now`.
+    pub(crate) fn count(&self, now: Duration) -> usize {
+        let oldest = now.saturating_sub(self.limit.period);
+        let inside = self.stamps.iter().filter(|stamp| **stamp >= oldest);
+        inside.count()
+    }
+
     /// Counts one restart at `now`; false when it is one too many.
     pub(crate) fn allow(&mut self, now: Duration) -> bool {
         let oldest = now.saturating_sub(self.limit.period);
@@ -85,6 +92,7 @@ mod tests {
         assert!(window.allow(at(900)));
         assert!(!window.allow(at(950)));
         assert!(window.allow(at(1001)), "the stamp of 0 ms has left");
+        assert_eq!((window.count(at(1001)), window.count(at(1950))), (2, 1));
         assert!(!window.allow(at(1800)), "900 and 1001 are inside");
         assert!(window.allow(at(1901)));
     }

@@ -274,6 +274,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     ) -> StartContext<E> {
         StartContext {
             supervisor: ActorCell::from(myself.clone()),
+            supervisor_name: self.name.clone(),
             id: spec.policy.id.clone(),
             generation,
             argument: spec.argument.clone(),

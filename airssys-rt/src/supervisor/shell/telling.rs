@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::Span;
 
-use super::super::message::{ChildCounts, ChildStatus};
+use super::super::message::{ChildCounts, ChildStatus, SupervisorStatus};
 use super::super::plan::{ChildState, Strategy};
 use super::State;
 use crate::{
@@ -67,6 +67,17 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
 
     pub(super) fn status(&self, id: &ChildId) -> Option<ChildStatus> {
         self.plan.child(id).map(|child| self.status_of(child))
+    }
+
+    pub(super) fn describe(&self) -> SupervisorStatus {
+        let (restarts, host_restarts) = self.plan.restarts(self.began.elapsed());
+        SupervisorStatus {
+            strategy: self.flags.strategy,
+            intensity: self.flags.intensity,
+            restarts,
+            host_restarts,
+            children: self.statuses(),
+        }
     }
 
     pub(super) fn statuses(&self) -> Vec<ChildStatus> {
