@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use airssys_rt::{Events, ExitCause, TaskLimit, TaskRegistry, Tree};
 use airssys_wasm::{DEFAULT_MAX_COMPONENTS, EngineError, Runtime};
 use tokio::sync::watch;
 
+use crate::snapshot::{self, Snapshot};
 use crate::{
     ComponentRef, ConfigErrors, EventStream, SupervisorMessage, SupervisorRef, SupervisorSpec,
     SystemConfig,
@@ -64,6 +65,7 @@ pub struct Host {
     supervisors: HashMap<String, SupervisorRef>,
     ended: watch::Receiver<bool>,
     tasks: TaskRegistry,
+    began: Instant,
 }
 
 /// Collects what a [`Host`] starts with.
@@ -148,6 +150,7 @@ impl HostBuilder {
             supervisors,
             ended,
             tasks,
+            began: Instant::now(),
         })
     }
 }
@@ -224,6 +227,18 @@ impl Host {
     #[must_use]
     pub fn events(&self) -> EventStream {
         self.events.subscribe()
+    }
+
+    /// The host, its supervisors and its components as they are now. Stops no guest, and waits
+    /// [`SNAPSHOT_PATIENCE`](crate::SNAPSHOT_PATIENCE) at most for supervisors that are busy.
+    pub async fn snapshot(&self) -> Snapshot {
+        snapshot::take(
+            &self.runtime,
+            &self.supervisors,
+            &self.tasks,
+            self.began.elapsed(),
+        )
+        .await
     }
 
     /// Returns once the whole tree has ended: why the topmost supervisor gave up, or `None` after

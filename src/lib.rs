@@ -20,23 +20,28 @@
 //! ```
 
 mod host;
+mod snapshot;
 mod system;
 
 pub use airssys_rt::{
     AutoShutdown, Backoff, CausePolicy, CauseRestart, Change, ChildCounts, ChildId, ChildKind,
     ChildState, ChildStatus, DeadLetter, DeadlinePhase, EventStream, ExitCause, ExitKind, Frame,
     Intensity, LifecycleEvent, OutOfMemory, Probe, Quarantine, Received, Refusal, Restart,
-    Shutdown, SpecError, StartedChild, Strategy, SupervisorError, TaskCounts, TaskInfo,
-    TaskRegistry, Trap,
+    Shutdown, SpecError, StartedChild, Strategy, SupervisorError, SupervisorStatus, TaskCounts,
+    TaskInfo, TaskRegistry, Trap,
 };
 pub use airssys_wasm::{
-    ComponentConfig, ComponentName, ComponentRef, ComponentResourceLimiter, ComponentSpec,
-    ComponentState, ConfigError, CpuConfig, EngineError, Exports, Function, FunctionError,
-    IntegrityConfig, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, Message,
-    ResourceLimitError, ResourceLimits, ResourcesConfig, Runtime, ValueError, VerificationLevel,
-    WasmError, config,
+    ComponentConfig, ComponentMetrics, ComponentName, ComponentRef, ComponentResourceLimiter,
+    ComponentSpec, ComponentState, ConfigError, Counts, CpuConfig, EngineError, Exports, Figures,
+    Function, FunctionError, IntegrityConfig, LastExit, Latency, MAX_MEMORY_BYTES,
+    MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, Message, ResourceLimitError, ResourceLimits,
+    ResourcesConfig, Runtime, ValueError, VerificationLevel, WasmError, config,
 };
 pub use host::{Host, HostBuilder, HostError};
+pub use snapshot::{
+    ComponentNodeStatus, HostStatus, SNAPSHOT_PATIENCE, SNAPSHOT_SCHEMA, Snapshot, Supervision,
+    SupervisorNode,
+};
 pub use system::{ChildConfig, ComponentNode, ConfigErrors, SupervisorConfig, SystemConfig};
 pub use wasmtime::component::Val;
 // An embedder must use the very versions this crate is built with.

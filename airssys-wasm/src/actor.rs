@@ -16,6 +16,7 @@ use crate::component::{ComponentCell, Standing};
 use crate::config::{ComponentConfig, ComponentName, InstanceMode};
 use crate::instance::{Answer, Instance, Invocation, Outcome};
 use crate::limits::ComponentResourceLimiter;
+use crate::metrics::{Herald, Stint, Tally};
 use crate::parking::Parking;
 use crate::runtime::{LoadFailed, Runtime, WeakRuntime};
 
@@ -27,6 +28,7 @@ struct Serving {
     /// None while it is parked, and between two calls of the mode `per-call`.
     instance: Option<Instance>,
     parking: Option<Parking>,
+    tally: Arc<Tally>,
 }
 
 /// What is left of an incarnation once its instance is gone.
@@ -38,12 +40,12 @@ enum Incarnation {
 impl Actor for ComponentActor {
     type Msg = Work;
     type State = Incarnation;
-    type Arguments = (Arc<ComponentCell>, u64, TaskRegistry);
+    type Arguments = (Arc<ComponentCell>, u64, TaskRegistry, Herald);
 
     async fn pre_start(
         &self,
         myself: ActorRef<Work>,
-        (cell, generation, tasks): Self::Arguments,
+        (cell, generation, tasks, herald): Self::Arguments,
     ) -> Result<Incarnation, ActorProcessingErr> {
         let standing = Arc::new(Standing::new(generation, myself.clone()));
         let parking = match cell.config.instance.mode {
@@ -57,8 +59,11 @@ impl Actor for ComponentActor {
             standing,
             instance: None,
             parking,
+            tally: Arc::new(Tally::new(generation, herald)),
         });
         serving.instance().await?;
+        serving.cell.metrics.started(&serving.tally);
+        serving.tally.tell();
         serving.cell.set_standing(&serving.standing);
         serving.rest();
         Ok(Incarnation::Alive(serving))
@@ -76,8 +81,8 @@ impl Actor for ComponentActor {
         let generation = serving.standing.generation;
         let served = match serving.standing.damage() {
             Some(cause) => Err(cause),
-            None => match serving.cell.slot.take(generation) {
-                Some(invocation) => serving.serve(invocation).await,
+            None => match serving.cell.slot.take_waited(generation) {
+                Some((invocation, waited)) => serving.serve(invocation, waited).await,
                 None => {
                     serving.park_if_idle();
                     return Ok(());
@@ -86,12 +91,16 @@ impl Actor for ComponentActor {
         };
         match served {
             Ok(outcome) => {
+                match &outcome {
+                    Outcome::NoInstance(_) => _ = serving.tally.leave(),
+                    _ => serving.tally.answered(),
+                }
+                // Before the answer: whoever has it finds the place in the pool free.
+                serving.rest();
                 let answer = Answer {
                     generation,
                     outcome,
                 };
-                // Before the answer: whoever has it finds the place in the pool free.
-                serving.rest();
                 serving.cell.slot.answer(generation, answer);
                 Ok(())
             }
@@ -124,7 +133,8 @@ impl Serving {
             Some(instance) => instance,
             None => {
                 let loaded = self.cell.loaded.get().ok_or(ExitCause::Shutdown)?;
-                let limiter = ComponentResourceLimiter::new(&self.cell.limits);
+                let limiter = ComponentResourceLimiter::new(&self.cell.limits)
+                    .counted_in(&self.tally, &self.cell.limits);
                 self.cell.set_meter(limiter.meter());
                 Instance::start(loaded, &self.cell.limits, limiter).await?
             }
@@ -133,7 +143,25 @@ impl Serving {
     }
 
     /// Serves one call, for as long as somebody waits for it.
-    async fn serve(&mut self, invocation: Invocation) -> Result<Outcome, ExitCause> {
+    async fn serve(
+        &mut self,
+        invocation: Invocation,
+        waited: Duration,
+    ) -> Result<Outcome, ExitCause> {
+        let mut stint = Stint::begin(&self.tally, waited);
+        let served = self.work(invocation, &mut stint).await;
+        drop(stint);
+        if let Some(instance) = &self.instance {
+            self.tally.burnt(instance.fuel_used());
+        }
+        served
+    }
+
+    async fn work(
+        &mut self,
+        invocation: Invocation,
+        stint: &mut Stint,
+    ) -> Result<Outcome, ExitCause> {
         let (cell, generation) = (Arc::clone(&self.cell), self.standing.generation);
         let work = async {
             match self.instance().await {
@@ -154,7 +182,7 @@ impl Serving {
             {
                 return Poll::Ready(Err(ExitCause::Cancelled));
             }
-            if let Poll::Ready(served) = work.as_mut().poll(context) {
+            if let Poll::Ready(served) = stint.poll(|| work.as_mut().poll(context)) {
                 return Poll::Ready(served);
             }
             let abandoned = cell.slot.poll_abandoned(generation, context);
@@ -214,7 +242,13 @@ impl Child<Runtime> for ComponentChild {
                     },
                 })?;
             let tasks = context.tree.tasks.clone();
-            let arguments = (Arc::clone(&self.cell), context.generation, tasks);
+            let herald = Herald {
+                events: context.tree.events.clone(),
+                supervisor: context.supervisor_name,
+                child: context.id,
+                limits: self.cell.limits,
+            };
+            let arguments = (Arc::clone(&self.cell), context.generation, tasks, herald);
             let (actor, handle) =
                 ComponentActor::spawn_linked(None, ComponentActor, arguments, context.supervisor)
                     .await?;
@@ -226,6 +260,7 @@ impl Child<Runtime> for ComponentChild {
     }
 
     fn exited(&self, _: &ChildId, generation: u64, cause: &Arc<ExitCause>) -> Option<DeadLetter> {
+        self.cell.metrics.exited(generation, cause);
         self.cell.slot.exited(generation, cause)
     }
 

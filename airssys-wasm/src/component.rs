@@ -20,6 +20,7 @@ use crate::exports::{Exports, Function};
 use crate::instance::{Answer, Invocation, Outcome, Run};
 use crate::limits::{MemoryMeter, MemoryMetrics, ResourceLimits};
 use crate::message::Message;
+use crate::metrics::{ComponentMetrics, Metrics, Refused};
 use crate::payload::{EncodeError, decode, encode_arguments};
 use crate::runtime::Loaded;
 use crate::state::ComponentState;
@@ -38,6 +39,7 @@ pub(crate) struct ComponentCell {
     pub(crate) limits: ResourceLimits,
     pub(crate) slot: Slot<Invocation, Answer>,
     pub(crate) loaded: OnceCell<Loaded>,
+    pub(crate) metrics: Metrics,
     meter: Mutex<Option<Arc<MemoryMeter>>>,
     standing: Mutex<Weak<Standing>>,
     #[cfg(feature = "fault-injection")]
@@ -75,6 +77,7 @@ impl ComponentCell {
             config,
             slot: Slot::new(MAILBOX_CAPACITY),
             loaded: OnceCell::new(),
+            metrics: Metrics::new(),
             meter: Mutex::new(None),
             standing: Mutex::new(Weak::new()),
             #[cfg(feature = "fault-injection")]
@@ -164,6 +167,19 @@ impl ComponentRef {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         meter.as_ref().map(|meter| meter.metrics())
+    }
+
+    /// What it has done and taken, per generation and in all. Does not stop the guest, and waits
+    /// for nothing.
+    #[must_use]
+    pub fn metrics(&self) -> ComponentMetrics {
+        let cell = &self.cell;
+        let held = cell.meter.lock().unwrap_or_else(PoisonError::into_inner);
+        let living = held.as_ref().filter(|meter| !meter.is_over());
+        let memory = living.map(|meter| meter.metrics());
+        drop(held);
+        let name = cell.name.as_str();
+        cell.metrics.read(name, self.waiting(), memory)
     }
 
     /// Calls waiting for their turn.
@@ -311,6 +327,7 @@ impl ComponentRef {
     }
 
     pub(crate) fn not_encoded(&self, error: EncodeError) -> WasmError {
+        self.cell.metrics.refused(Refused::Arguments);
         let component = self.name().clone();
         match error {
             EncodeError::Value(source) => WasmError::Arguments { component, source },
@@ -329,6 +346,7 @@ impl ComponentRef {
     }
 
     fn no_function(&self, source: crate::exports::FunctionError) -> WasmError {
+        self.cell.metrics.refused(Refused::Function);
         WasmError::Function {
             component: self.name().clone(),
             source,
@@ -387,6 +405,7 @@ impl ComponentRef {
     }
 
     fn no_instance(&self, cause: Arc<ExitCause>) -> WasmError {
+        self.cell.metrics.refused(Refused::NoInstance);
         WasmError::NoInstance {
             component: self.name().clone(),
             cause,
@@ -395,6 +414,9 @@ impl ComponentRef {
 
     fn answer(&self, answer: Result<Answer, CallError<Invocation>>) -> Result<Answer, WasmError> {
         let component = self.name().clone();
+        if let Some(refused) = answer.as_ref().err().and_then(Refused::of) {
+            self.cell.metrics.refused(refused);
+        }
         answer.map_err(|error| match error {
             CallError::Exited(cause) => WasmError::exited(&component, cause),
             CallError::Full { capacity, .. } => WasmError::MailboxFull {

@@ -181,6 +181,14 @@ impl Instance {
         }
     }
 
+    /// Fuel the last call has used; 0 where fuel is not metered.
+    pub(crate) fn fuel_used(&self) -> u64 {
+        match self.store.data().fuel {
+            0 => 0,
+            granted => granted.saturating_sub(self.store.get_fuel().unwrap_or(granted)),
+        }
+    }
+
     async fn call(&mut self, function: usize, arguments: Message) -> Result<Outcome, Failed> {
         let Loaded { compiled, messages } = self.loaded.clone();
         let missing = || Failed::Host(internal(format!("no function at {function}")));

@@ -18,6 +18,7 @@ mod fault;
 mod instance;
 mod limits;
 mod message;
+mod metrics;
 mod parking;
 mod payload;
 mod runtime;
@@ -37,11 +38,12 @@ pub use exports::{Exports, Function, FunctionError};
 pub use fault::Hit;
 pub use instance::START_TIMEOUT;
 pub use limits::{
-    ComponentResourceLimiter, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_TABLES,
-    MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, ResourceLimitError, ResourceLimits,
-    ResourceLimitsBuilder, TABLE_ELEMENT_BYTES,
+    ComponentResourceLimiter, DEFAULT_WARN_PERCENT, MAX_CORE_INSTANCES, MAX_MEMORIES,
+    MAX_MEMORY_BYTES, MAX_TABLES, MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics,
+    ResourceLimitError, ResourceLimits, ResourceLimitsBuilder, TABLE_ELEMENT_BYTES,
 };
 pub use message::{MESSAGE_SLOTS, Message};
+pub use metrics::{ComponentMetrics, Counts, Figures, LastExit, Latency};
 pub use payload::{DecodeError, MAX_PAYLOAD_BYTES, ValueError};
 pub use runtime::{DEFAULT_MAX_COMPONENTS, NameTaken, Runtime};
 pub use state::ComponentState;

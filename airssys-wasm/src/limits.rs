@@ -3,17 +3,22 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use airssys_rt::OutOfMemory;
 use wasmtime::ResourceLimiter;
+
+use crate::metrics::Tally;
 
 /// Least memory a component may be given, in bytes (ADR-WASM-002).
 pub const MIN_MEMORY_BYTES: usize = 524_288;
 
 /// Most memory a component may be given, in bytes (ADR-WASM-002).
 pub const MAX_MEMORY_BYTES: usize = 4_194_304;
+
+/// Share of its memory limit at which an instance is told of, in percent (ADR-WASM-010).
+pub const DEFAULT_WARN_PERCENT: u8 = 90;
 
 /// What one table element is counted as, in bytes.
 pub const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
@@ -47,6 +52,12 @@ pub enum ResourceLimitError {
         /// Bytes asked for.
         requested: usize,
     },
+    /// A share that no instance comes to, or that every one starts with.
+    #[error("a share of {requested} % of the memory limit is not within 1..=100 (ADR-WASM-010)")]
+    WarnPercent {
+        /// Percent asked for.
+        requested: u8,
+    },
     /// No limit was given, and there is no default.
     #[error("a memory limit is mandatory and has no default (ADR-WASM-002)")]
     MemoryNotConfigured,
@@ -56,6 +67,7 @@ pub enum ResourceLimitError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryConfig {
     max_bytes: usize,
+    warn_percent: u8,
 }
 
 impl MemoryConfig {
@@ -68,7 +80,10 @@ impl MemoryConfig {
             0..MIN_MEMORY_BYTES => Err(ResourceLimitError::MemoryTooLow {
                 requested: max_bytes,
             }),
-            MIN_MEMORY_BYTES..=MAX_MEMORY_BYTES => Ok(Self { max_bytes }),
+            MIN_MEMORY_BYTES..=MAX_MEMORY_BYTES => Ok(Self {
+                max_bytes,
+                warn_percent: DEFAULT_WARN_PERCENT,
+            }),
             _ => Err(ResourceLimitError::MemoryTooHigh {
                 requested: max_bytes,
             }),
@@ -79,6 +94,25 @@ impl MemoryConfig {
     #[must_use]
     pub fn max_bytes(self) -> usize {
         self.max_bytes
+    }
+
+    /// Sets the share of the limit at which an instance is told of, in percent, 1 to 100;
+    /// [`DEFAULT_WARN_PERCENT`] where nothing is said.
+    ///
+    /// # Errors
+    /// [`ResourceLimitError::WarnPercent`].
+    pub fn warn_at(mut self, percent: u8) -> Result<Self, ResourceLimitError> {
+        if !(1..=100).contains(&percent) {
+            return Err(ResourceLimitError::WarnPercent { requested: percent });
+        }
+        self.warn_percent = percent;
+        Ok(self)
+    }
+
+    /// That share, in percent.
+    #[must_use]
+    pub fn warn_percent(self) -> u8 {
+        self.warn_percent
     }
 }
 
@@ -119,6 +153,12 @@ impl ResourceLimits {
     #[must_use]
     pub fn max_memory_bytes(&self) -> usize {
         self.memory.max_bytes()
+    }
+
+    /// Share of that sum at which the instance is told of, in percent.
+    #[must_use]
+    pub fn warn_percent(&self) -> u8 {
+        self.memory.warn_percent()
     }
 
     /// Time one call may take inside the guest.
@@ -182,7 +222,7 @@ impl ResourceLimitsBuilder {
 }
 
 /// An instance's memory at one moment. Reading it does not stop the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MemoryMetrics {
     /// Held now, in bytes.
     pub current_bytes: usize,
@@ -223,9 +263,15 @@ pub(crate) struct MemoryMeter {
     peak: AtomicUsize,
     granted: AtomicUsize,
     denied: AtomicUsize,
+    /// Its instance is gone, and counted in its generation's figures.
+    over: AtomicBool,
 }
 
 impl MemoryMeter {
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
     pub(crate) fn metrics(&self) -> MemoryMetrics {
         MemoryMetrics {
             current_bytes: self.current.load(Ordering::Relaxed),
@@ -246,6 +292,18 @@ pub struct ComponentResourceLimiter {
     last_granted: usize,
     refused: Option<OutOfMemory>,
     host_refused: bool,
+    /// From how many bytes held on the generation is to be told of; beyond reach once it is.
+    warn_bytes: usize,
+    tally: Option<Arc<Tally>>,
+}
+
+impl Drop for ComponentResourceLimiter {
+    fn drop(&mut self) {
+        if let Some(tally) = &self.tally {
+            tally.let_go(&self.metrics());
+        }
+        self.meter.over.store(true, Ordering::Release);
+    }
 }
 
 impl fmt::Debug for ComponentResourceLimiter {
@@ -268,12 +326,26 @@ impl ComponentResourceLimiter {
                 peak: AtomicUsize::new(0),
                 granted: AtomicUsize::new(0),
                 denied: AtomicUsize::new(0),
+                over: AtomicBool::new(false),
             }),
             held: 0,
             last_granted: 0,
             refused: None,
             host_refused: false,
+            warn_bytes: usize::MAX,
+            tally: None,
         }
+    }
+
+    /// Has the instance counted in its generation's figures.
+    pub(crate) fn counted_in(mut self, tally: &Arc<Tally>, limits: &ResourceLimits) -> Self {
+        let percent = usize::from(limits.warn_percent());
+        self.warn_bytes = limits
+            .max_memory_bytes()
+            .saturating_mul(percent)
+            .div_ceil(100);
+        self.tally = Some(Arc::clone(tally));
+        self
     }
 
     /// The instance's memory now.
@@ -331,7 +403,18 @@ impl ComponentResourceLimiter {
         self.meter.granted.fetch_add(1, Ordering::Relaxed);
         self.meter.current.store(after, Ordering::Relaxed);
         self.meter.peak.fetch_max(after, Ordering::Relaxed);
+        if after >= self.warn_bytes {
+            self.near_limit(after);
+        }
         true
+    }
+
+    #[cold]
+    fn near_limit(&mut self, held: usize) {
+        self.warn_bytes = usize::MAX;
+        if let Some(tally) = &self.tally {
+            tally.cross(held);
+        }
     }
 }
 

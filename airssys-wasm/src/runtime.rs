@@ -97,6 +97,19 @@ impl Runtime {
         all
     }
 
+    /// Instances the pool holds at most.
+    #[must_use]
+    pub fn max_components(&self) -> u32 {
+        self.shared.max_components
+    }
+
+    /// Compiled components in use.
+    #[must_use]
+    pub fn compiled(&self) -> usize {
+        let compiled = self.shared.compiled.iter();
+        compiled.filter(|known| known.strong_count() > 0).count()
+    }
+
     pub(crate) fn downgrade(&self) -> WeakRuntime {
         WeakRuntime(Arc::downgrade(&self.shared))
     }

@@ -131,6 +131,11 @@ fn event_text(event: &LifecycleEvent) -> String {
         Change::Stopped => String::from("stays down"),
         Change::Quarantined { cause } => format!("{cause}"),
         Change::Readmitted => String::from("is out of quarantine"),
+        Change::NearLimit {
+            current_bytes,
+            limit_bytes,
+            warn_percent,
+        } => format!("holds {current_bytes} of {limit_bytes} bytes: {warn_percent} % or more"),
         Change::DeadLetter(letter) => format!(
             "`{}` is given up: {} instances ended over it",
             letter.message, letter.deaths
@@ -156,6 +161,7 @@ fn event_json(event: &LifecycleEvent) -> Value {
         Change::Stopped => ("stopped", None),
         Change::Quarantined { cause } => ("quarantined", Some(cause)),
         Change::Readmitted => ("readmitted", None),
+        Change::NearLimit { .. } => ("near-limit", None),
         Change::DeadLetter(_) => ("dead-letter", None),
         Change::AutoShutdown => ("auto-shutdown", None),
         Change::Escalated { cause } => ("escalated", Some(cause)),
@@ -175,6 +181,15 @@ fn event_json(event: &LifecycleEvent) -> Value {
     } = &event.change
     {
         object.insert(String::from("recovery_us"), json!(time.as_micros() as u64));
+    }
+    if let Change::NearLimit {
+        current_bytes,
+        limit_bytes,
+        ..
+    } = &event.change
+    {
+        object.insert(String::from("current_bytes"), json!(current_bytes));
+        object.insert(String::from("limit_bytes"), json!(limit_bytes));
     }
     if let Some(cause) = cause {
         object.insert(String::from("cause"), json!(cause.kind().as_str()));

@@ -133,6 +133,12 @@ impl ComponentConfig {
         let max_bytes = resources.memory.max_bytes;
         let memory = MemoryConfig::new(max_bytes)
             .map_err(|_| broken("resources.memory.max_bytes", &max_bytes.to_string()))?;
+        let memory = match resources.memory.warn_percent {
+            Some(percent) => memory
+                .warn_at(percent)
+                .map_err(|_| broken("resources.memory.warn_percent", &percent.to_string()))?,
+            None => memory,
+        };
         let timeout_seconds = resources
             .cpu
             .timeout_seconds
@@ -257,6 +263,7 @@ struct RawResources {
 #[derive(Deserialize)]
 struct RawMemory {
     max_bytes: usize,
+    warn_percent: Option<u8>,
 }
 
 #[derive(Deserialize, Default)]

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 /// The ADRs that decide keys, by id. `no_key_without_an_adr` fails when one is left out.
-const DECISIONS: [(&str, &str); 5] = [
+const DECISIONS: [(&str, &str); 6] = [
     (
         "ADR-SYS-001",
         include_str!("../../../docs/adr/ADR-SYS-001-configuration-comes-from-adrs.md"),
@@ -22,6 +22,12 @@ const DECISIONS: [(&str, &str); 5] = [
     (
         "ADR-INT-004",
         include_str!("../../../docs/adr/ADR-INT-004-messages-of-components-in-pools-by-level.md"),
+    ),
+    (
+        "ADR-WASM-010",
+        include_str!(
+            "../../../docs/adr/ADR-WASM-010-figures-without-locks-and-a-socket-to-read-them.md"
+        ),
     ),
     (
         "ADR-WASM-011",

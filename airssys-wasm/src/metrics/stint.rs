@@ -1,0 +1,54 @@
+//! One call of a generation, while it is worked on.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::tally::Tally;
+
+/// Counts its call when it begins, and the call's times when it is dropped.
+pub(crate) struct Stint {
+    tally: Arc<Tally>,
+    waited: Duration,
+    began: Option<Instant>,
+    ended: Option<Instant>,
+    busy: Duration,
+}
+
+impl Stint {
+    /// A call is taken up that has waited for this long.
+    pub(crate) fn begin(tally: &Arc<Tally>, waited: Duration) -> Self {
+        tally.enter();
+        Self {
+            tally: Arc::clone(tally),
+            waited,
+            began: None,
+            ended: None,
+            busy: Duration::ZERO,
+        }
+    }
+
+    /// Polls the guest's work. Most calls end in their first poll: their service time is their busy
+    /// time, and the clock is read twice.
+    pub(crate) fn poll<T>(&mut self, work: impl FnOnce() -> Poll<T>) -> Poll<T> {
+        let began = Instant::now();
+        let polled = work();
+        let ended = Instant::now();
+        self.began.get_or_insert(began);
+        self.ended = Some(ended);
+        self.busy += ended.saturating_duration_since(began);
+        self.tally.tell();
+        polled
+    }
+}
+
+impl Drop for Stint {
+    fn drop(&mut self) {
+        // A kill drops it between two polls: it has served until then.
+        let served = match (self.began, self.ended) {
+            (Some(began), Some(ended)) => ended.saturating_duration_since(began),
+            _ => Duration::ZERO,
+        };
+        self.tally.worked(self.waited, served, self.busy);
+    }
+}
