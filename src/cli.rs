@@ -10,6 +10,10 @@ mod output;
 mod report;
 mod run;
 mod start;
+#[cfg(unix)]
+mod status;
+#[cfg(unix)]
+mod top;
 mod validate;
 
 use std::path::PathBuf;
@@ -45,6 +49,28 @@ WAVE values: 42  -7  1.5  true  'x'  \"text\"  [1, 2]  (1, \"a\")  {name: \"a\",
              some(1)  none  ok(1)  err(\"why\")  case-name  case-name(1)
 Strings keep their quotes, so quote them once more for the shell; write -- before -inf.
 `airssys inspect` shows the types.";
+
+#[cfg(unix)]
+const TOP_EXAMPLES: &str = "\
+Examples:
+  airssys run airssys.toml --status /run/user/1000/airssys.sock
+  airssys top /run/user/1000/airssys.sock
+  airssys top /run/user/1000/airssys.sock --sort latency --filter tool-
+  airssys top /run/user/1000/airssys.sock --json --once | jq .host
+
+Keys: h health, c calls, e errors, l latency, m memory, r restarts, n name;
+      / filter, Esc drops it; arrows, PgUp, PgDn, Home, End; q or Ctrl-C quits";
+
+#[cfg(unix)]
+const TOP_COLUMNS: &str = "\
+Columns; those that do not fit are left out:
+  STATE      what its supervisor says of it    GEN     the incarnation that serves it
+  CALLS, /S  calls taken up, and a second      BUSY    share of the time the guest was polled
+  FAIL       calls that ended their instance   REFU    calls turned away or not answered in time
+  FLY        calls an instance works on        QUEUE   calls that wait
+  WAIT99     wait of 99 in 100 calls           P50, P99  service time of this incarnation
+  MEM, MEM%  memory held, and of its limit     RST     restarts
+Bold: it does not run, ended within the last minute, or holds 90 % of its limit.";
 
 /// How the program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +132,15 @@ enum Command {
     #[command(after_long_help = EXIT_CODES)]
     Run(RunArgs),
 
+    /// Watch a tree that runs: calls, errors, latencies, memory and restarts of every component
+    ///
+    /// SOCKET is what `airssys run --status SOCKET` was given. Nothing a viewer does changes
+    /// anything in the tree. Where standard output is no terminal, the whole table is written once
+    /// an interval; with --json each snapshot is one line.
+    #[cfg(unix)]
+    #[command(after_help = TOP_EXAMPLES, after_long_help = format!("{TOP_EXAMPLES}\n\n{TOP_COLUMNS}\n\n{EXIT_CODES}"))]
+    Top(TopArgs),
+
     /// Call a function of a component
     ///
     /// Starts COMPONENT alone, without the rest of its tree, calls FUNCTION once and prints its
@@ -148,6 +183,29 @@ enum Command {
 struct RunArgs {
     /// An airssys.toml, or a single Component.toml
     file: PathBuf,
+    /// Tell `airssys top SOCKET` what goes on: makes a unix socket there that only you may read
+    #[cfg(unix)]
+    #[arg(long, value_name = "SOCKET")]
+    status: Option<PathBuf>,
+}
+
+#[cfg(unix)]
+#[derive(Debug, Args)]
+struct TopArgs {
+    /// The socket of a running `airssys run FILE --status SOCKET`
+    socket: PathBuf,
+    /// Milliseconds between two looks, 100 to 60000
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    interval_ms: u64,
+    /// What comes first
+    #[arg(long, value_enum, default_value_t = top::Sort::Health)]
+    sort: top::Sort,
+    /// Only components whose names contain this
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Look once, and write it down
+    #[arg(long)]
+    once: bool,
 }
 
 #[derive(Debug, Args)]
@@ -198,6 +256,8 @@ impl Cli {
     pub(crate) async fn run(self, output: Output) -> Result<Exit, CliError> {
         match self.command {
             Command::Run(args) => run::run(&args, output).await,
+            #[cfg(unix)]
+            Command::Top(args) => top::top(&args, output).await,
             Command::Call(args) => call::call(&args, output).await,
             Command::Validate(args) => validate::validate(&args.files, output),
             Command::Explain(args) => explain::explain(args.key.as_deref(), output),

@@ -94,6 +94,19 @@ pub(crate) enum ExpectedError {
         path: PathBuf,
         reason: Box<dyn Error + Send + Sync>,
     },
+    /// `--status` names something that is in use.
+    #[error("{} is there already, and is not a socket that was left behind", path.display())]
+    StatusTaken { path: PathBuf },
+    /// Nobody listens at a socket.
+    #[error("no host answers at {}: {source}", path.display())]
+    NoHost { path: PathBuf, source: io::Error },
+    /// What answers is not a host of this version.
+    #[error("what {} tells is no snapshot of this version", path.display())]
+    NoSnapshot {
+        path: PathBuf,
+        #[source]
+        reason: Option<serde_json::Error>,
+    },
     /// `--keep` names a folder that is in use.
     #[error("{} is not empty", path.display())]
     NotEmpty { path: PathBuf },
@@ -131,6 +144,9 @@ pub(crate) enum Failure {
     /// The demo's files cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Files { path: PathBuf, source: io::Error },
+    /// A socket that cannot be made, or that fell silent.
+    #[error("the status socket {}: {source}", path.display())]
+    Status { path: PathBuf, source: io::Error },
     /// The operating system refuses to tell about signals.
     #[error("cannot listen for Ctrl-C: {source}")]
     Signals { source: io::Error },
@@ -232,6 +248,9 @@ impl ExpectedError {
             )),
             Self::NotWasm { .. } => Some(String::from(
                 "name the .wasm file; text (.wat) has to be assembled first: `wasm-tools parse`",
+            )),
+            Self::NoHost { .. } => Some(String::from(
+                "start one that answers: `airssys run FILE --status SOCKET`",
             )),
             Self::NotEmpty { .. } => Some(String::from(
                 "name an empty folder or one that does not exist; nothing is overwritten",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use airssys::{
-    Change, EventStream, ExitCause, HostBuilder, LifecycleEvent, Received, SystemConfig,
+    Change, EventStream, ExitCause, Host, HostBuilder, LifecycleEvent, Received, SystemConfig,
 };
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -20,6 +20,7 @@ const LAST_EVENTS: Duration = Duration::from_secs(1);
 pub(super) async fn run(args: &RunArgs, output: Output) -> Result<Exit, CliError> {
     let config = SystemConfig::load(&args.file).map_err(ExpectedError::Config)?;
     let mut interrupt = start::interrupt()?;
+    let socket = Socket::bind(args)?;
     let builder = HostBuilder::from(config);
     let (ready, is_ready) = oneshot::channel();
     let mut printer = tokio::spawn(print(builder.events(), is_ready, output));
@@ -37,8 +38,10 @@ pub(super) async fn run(args: &RunArgs, output: Output) -> Result<Exit, CliError
     let end = tokio::select! {
         cause = host.ended() => End::ByItself(cause),
         () = interrupt.asked() => End::Asked,
+        () = socket.serve(&host) => End::Asked,
         printed = &mut printer => End::Unread(printed.unwrap_or(Ok(()))),
     };
+    drop(socket);
     if matches!(end, End::Asked) && !output.is_json() {
         output.note("stopping in reverse order; once more to end at once");
     }
@@ -53,6 +56,41 @@ pub(super) async fn run(args: &RunArgs, output: Output) -> Result<Exit, CliError
         }
     }
     Ok(Exit::Ok)
+}
+
+/// Where viewers are answered, if anywhere.
+#[cfg(unix)]
+struct Socket(Option<super::status::StatusSocket>);
+
+#[cfg(unix)]
+impl Socket {
+    fn bind(args: &RunArgs) -> Result<Self, CliError> {
+        let path = args.status.as_deref();
+        path.map(super::status::StatusSocket::bind)
+            .transpose()
+            .map(Self)
+    }
+
+    async fn serve(&self, host: &Host) {
+        match &self.0 {
+            Some(socket) => socket.serve(host).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Socket;
+
+#[cfg(not(unix))]
+impl Socket {
+    fn bind(_: &RunArgs) -> Result<Self, CliError> {
+        Ok(Self)
+    }
+
+    async fn serve(&self, _: &Host) {
+        std::future::pending().await
+    }
 }
 
 /// What a tree ran to.
