@@ -25,3 +25,6 @@ mod memory_stress_test;
 mod message_test;
 mod supervision_test;
 mod support;
+#[cfg(unix)]
+mod top_test;
+mod watching_test;

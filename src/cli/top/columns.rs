@@ -64,7 +64,6 @@ const fn column(
 
 /// The columns that fit `width`, and what is left of it for the names.
 pub(super) fn fitting(width: usize) -> (Vec<&'static Column>, usize) {
-    const { assert!(!COLUMNS.is_empty()) };
     let mut ranked: Vec<&'static Column> = COLUMNS.iter().collect();
     ranked.sort_by_key(|column| column.rank);
     let mut left = width;

@@ -240,7 +240,9 @@ impl<'a> Table<'a> {
 
     fn totals(&self) -> String {
         let all = &self.snapshot.components;
-        let sum = |of: fn(&ComponentNodeStatus) -> u64| number(all.iter().map(of).sum());
+        let sum = |of: fn(&ComponentNodeStatus) -> u64| {
+            number(all.iter().map(of).fold(0, u64::saturating_add))
+        };
         let memory = all.iter().filter_map(|status| status.metrics.memory);
         format!(
             "components {}  unhealthy {}  calls {} ({}/s)  failed {}  refused {}  queued {}  \
@@ -325,7 +327,10 @@ impl<'a> Row<'a> {
                 .saturating_mul(1_000)
                 .checked_div(passed_ms)
                 .unwrap_or(0),
-            busy_percent: busy_us.checked_div(passed_ms * 10).unwrap_or(0).min(999),
+            busy_percent: busy_us
+                .checked_div(passed_ms.saturating_mul(10))
+                .unwrap_or(0)
+                .min(999),
             memory_percent,
             illness: illness(status, memory_percent),
         }
