@@ -29,6 +29,7 @@ struct Serving {
     instance: Option<Instance>,
     parking: Option<Parking>,
     tally: Arc<Tally>,
+    herald: Arc<Herald>,
 }
 
 /// What is left of an incarnation once its instance is gone.
@@ -59,11 +60,12 @@ impl Actor for ComponentActor {
             standing,
             instance: None,
             parking,
-            tally: Arc::new(Tally::new(generation, herald)),
+            tally: Arc::new(Tally::new(generation)),
+            herald: Arc::new(herald),
         });
         serving.instance().await?;
         serving.cell.metrics.started(&serving.tally);
-        serving.tally.tell();
+        serving.herald.tell(&serving.tally);
         serving.cell.set_standing(&serving.standing);
         serving.rest();
         Ok(Incarnation::Alive(serving))
@@ -148,7 +150,7 @@ impl Serving {
         invocation: Invocation,
         waited: Duration,
     ) -> Result<Outcome, ExitCause> {
-        let mut stint = Stint::begin(&self.tally, waited);
+        let mut stint = Stint::begin(&self.tally, &self.herald, waited);
         let served = self.work(invocation, &mut stint).await;
         drop(stint);
         if let Some(instance) = &self.instance {

@@ -2,9 +2,11 @@
 
 use airssys_rt::{Change, ChildId, Events, LifecycleEvent};
 
+use super::tally::Tally;
 use crate::limits::ResourceLimits;
 
-/// The name a component's events go by, and where they go.
+/// The name an incarnation's events go by, and where they go. It ends with its actor: the stream
+/// lasts as long as somebody can send, and figures are kept for longer than the tree.
 pub(crate) struct Herald {
     pub(crate) events: Events,
     pub(crate) supervisor: ChildId,
@@ -13,7 +15,13 @@ pub(crate) struct Herald {
 }
 
 impl Herald {
-    pub(super) fn near_limit(&self, generation: u64, current_bytes: usize) {
+    /// Tells, once, that an instance has come near its limit. The limiter only leaves a mark, inside
+    /// the guest's growth; whoever polls the guest has it told, after the poll.
+    pub(crate) fn tell(&self, tally: &Tally) {
+        let Some(current_bytes) = tally.take_crossing() else {
+            return;
+        };
+        let generation = tally.generation();
         let limit_bytes = self.limits.max_memory_bytes();
         let warn_percent = self.limits.warn_percent();
         tracing::warn!(

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use super::herald::Herald;
 use super::tally::Tally;
 
 /// Counts its call when it begins, and the call's times when it is dropped.
 pub(crate) struct Stint {
     tally: Arc<Tally>,
+    herald: Arc<Herald>,
     waited: Duration,
     began: Option<Instant>,
     ended: Option<Instant>,
@@ -17,10 +19,11 @@ pub(crate) struct Stint {
 
 impl Stint {
     /// A call is taken up that has waited for this long.
-    pub(crate) fn begin(tally: &Arc<Tally>, waited: Duration) -> Self {
+    pub(crate) fn begin(tally: &Arc<Tally>, herald: &Arc<Herald>, waited: Duration) -> Self {
         tally.enter();
         Self {
             tally: Arc::clone(tally),
+            herald: Arc::clone(herald),
             waited,
             began: None,
             ended: None,
@@ -37,7 +40,7 @@ impl Stint {
         self.began.get_or_insert(began);
         self.ended = Some(ended);
         self.busy += ended.saturating_duration_since(began);
-        self.tally.tell();
+        self.herald.tell(&self.tally);
         polled
     }
 }

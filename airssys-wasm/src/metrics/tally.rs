@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use histogram::{AtomicHistogram, Histogram};
 
-use super::Herald;
 use super::figures::{Figures, Latency};
 use crate::limits::MemoryMetrics;
 
@@ -22,8 +21,6 @@ const LONGEST_NS: u64 = (1 << MAX_POWER) - 1;
 #[derive(Default)]
 pub(crate) struct Tally {
     generation: u64,
-    /// None where no incarnation has come up yet.
-    herald: Option<Box<Herald>>,
     calls: AtomicU64,
     answered: AtomicU64,
     in_flight: AtomicBool,
@@ -50,10 +47,9 @@ struct Times {
 }
 
 impl Tally {
-    pub(crate) fn new(generation: u64, herald: Herald) -> Self {
+    pub(crate) fn new(generation: u64) -> Self {
         Self {
             generation,
-            herald: Some(Box::new(herald)),
             ..Self::default()
         }
     }
@@ -118,16 +114,13 @@ impl Tally {
         }
     }
 
-    /// Tells, once, that an instance has come to that share. The limiter only leaves a mark, inside
-    /// the guest's growth; whoever polls the guest tells it, after the poll.
-    pub(crate) fn tell(&self) {
+    /// What an instance held when it came to that share; once.
+    pub(super) fn take_crossing(&self) -> Option<usize> {
         if self.near_limit.load(Relaxed) != CROSSED {
-            return;
+            return None;
         }
         self.near_limit.store(TOLD, Relaxed);
-        if let Some(herald) = &self.herald {
-            herald.near_limit(self.generation, self.near_limit_bytes.load(Relaxed));
-        }
+        Some(self.near_limit_bytes.load(Relaxed))
     }
 
     pub(super) fn figures(&self) -> Figures {
