@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use airssys_wasm::config::{ConfigFile, Document, Problem, Rule, keys, parse_shutdown};
-use airssys_wasm::{ComponentConfig, ComponentName, ComponentSpec, ConfigError};
+use airssys_wasm::{CacheConfig, ComponentConfig, ComponentName, ComponentSpec, ConfigError};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -17,6 +17,8 @@ use crate::{ChildSpec, Intensity, Restart, Shutdown, Strategy, SupervisorSpec};
 pub struct SystemConfig {
     /// Instances the pool holds at a time.
     pub max_components: u32,
+    /// Where compiled code is kept, if anywhere.
+    pub cache: Option<CacheConfig>,
     /// The supervisors below the root, in start order.
     pub supervisors: Vec<SupervisorConfig>,
 }
@@ -109,6 +111,7 @@ impl SystemConfig {
         });
         Self {
             max_components: airssys_wasm::DEFAULT_MAX_COMPONENTS,
+            cache: None,
             supervisors: supervisor.into_iter().collect(),
         }
     }
@@ -139,12 +142,23 @@ impl SystemConfig {
         if !errors.is_empty() {
             return Err(ConfigErrors(errors));
         }
+        let RawCache {
+            directory,
+            max_bytes,
+        } = raw.system.cache;
+        let cache = directory.map(|directory| CacheConfig {
+            directory: document.resolve(&directory),
+            max_bytes: max_bytes
+                .or_else(|| default_of("system.cache.max_bytes"))
+                .unwrap_or(airssys_wasm::DEFAULT_CACHE_BYTES),
+        });
         Ok(Self {
             max_components: raw
                 .system
                 .max_components
                 .or_else(|| default_of("system.max_components"))
                 .unwrap_or(airssys_wasm::DEFAULT_MAX_COMPONENTS),
+            cache,
             supervisors,
         })
     }
@@ -295,6 +309,14 @@ struct Raw {
 #[derive(Deserialize, Default)]
 struct RawSystem {
     max_components: Option<u32>,
+    #[serde(default)]
+    cache: RawCache,
+}
+
+#[derive(Deserialize, Default)]
+struct RawCache {
+    directory: Option<String>,
+    max_bytes: Option<u64>,
 }
 
 #[derive(Deserialize)]
