@@ -78,7 +78,12 @@ pub struct HostBuilder {
 impl From<SystemConfig> for HostBuilder {
     fn from(config: SystemConfig) -> Self {
         let mut builder = Host::builder().max_components(config.max_components);
-        builder.runtime.cache.clone_from(&config.cache);
+        if let Some(directory) = config.cache_directory.clone() {
+            builder = builder.cache(CacheConfig {
+                directory,
+                max_bytes: config.cache_bytes,
+            });
+        }
         let specs = config.specs().into_iter();
         specs.fold(builder, Self::supervisor)
     }

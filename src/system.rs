@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use airssys_wasm::config::{ConfigFile, Document, Problem, Rule, keys, parse_shutdown};
-use airssys_wasm::{CacheConfig, ComponentConfig, ComponentName, ComponentSpec, ConfigError};
+use airssys_wasm::{ComponentConfig, ComponentName, ComponentSpec, ConfigError};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -18,7 +18,9 @@ pub struct SystemConfig {
     /// Instances the pool holds at a time.
     pub max_components: u32,
     /// Where compiled code is kept, if anywhere.
-    pub cache: Option<CacheConfig>,
+    pub cache_directory: Option<PathBuf>,
+    /// Most bytes of it.
+    pub cache_bytes: u64,
     /// The supervisors below the root, in start order.
     pub supervisors: Vec<SupervisorConfig>,
 }
@@ -111,7 +113,8 @@ impl SystemConfig {
         });
         Self {
             max_components: airssys_wasm::DEFAULT_MAX_COMPONENTS,
-            cache: None,
+            cache_directory: None,
+            cache_bytes: airssys_wasm::DEFAULT_CACHE_BYTES,
             supervisors: supervisor.into_iter().collect(),
         }
     }
@@ -146,19 +149,16 @@ impl SystemConfig {
             directory,
             max_bytes,
         } = raw.system.cache;
-        let cache = directory.map(|directory| CacheConfig {
-            directory: document.resolve(&directory),
-            max_bytes: max_bytes
-                .or_else(|| default_of("system.cache.max_bytes"))
-                .unwrap_or(airssys_wasm::DEFAULT_CACHE_BYTES),
-        });
         Ok(Self {
             max_components: raw
                 .system
                 .max_components
                 .or_else(|| default_of("system.max_components"))
                 .unwrap_or(airssys_wasm::DEFAULT_MAX_COMPONENTS),
-            cache,
+            cache_directory: directory.map(|directory| document.resolve(&directory)),
+            cache_bytes: max_bytes
+                .or_else(|| default_of("system.cache.max_bytes"))
+                .unwrap_or(airssys_wasm::DEFAULT_CACHE_BYTES),
             supervisors,
         })
     }

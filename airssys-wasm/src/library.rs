@@ -1,5 +1,6 @@
 //! Where components come from: each binary is compiled once for an engine, however many ask.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -20,6 +21,10 @@ pub const COMPILES_AT_ONCE: usize = 4;
 
 /// Binaries read at a time, each of which is in memory until its digest is known.
 const READS_AT_ONCE: usize = 4;
+
+/// Compiled components kept although nobody runs them: a start that could not wait for one comes
+/// back for it.
+const UNUSED_KEPT: usize = 4;
 
 /// Something on the way of a component from its binary to compiled code.
 #[derive(Debug, Clone)]
@@ -106,6 +111,8 @@ pub(crate) struct Library {
     compiles: Semaphore,
     compiler: EntryPoint,
     cache: Option<CacheConfig>,
+    /// The last that were made.
+    kept: Mutex<VecDeque<Arc<Volume>>>,
     /// Opened by the first load; `None` where it was refused.
     opened: OnceLock<Option<CodeCache>>,
     events: Events<LoadEvent>,
@@ -123,6 +130,7 @@ impl Library {
             compiles: Semaphore::new(COMPILES_AT_ONCE),
             compiler,
             cache,
+            kept: Mutex::default(),
             opened: OnceLock::new(),
             events,
         }
@@ -159,9 +167,14 @@ impl Library {
             let engine = E::clone(&engine);
             let made = off_runtime(move || {
                 let bytes = volume.bytes().clone().unwrap_or_default();
-                let made = library.make(&name, &bytes, digest, engine);
+                let made = library
+                    .compiler
+                    .call(|| library.make(&name, &bytes, digest, engine));
                 *volume.bytes() = None;
-                made
+                if let Ok(Ok(_)) = made {
+                    library.keep(&volume);
+                }
+                made.unwrap_or_else(|panic| Err(Unmade::Unfit(Unfit::CompilerPanic(panic))))
             });
             made.await
         };
@@ -197,9 +210,17 @@ impl Library {
                     .as_ref()
                     .is_ok_and(|compiled| Arc::strong_count(compiled) > 1)
             };
-            // Whoever waits for it holds it.
+            // Whoever waits for it holds it, and so does the list of the last ones.
             Arc::strong_count(volume) > 1 || volume.outcome.get().is_some_and(in_use)
         });
+    }
+
+    fn keep(&self, volume: &Arc<Volume>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back(Arc::clone(volume));
+        if kept.len() > UNUSED_KEPT {
+            kept.pop_front();
+        }
     }
 
     fn volume(&self, id: VolumeId, bytes: Vec<u8>) -> Arc<Volume> {
@@ -252,14 +273,8 @@ impl Library {
             return Ok(Arc::new(compiled));
         }
         let began = Instant::now();
-        let made = self.compiler.call(|| {
-            let component = compile(&engine, bytes)?;
-            let compiled = link(&engine, &component)?;
-            Ok((component, compiled))
-        });
-        let (component, compiled) = made
-            .unwrap_or_else(|panic| Err(Unfit::CompilerPanic(panic)))
-            .map_err(Unmade::Unfit)?;
+        let component = compile(&engine, bytes).map_err(Unmade::Unfit)?;
+        let compiled = link(&engine, &component).map_err(Unmade::Unfit)?;
         let took = began.elapsed();
         self.tell(name, LoadChange::Compiled { took });
         if let Some(Err(error)) = cache.map(|cache| cache.insert(&id, &component)) {
@@ -303,3 +318,6 @@ async fn off_runtime<T: Send + 'static>(
     // What may panic has a boundary of its own, so only the runtime's end is left.
     done.map_err(|_| LoadFailed::Interrupted)
 }
+
+#[cfg(test)]
+mod tests;
