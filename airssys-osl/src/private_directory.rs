@@ -373,6 +373,10 @@ fn check(path: &Path, found: &Stat, wanted: FileType) -> Result<(), PrivateError
     }
     let mode = Mode::from_raw_mode(found.st_mode);
     if mode.intersects(Mode::RWXG | Mode::RWXO) {
+        #[allow(
+            clippy::useless_conversion,
+            reason = "the width of a mode differs between systems"
+        )]
         return Err(PrivateError::OpenToOthers {
             path: path.to_path_buf(),
             mode: u32::from(mode.as_raw_mode()),
