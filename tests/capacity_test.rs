@@ -124,7 +124,7 @@ fn memory_that_the_system_refuses_is_capacity_and_not_the_guests() {
         let before = getrlimit(Resource::Data);
         let none = Rlimit {
             current: Some(1),
-            ..before.clone()
+            ..before
         };
         setrlimit(Resource::Data, none).unwrap();
         let denied = alone.call("grow", &[Val::U32(32)]).await;
@@ -154,7 +154,7 @@ fn a_host_without_address_space_is_an_error_and_no_panic() {
         let before = getrlimit(Resource::As);
         let little = Rlimit {
             current: Some(8 << 30),
-            ..before.clone()
+            ..before
         };
         setrlimit(Resource::As, little).unwrap();
         let failed = Host::builder().max_components(100).start().await;
