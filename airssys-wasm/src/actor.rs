@@ -17,7 +17,10 @@ use crate::config::{ComponentConfig, ComponentName, InstanceMode};
 use crate::instance::{Answer, Instance, Invocation, Outcome};
 use crate::limits::ComponentResourceLimiter;
 use crate::parking::Parking;
-use crate::runtime::{LoadFailed, Runtime, WeakRuntime};
+use crate::runtime::{Runtime, WeakRuntime};
+
+/// What a start may take beyond loading and starting, before its supervisor gives it up.
+const START_GRACE: Duration = Duration::from_secs(5);
 
 struct ComponentActor;
 
@@ -202,19 +205,9 @@ impl Child<Runtime> for ComponentChild {
             let runtime = &context.tree.environment;
             self.runtime.get_or_init(|| runtime.downgrade());
             runtime.register(&self.cell).map_err(failed)?;
-            let load = || runtime.load(&self.cell);
-            self.cell
-                .loaded
-                .get_or_try_init(load)
-                .await
-                .map_err(|error| match error {
-                    LoadFailed::Load(error) => failed(error),
-                    LoadFailed::Engine(error) => ExitCause::Capacity {
-                        source: Arc::new(error),
-                    },
-                })?;
-            let tasks = context.tree.tasks.clone();
-            let arguments = (Arc::clone(&self.cell), context.generation, tasks);
+            let tasks = &context.tree.tasks;
+            runtime.load(&self.cell, tasks).await?;
+            let arguments = (Arc::clone(&self.cell), context.generation, tasks.clone());
             let (actor, handle) =
                 ComponentActor::spawn_linked(None, ComponentActor, arguments, context.supervisor)
                     .await?;
@@ -268,7 +261,10 @@ impl ComponentSpec for ChildSpec<Runtime> {
 
     fn component_named(name: ComponentName, config: ComponentConfig) -> Self {
         let cell = Arc::new(ComponentCell::new(name.clone(), config));
+        let limits = &cell.limits;
+        // Loading and starting have limits of their own, which tell more.
+        let start_limit = limits.load_timeout() + limits.start_timeout() + START_GRACE;
         let runtime = OnceLock::new();
-        Self::new(name.as_str(), ComponentChild { cell, runtime })
+        Self::new(name.as_str(), ComponentChild { cell, runtime }).start_limit(start_limit)
     }
 }

@@ -367,7 +367,9 @@ impl ComponentRef {
             self.flip(&mut message);
             message
         };
-        let Loaded { compiled, messages } = self.loaded()?;
+        let Loaded {
+            compiled, messages, ..
+        } = self.loaded()?;
         let bytes = messages.read(&message).map_err(|source| {
             self.cell.condemn(generation, source);
             WasmError::Damaged {

@@ -2,9 +2,11 @@
 //! trap.
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use airssys_rt::{BoxFuture, DeadlinePhase, ExitCause, Request};
@@ -12,15 +14,14 @@ use futures_util::FutureExt;
 use wasmtime::component::{self, Func, Val};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
+use crate::capacity::{Place, fits};
 use crate::ending::{Ending, exit_cause, host_panic};
 use crate::limits::{ComponentResourceLimiter, ResourceLimits};
 use crate::message::Message;
 use crate::payload::{EncodeError, ValueError, decode, encode_results};
 use crate::runtime::Loaded;
 use crate::state::ComponentState;
-
-/// Time an instance may take to start, its start functions included.
-pub const START_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::ticker::Pulse;
 
 /// How much later than a call's deadline the runtime's timer cuts it, so that a guest that
 /// computes is stopped by its epoch, and only one that waits for the host by the timer.
@@ -93,6 +94,8 @@ pub(crate) struct Instance {
     loaded: Loaded,
     limits: ResourceLimits,
     functions: Vec<Option<Func>>,
+    /// Given back once the Store is dropped: fields are dropped in order.
+    _place: Place,
 }
 
 impl Instance {
@@ -103,10 +106,15 @@ impl Instance {
         limiter: ComponentResourceLimiter,
     ) -> Result<Self, ExitCause> {
         let compiled = &loaded.compiled;
-        let deadline = Instant::now() + START_TIMEOUT;
+        let limit = limits.start_timeout();
+        if let Some(required) = &compiled.required {
+            fits(required, limits).map_err(ExitCause::OutOfMemory)?;
+        }
+        let place = loaded.live.admit()?;
+        let deadline = Instant::now() + limit;
         let state = ComponentState::new(limiter, deadline);
         let mut store = Store::try_new(&compiled.engine.wasmtime, state)
-            .map_err(|error| exit_cause(Ending::Start, error, None, START_TIMEOUT))?;
+            .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.set_max_component_handles(MAX_HANDLES);
@@ -119,21 +127,22 @@ impl Instance {
             })
         });
         arm(&mut store, limits, deadline)
-            .map_err(|error| exit_cause(Ending::Start, error, None, START_TIMEOUT))?;
+            .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
         let attempt = compiled.pre.instantiate_async(&mut store);
-        let instance = match bounded(deadline, attempt).await {
+        let instance = match bounded(&compiled.engine.pulse, deadline, attempt).await {
             Ok(Ok(instance)) => instance,
             Ok(Err(error)) => {
                 let state = store.data();
-                return Err(exit_cause(Ending::Start, error, Some(state), START_TIMEOUT));
+                return Err(exit_cause(Ending::Start, error, Some(state), limit));
             }
             Err(Cut::Deadline) => {
                 return Err(ExitCause::Deadline {
-                    limit: START_TIMEOUT,
+                    limit,
                     phase: DeadlinePhase::Start,
                 });
             }
             Err(Cut::Panic(payload)) => return Err(host_panic(payload.as_ref())),
+            Err(Cut::Stopped) => return Err(ExitCause::Shutdown),
         };
         Ok(Self {
             functions: vec![None; compiled.exports.functions().len()],
@@ -141,6 +150,7 @@ impl Instance {
             limits: *limits,
             store,
             instance,
+            _place: place,
         })
     }
 
@@ -151,19 +161,20 @@ impl Instance {
         arm(&mut self.store, &self.limits, deadline)
             .map_err(|error| exit_cause(Ending::Call, error, None, limit))?;
         self.store.data_mut().limiter.begin_call();
+        let pulse = Arc::clone(&self.loaded.compiled.engine.pulse);
         let served = match invocation {
             Invocation::Call {
                 function,
                 arguments,
                 ..
-            } => bounded(deadline, self.call(function, arguments)).await,
+            } => bounded(&pulse, deadline, self.call(function, arguments)).await,
             Invocation::Run(body) => {
                 // Called inside, since the closure may panic before it gives a future.
                 let body = async {
                     let body = body.run(self.store.as_context_mut(), &self.instance);
                     body.await.map(Outcome::Ran).map_err(Failed::Guest)
                 };
-                bounded(deadline, body).await
+                bounded(&pulse, deadline, body).await
             }
         };
         match served {
@@ -178,11 +189,14 @@ impl Instance {
                 phase: DeadlinePhase::Waiting,
             }),
             Err(Cut::Panic(payload)) => Err(host_panic(payload.as_ref())),
+            Err(Cut::Stopped) => Err(ExitCause::Shutdown),
         }
     }
 
     async fn call(&mut self, function: usize, arguments: Message) -> Result<Outcome, Failed> {
-        let Loaded { compiled, messages } = self.loaded.clone();
+        let Loaded {
+            compiled, messages, ..
+        } = self.loaded.clone();
         let missing = || Failed::Host(internal(format!("no function at {function}")));
         let export = compiled
             .exports
@@ -231,6 +245,8 @@ fn damaged(source: impl std::error::Error + Send + Sync + 'static) -> Failed {
 enum Cut {
     Deadline,
     Panic(Box<dyn Any + Send>),
+    /// The ticker has ended: nothing could stop the guest any more.
+    Stopped,
 }
 
 /// Gives the next entry into the guest its deadline and its fuel.
@@ -250,14 +266,24 @@ fn arm(
     }
 }
 
-/// Runs a guest with the runtime's timer and a panic boundary around it.
-async fn bounded<T>(deadline: Instant, guest: impl Future<Output = T>) -> Result<T, Cut> {
-    let guest = AssertUnwindSafe(guest).catch_unwind();
-    match tokio::time::timeout_at((deadline + TIMER_GRACE).into(), guest).await {
-        Ok(Ok(output)) => Ok(output),
-        Ok(Err(panic)) => Err(Cut::Panic(panic)),
-        Err(_) => Err(Cut::Deadline),
-    }
+/// Runs a guest with the runtime's timer and a panic boundary around it, and a ticker that ticks.
+async fn bounded<T>(
+    pulse: &Pulse,
+    deadline: Instant,
+    guest: impl Future<Output = T>,
+) -> Result<T, Cut> {
+    let mut guest = pin!(AssertUnwindSafe(guest).catch_unwind());
+    // Each poll may enter the guest.
+    let guest = poll_fn(|context| match pulse.beat() {
+        true => guest
+            .as_mut()
+            .poll(context)
+            .map(|ended| ended.map_err(Cut::Panic)),
+        false => Poll::Ready(Err(Cut::Stopped)),
+    });
+    tokio::time::timeout_at((deadline + TIMER_GRACE).into(), guest)
+        .await
+        .unwrap_or(Err(Cut::Deadline))
 }
 
 fn internal(message: String) -> ExitCause {

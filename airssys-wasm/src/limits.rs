@@ -9,11 +9,19 @@ use std::time::Duration;
 use airssys_rt::OutOfMemory;
 use wasmtime::ResourceLimiter;
 
+use crate::capacity::CapacityError;
+
 /// Least memory a component may be given, in bytes (ADR-WASM-002).
 pub const MIN_MEMORY_BYTES: usize = 524_288;
 
 /// Most memory a component may be given, in bytes (ADR-WASM-002).
 pub const MAX_MEMORY_BYTES: usize = 4_194_304;
+
+/// Least stack a component may be given, in bytes (ADR-WASM-010).
+pub const MIN_STACK_BYTES: usize = 65_536;
+
+/// Most stack a component may be given, in bytes (ADR-WASM-010).
+pub const MAX_STACK_BYTES: usize = 1_048_576;
 
 /// What one table element is counted as, in bytes.
 pub const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
@@ -50,6 +58,14 @@ pub enum ResourceLimitError {
     /// No limit was given, and there is no default.
     #[error("a memory limit is mandatory and has no default (ADR-WASM-002)")]
     MemoryNotConfigured,
+    /// Less than [`MIN_STACK_BYTES`] or more than [`MAX_STACK_BYTES`].
+    #[error(
+        "stack limit {requested} is not within {MIN_STACK_BYTES}..={MAX_STACK_BYTES} bytes (ADR-WASM-010)"
+    )]
+    Stack {
+        /// Bytes asked for.
+        requested: usize,
+    },
 }
 
 /// `[resources.memory]`: a limit that has been checked.
@@ -82,6 +98,39 @@ impl MemoryConfig {
     }
 }
 
+/// `[resources.stack]`: a limit that has been checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StackConfig {
+    max_bytes: usize,
+}
+
+impl Default for StackConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: ResourceLimits::DEFAULT_STACK_BYTES,
+        }
+    }
+}
+
+impl StackConfig {
+    /// A limit from [`MIN_STACK_BYTES`] to [`MAX_STACK_BYTES`] bytes.
+    ///
+    /// # Errors
+    /// [`ResourceLimitError::Stack`].
+    pub fn new(max_bytes: usize) -> Result<Self, ResourceLimitError> {
+        match max_bytes {
+            MIN_STACK_BYTES..=MAX_STACK_BYTES => Ok(Self { max_bytes }),
+            requested => Err(ResourceLimitError::Stack { requested }),
+        }
+    }
+
+    /// The limit, in bytes.
+    #[must_use]
+    pub fn max_bytes(self) -> usize {
+        self.max_bytes
+    }
+}
+
 /// Everything an instance is held to. Without a memory limit there is none of these, and without
 /// one of these there is no Store:
 ///
@@ -93,20 +142,56 @@ pub struct ResourceLimits {
     memory: MemoryConfig,
     timeout: Duration,
     max_fuel: Option<u64>,
+    load_timeout: Duration,
+    start_timeout: Duration,
+    stack: StackConfig,
 }
 
 impl ResourceLimits {
     /// Time one call may take where nothing else is said.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// Limits from checked parts.
+    /// Time a start may wait for compiled code where nothing else is said.
+    pub const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+    /// Time an instance may take to start where nothing else is said, its start functions included.
+    pub const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Stack a guest may use where nothing else is said, in bytes.
+    pub const DEFAULT_STACK_BYTES: usize = 512 * 1024;
+
+    /// Limits from checked parts, with defaults for loading, starting and stack.
     #[must_use]
     pub fn new(memory: MemoryConfig, timeout: Duration, max_fuel: Option<u64>) -> Self {
         Self {
             memory,
             timeout,
             max_fuel,
+            load_timeout: Self::DEFAULT_LOAD_TIMEOUT,
+            start_timeout: Self::DEFAULT_START_TIMEOUT,
+            stack: StackConfig::default(),
         }
+    }
+
+    /// Sets the time a start may wait for compiled code.
+    #[must_use]
+    pub fn with_load_timeout(mut self, timeout: Duration) -> Self {
+        self.load_timeout = timeout;
+        self
+    }
+
+    /// Sets the time an instance may take to start.
+    #[must_use]
+    pub fn with_start_timeout(mut self, timeout: Duration) -> Self {
+        self.start_timeout = timeout;
+        self
+    }
+
+    /// Sets the stack a guest may use.
+    #[must_use]
+    pub fn with_stack(mut self, stack: StackConfig) -> Self {
+        self.stack = stack;
+        self
     }
 
     /// Starts from nothing; a memory limit must be set before it builds.
@@ -131,6 +216,24 @@ impl ResourceLimits {
     #[must_use]
     pub fn max_fuel(&self) -> Option<u64> {
         self.max_fuel
+    }
+
+    /// Time a start may wait for compiled code.
+    #[must_use]
+    pub fn load_timeout(&self) -> Duration {
+        self.load_timeout
+    }
+
+    /// Time an instance may take to start, its start functions included.
+    #[must_use]
+    pub fn start_timeout(&self) -> Duration {
+        self.start_timeout
+    }
+
+    /// Stack a guest may use, in bytes.
+    #[must_use]
+    pub fn max_stack_bytes(&self) -> usize {
+        self.stack.max_bytes()
     }
 }
 
@@ -173,11 +276,12 @@ impl ResourceLimitsBuilder {
         let bytes = self
             .max_memory_bytes
             .ok_or(ResourceLimitError::MemoryNotConfigured)?;
-        Ok(ResourceLimits {
-            memory: MemoryConfig::new(bytes)?,
-            timeout: self.timeout.unwrap_or(ResourceLimits::DEFAULT_TIMEOUT),
-            max_fuel: self.max_fuel,
-        })
+        let timeout = self.timeout.unwrap_or(ResourceLimits::DEFAULT_TIMEOUT);
+        Ok(ResourceLimits::new(
+            MemoryConfig::new(bytes)?,
+            timeout,
+            self.max_fuel,
+        ))
     }
 }
 
@@ -245,7 +349,8 @@ pub struct ComponentResourceLimiter {
     /// The last growth granted, so that a growth the operating system then refuses is given back.
     last_granted: usize,
     refused: Option<OutOfMemory>,
-    host_refused: bool,
+    /// What the operating system refused since the call began: bytes, and its error.
+    host_refused: Option<(usize, io::Error)>,
 }
 
 impl fmt::Debug for ComponentResourceLimiter {
@@ -272,7 +377,7 @@ impl ComponentResourceLimiter {
             held: 0,
             last_granted: 0,
             refused: None,
-            host_refused: false,
+            host_refused: None,
         }
     }
 
@@ -289,7 +394,7 @@ impl ComponentResourceLimiter {
     /// Forgets what was refused before, so that a trap is blamed on its own call only.
     pub(crate) fn begin_call(&mut self) {
         self.refused = None;
-        self.host_refused = false;
+        self.host_refused = None;
     }
 
     /// The last growth refused because of the limit since the call began.
@@ -297,9 +402,15 @@ impl ComponentResourceLimiter {
         self.refused
     }
 
-    /// Whether the operating system refused memory since the call began.
-    pub(crate) fn host_refused(&self) -> bool {
-        self.host_refused
+    /// What the operating system refused since the call began.
+    pub(crate) fn host_refused(&self) -> Option<CapacityError> {
+        let (requested_bytes, error) = self.host_refused.as_ref()?;
+        // An error of the operating system is its number; only such ones are kept.
+        let source = io::Error::from_raw_os_error(error.raw_os_error()?);
+        Some(CapacityError::Memory {
+            requested_bytes: *requested_bytes,
+            source,
+        })
     }
 
     /// As [`Self::grow`], of a memory or table whose type has a maximum.
@@ -350,10 +461,10 @@ impl ResourceLimiter for ComponentResourceLimiter {
         // one byte, beyond what their type can hold). Giving those back would let a guest grow for
         // free, so only a refusal by the operating system, which always follows a grant, is given
         // back.
-        if error.is::<io::Error>() {
+        if let Ok(error) = error.downcast::<io::Error>() {
+            self.host_refused = Some((self.last_granted, error));
             self.held = self.held.saturating_sub(self.last_granted);
             self.last_granted = 0;
-            self.host_refused = true;
             self.meter.current.store(self.held, Ordering::Relaxed);
         }
         Ok(())
