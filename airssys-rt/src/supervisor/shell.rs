@@ -1,13 +1,14 @@
 //! The ractor shell: carries the plan's effects out and reports back to it.
 
 use std::collections::VecDeque;
-use std::marker::PhantomData;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::{HashMap, HashSet};
 use ractor::SupervisionEvent;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::sync::{Mutex, MutexGuard, TryLockError};
 use tokio::time::Instant;
 
 use super::errand::Bound;
@@ -29,20 +30,22 @@ use stops::{Live, Stop};
 const KILLED: &str = "killed";
 
 /// A supervisor: a ractor actor whose children restart as its [`SupervisorSpec`] says.
-#[derive(Debug)]
-pub(crate) struct Supervisor<E>(PhantomData<fn(E)>);
+///
+/// What ractor calls an actor's state is sent to the parent when an idle actor is killed, and may
+/// stay in the queue of a parent that is dead too. What is in here is dropped before the actor's
+/// handle resolves, and leaves those to be joined that were supervised ([`State`]'s drop).
+pub(crate) struct Supervisor<E: Clone + Send + Sync + 'static>(Mutex<State<E>>);
 
-impl<E> Default for Supervisor<E> {
-    fn default() -> Self {
-        Self(PhantomData)
+impl<E: Clone + Send + Sync + 'static> Supervisor<E> {
+    /// `root`: nobody starts it again; what it leaves down stays down.
+    pub(crate) fn new(spec: &SupervisorSpec<E>, tree: Tree<E>, root: bool) -> Self {
+        Self(Mutex::new(State::new(spec, tree, root)))
     }
-}
 
-pub(crate) struct Arguments<E: Clone + Send + Sync + 'static> {
-    pub(crate) spec: SupervisorSpec<E>,
-    pub(crate) tree: Tree<E>,
-    /// Nobody starts it again: what it leaves down stays down.
-    pub(crate) root: bool,
+    /// Nobody waits for it: ractor runs one handler of an actor at a time.
+    fn state(&self) -> Result<MutexGuard<'_, State<E>>, TryLockError> {
+        self.0.try_lock()
+    }
 }
 
 /// Who waits for the answer to a command, and what came with it.
@@ -68,6 +71,7 @@ struct Offer<E> {
 pub(crate) struct State<E: Clone + Send + Sync + 'static> {
     name: ChildId,
     flags: Flags,
+    /// Nobody starts it again.
     root: bool,
     tree: Tree<E>,
     cell: Arc<SupervisorCell<E>>,
@@ -103,22 +107,21 @@ pub(crate) struct State<E: Clone + Send + Sync + 'static> {
 
 impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
     type Msg = SupervisorMessage<E>;
-    type State = State<E>;
-    type Arguments = Arguments<E>;
+    type State = ();
+    type Arguments = SupervisorSpec<E>;
 
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        arguments: Arguments<E>,
-    ) -> Result<State<E>, ActorProcessingErr> {
-        let spec = &arguments.spec;
+        spec: SupervisorSpec<E>,
+    ) -> Result<(), ActorProcessingErr> {
         // Not boxed here: `?` does that, and twice boxed it would be no ExitCause to anybody.
         spec.check().map_err(|error| ExitCause::Failed {
             source: Arc::new(error),
         })?;
         spec.cell.join_orphans().await;
-        let mut state = State::new(&arguments, myself.get_id().pid());
-        for child in arguments.spec.children {
+        let mut state = self.state()?;
+        for child in spec.children {
             if state.flags.strategy == Strategy::SimpleOneForOne {
                 state.template = Some(child);
             } else if let Err(cause) = state.start_in_order(&myself, child).await {
@@ -128,15 +131,16 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
             }
         }
         state.cell.started(myself);
-        Ok(state)
+        Ok(())
     }
 
     async fn handle(
         &self,
         myself: ActorRef<Self::Msg>,
         message: Self::Msg,
-        state: &mut State<E>,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
+        let mut state = self.state()?;
         let event = match message {
             SupervisorMessage::StartChild(spec, reply) => state.start_child(spec, reply),
             SupervisorMessage::StartDynamic(argument, reply) => {
@@ -189,7 +193,7 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
         &self,
         myself: ActorRef<Self::Msg>,
         event: SupervisionEvent,
-        state: &mut State<E>,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
         let (actor, cause) = match event {
             SupervisionEvent::ActorFailed(actor, error) => (actor, ExitCause::from(error)),
@@ -206,31 +210,33 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
             }
             _ => return Ok(()),
         };
+        let mut state = self.state()?;
         state.child_ended(&myself, actor.get_id(), cause).await
     }
 
     async fn post_stop(
         &self,
         _: ActorRef<Self::Msg>,
-        state: &mut State<E>,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
+        let mut state = self.state()?;
         state.stop_all(&Arc::new(ExitCause::Shutdown)).await;
         Ok(())
     }
 }
 
 impl<E: Clone + Send + Sync + 'static> State<E> {
-    fn new(arguments: &Arguments<E>, seed: u64) -> Self {
-        let Arguments { spec, tree, root } = arguments;
+    fn new(spec: &SupervisorSpec<E>, tree: Tree<E>, root: bool) -> Self {
         let dynamic = spec.flags.strategy == Strategy::SimpleOneForOne;
         let initial = spec.children.iter().filter(|_| !dynamic);
         Self {
             name: spec.name.clone(),
             flags: spec.flags,
-            root: *root,
-            tree: tree.clone(),
+            root,
+            tree,
             cell: Arc::clone(&spec.cell),
-            plan: Plan::new(spec.flags, seed),
+            // Two supervisors are not to put their restarts off alike.
+            plan: Plan::new(spec.flags, RandomState::new().hash_one(())),
             template: None,
             made: 0,
             initial: initial

@@ -265,15 +265,17 @@ impl<E: Clone + Send + Sync + 'static> Ending<E> {
         }
         let (start, child) = (self.start?, self.child?);
         let generation = start.generation;
-        match start.outcome().await {
-            Ok(Started::Running(running)) => Some(Ended {
-                generation,
-                child,
-                span: self.span,
-                cause: Arc::new(stop(running, self.shutdown).await),
-            }),
+        let cause = match start.outcome().await {
+            Ok(Started::Running(running)) => Some(stop(running, self.shutdown).await),
             Ok(Started::Ignored) | Err(_) => None,
-        }
+        };
+        child.join().await;
+        Some(Ended {
+            generation,
+            child,
+            span: self.span,
+            cause: Arc::new(cause?),
+        })
     }
 }
 
@@ -313,11 +315,17 @@ impl<E: Clone + Send + Sync + 'static> Drop for State<E> {
                 stop.work.outcome().await;
             }));
         }
-        for (_, start) in self.starting.drain() {
+        for (id, start) in self.starting.drain() {
+            let spec = self.specs.get(&id);
+            let joined = spec.map(|spec| spec.child.join());
             self.cell.leave(Box::pin(async move {
                 if let Ok(Started::Running(running)) = start.outcome().await {
                     running.actor.kill();
                     running.handle.await.ok();
+                }
+                // Also where it did not start: it may have had children by then.
+                if let Some(joined) = joined {
+                    joined.await;
                 }
             }));
         }
