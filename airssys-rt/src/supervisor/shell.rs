@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashMap;
 use ractor::SupervisionEvent;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::{Mutex, MutexGuard, TryLockError};
@@ -81,28 +81,64 @@ pub(crate) struct State<E: Clone + Send + Sync + 'static> {
     made: u64,
     /// Those that a restart of this supervisor brings back.
     initial: HashMap<ChildId, Arc<dyn Child<E>>>,
-    specs: HashMap<ChildId, ChildSpec<E>>,
-    starting: HashMap<ChildId, Start>,
+    wards: HashMap<ChildId, Ward<E>>,
+    /// Those whose start is under way.
+    starting: usize,
     /// Kept for its room.
     effects: Vec<Effect>,
     /// Starts that were over with their first poll.
     settled: VecDeque<(ChildId, u64, Result<Started, ExitCause>)>,
-    /// Children whose starts are slow before they wait for anything.
-    slow: HashSet<ChildId>,
-    live: HashMap<ChildId, Live<E>>,
-    stopping: HashMap<ChildId, Stop<E>>,
     /// Running and stopping children.
     by_actor: HashMap<ActorId, ChildId>,
     /// Exits of children whose start has not been reported yet.
     early: HashMap<ActorId, ExitCause>,
     /// Why those are killed that the supervisor itself found wanting.
     doomed: HashMap<ActorId, ExitCause>,
-    timers: HashMap<ChildId, Bound>,
     askers: HashMap<Token, Asker<E>>,
     next_token: Token,
     began: Instant,
     /// Since then, when it last looked.
     now: Duration,
+}
+
+/// A child as the shell knows it.
+struct Ward<E> {
+    spec: ChildSpec<E>,
+    life: Life<E>,
+    /// Of a restart that is put off, a cool-down or a probation.
+    timer: Option<Bound>,
+    /// Its starts are slow before they wait for anything.
+    slow: bool,
+}
+
+/// What there is of a child's incarnation.
+enum Life<E> {
+    Down,
+    Starting(Start),
+    Running(Live<E>),
+    Stopping(Box<Stop<E>>),
+}
+
+impl<E> Ward<E> {
+    fn new(spec: ChildSpec<E>) -> Self {
+        Self {
+            spec,
+            life: Life::Down,
+            timer: None,
+            slow: false,
+        }
+    }
+
+    /// The incarnation, where it runs; the child is down then.
+    fn take_running(&mut self) -> Option<Live<E>> {
+        match std::mem::replace(&mut self.life, Life::Down) {
+            Life::Running(live) => Some(live),
+            other => {
+                self.life = other;
+                None
+            }
+        }
+    }
 }
 
 impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
@@ -180,7 +216,7 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
             }
             SupervisorMessage::Stop => Some(Event::Shutdown),
             SupervisorMessage::Report(Report(finished)) => {
-                return state.finished(&myself, finished).await;
+                return Box::pin(state.finished(&myself, finished)).await;
             }
         };
         match event {
@@ -242,17 +278,13 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             initial: initial
                 .map(|child| (child.policy.id.clone(), Arc::clone(&child.child)))
                 .collect(),
-            specs: HashMap::default(),
-            starting: HashMap::default(),
+            wards: HashMap::default(),
+            starting: 0,
             effects: Vec::new(),
             settled: VecDeque::new(),
-            slow: HashSet::default(),
-            live: HashMap::default(),
-            stopping: HashMap::default(),
             by_actor: HashMap::default(),
             early: HashMap::default(),
             doomed: HashMap::default(),
-            timers: HashMap::default(),
             askers: HashMap::default(),
             next_token: 0,
             began: Instant::now(),
@@ -332,11 +364,11 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         let dynamic = spec.flags.strategy == Strategy::SimpleOneForOne;
         let template = spec.children.first().filter(|_| dynamic).cloned();
         let specs = if let Some(template) = &template {
-            let known = self.specs.iter();
+            let known = self.wards.iter();
             let made = known.map(|(id, known)| {
                 let mut child = template.clone();
                 Arc::make_mut(&mut child.policy).id = id.clone();
-                child.argument = known.argument.clone();
+                child.argument = known.spec.argument.clone();
                 (id.clone(), child)
             });
             made.collect()
@@ -380,7 +412,8 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             }
             self.effects = effects;
             if let Some(cause) = end {
-                return self.end(myself, cause).await;
+                // ractor moves a handler's future for each message: what is rare is not to be in it.
+                return Box::pin(self.end(myself, cause)).await;
             }
             next = match self.settled.pop_front() {
                 Some((id, generation, outcome)) => {
@@ -440,27 +473,29 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         let Some(spec) = offered else {
             return;
         };
-        if let Some(before) = self.specs.insert(id.clone(), spec) {
-            // One that runs is let go when its incarnation ends.
-            if !self.live.contains_key(&id) && !self.stopping.contains_key(&id) {
-                self.let_go(&id, &before.child);
-            }
+        let Some(ward) = self.wards.get_mut(&id) else {
+            self.wards.insert(id, Ward::new(spec));
+            return;
+        };
+        let before = std::mem::replace(&mut ward.spec, spec);
+        // One that runs is let go when its incarnation ends.
+        if matches!(ward.life, Life::Down | Life::Starting(_)) {
+            self.let_go(&id, &before.child);
         }
     }
 
     /// The spec is gone.
     fn forget(&mut self, id: &ChildId) {
-        self.timers.remove(id);
-        self.slow.remove(id);
-        if let Some(spec) = self.specs.remove(id) {
-            spec.child.stopped(id, &Arc::new(ExitCause::Shutdown));
-            spec.child.removed(id);
+        if let Some(ward) = self.wards.remove(id) {
+            let child = ward.spec.child;
+            child.stopped(id, &Arc::new(ExitCause::Shutdown));
+            child.removed(id);
         }
     }
 
     /// Tells a child that is no longer the one of that name, if it is not.
     fn let_go(&self, id: &ChildId, before: &Arc<dyn Child<E>>) {
-        let now = self.specs.get(id).map(|spec| &spec.child);
+        let now = self.wards.get(id).map(|ward| &ward.spec.child);
         if !now.is_some_and(|now| same(now, before)) {
             before.stopped(id, &Arc::new(ExitCause::Shutdown));
             before.removed(id);
@@ -468,8 +503,8 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     }
 
     fn close(&self, id: &ChildId, cause: &Arc<ExitCause>) {
-        if let Some(spec) = self.specs.get(id) {
-            spec.child.stopped(id, cause);
+        if let Some(ward) = self.wards.get(id) {
+            ward.spec.child.stopped(id, cause);
         }
     }
 

@@ -11,10 +11,10 @@ use super::super::errand::{Bound, Errand};
 use super::super::incarnation::{attempt, within};
 use super::super::message::{Finished, StartedChild, SupervisorMessage};
 use super::super::plan::Event;
-use super::{Live, State, report};
+use super::{Life, Live, State, Ward, report};
 use crate::{
-    Change, Child, ChildId, ChildSpec, ExitCause, Probe, Restart, Running, StartContext, Started,
-    TaskEnd, TaskLimit,
+    Change, Child, ChildId, ChildKind, ChildSpec, ExitCause, Probe, Restart, Running, StartContext,
+    Started, TaskEnd, TaskLimit,
 };
 
 /// A child whose start has held the supervisor's task for longer than this is started beside it
@@ -51,7 +51,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
                     }
                 }
                 self.plan.adopt(Arc::clone(&spec.policy), running);
-                self.specs.insert(id.clone(), spec);
+                self.wards.insert(id.clone(), Ward::new(spec));
                 if let Started::Running(running) = started {
                     self.run(myself, &id, 1, running);
                 }
@@ -73,13 +73,17 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         id: &ChildId,
         generation: u64,
     ) {
-        self.timers.remove(id);
-        let Some(spec) = self.specs.get(id) else {
+        let Some(ward) = self.wards.get_mut(id) else {
+            return;
+        };
+        ward.timer = None;
+        let slow = ward.slow;
+        let Some(Ward { spec, .. }) = self.wards.get(id) else {
             return;
         };
         let span = self.span(id, generation);
         let mut attempt = attempt(&spec.child, self.context(myself, spec, generation));
-        if !self.slow.contains(id) {
+        if !slow {
             let mut nobody = Context::from_waker(Waker::noop());
             let first = span.in_scope(|| attempt.as_mut().poll(&mut nobody));
             if let Poll::Ready(outcome) = first {
@@ -99,14 +103,23 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         if work.is_own() {
             report(myself, Finished::Start(id.clone(), generation));
         }
-        self.starting.insert(id.clone(), Start { generation, work });
+        self.put_on_way_up(id, Start { generation, work });
+    }
+
+    pub(super) fn put_on_way_up(&mut self, id: &ChildId, start: Start) {
+        if let Some(ward) = self.wards.get_mut(id) {
+            ward.life = Life::Starting(start);
+            self.starting += 1;
+        }
     }
 
     /// Whether the first poll of a start held the supervisor's task too long.
     pub(super) fn note_if_slow(&mut self, id: &ChildId) {
         let now = self.began.elapsed();
-        if now.saturating_sub(self.now) > OWN_TASK_LIMIT {
-            self.slow.insert(id.clone());
+        if now.saturating_sub(self.now) > OWN_TASK_LIMIT
+            && let Some(ward) = self.wards.get_mut(id)
+        {
+            ward.slow = true;
         }
         self.now = now;
     }
@@ -117,20 +130,26 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         id: ChildId,
         generation: u64,
     ) -> Result<(), ActorProcessingErr> {
-        let current = |start: &Start| start.generation == generation;
-        if !self.starting.get(&id).is_some_and(current) {
-            return Ok(());
-        }
-        let Some(start) = self.starting.remove(&id) else {
+        let Some(ward) = self.wards.get_mut(&id) else {
             return Ok(());
         };
-        let outcome = start.outcome().await;
+        let outcome = match &mut ward.life {
+            // It stays there meanwhile: a supervisor that is killed leaves it to be joined.
+            Life::Starting(start) if start.generation == generation => start.outcome().await,
+            _ => return Ok(()),
+        };
+        ward.life = Life::Down;
+        self.starting -= 1;
+        if outcome.is_err() && ward.spec.policy.kind == ChildKind::Supervisor {
+            // Killed on its way up, it has left what it had brought up by then.
+            self.cell.leave(ward.spec.child.join());
+        }
         let actor = match &outcome {
             Ok(Started::Running(running)) => Some(running.actor.get_id()),
             _ => None,
         };
         let ended = actor.and_then(|actor| Some((actor, self.early.remove(&actor)?)));
-        if self.starting.is_empty() {
+        if self.starting == 0 {
             self.early.clear();
         }
         let event = self.settle(myself, id, generation, outcome);
@@ -174,7 +193,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         generation: u64,
         running: Running,
     ) {
-        let Some(spec) = self.specs.get_mut(id) else {
+        let Some(Ward { spec, .. }) = self.wards.get_mut(id) else {
             return;
         };
         if spec.policy.restart == Restart::Temporary {
@@ -196,7 +215,9 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             span,
             probe,
         };
-        self.live.insert(id.clone(), live);
+        if let Some(ward) = self.wards.get_mut(id) {
+            ward.life = Life::Running(live);
+        }
     }
 
     fn ask_for_life(
@@ -238,22 +259,19 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             report(&told, Finished::Due(name, generation));
         };
         let limit = TaskLimit::Timeout(delay.saturating_add(crate::DEFAULT_TASK_TIMEOUT));
-        if let Some(timer) = Bound::begin(&self.tree.tasks, limit, "timer", waiting) {
-            self.timers.insert(id, timer);
+        let timer = Bound::begin(&self.tree.tasks, limit, "timer", waiting);
+        if let Some(ward) = self.wards.get_mut(&id) {
+            ward.timer = timer;
         }
     }
 
     pub(super) fn started_child(&self, id: ChildId) -> StartedChild {
-        if let Some(Live {
-            generation,
-            running,
-            ..
-        }) = self.live.get(&id)
-        {
+        let ward = self.wards.get(&id);
+        if let Some(Life::Running(live)) = ward.map(|ward| &ward.life) {
             return StartedChild {
-                generation: *generation,
-                actor: Some(running.actor.clone()),
-                info: running.info.clone(),
+                generation: live.generation,
+                actor: Some(live.running.actor.clone()),
+                info: live.running.info.clone(),
                 id,
             };
         }
@@ -284,7 +302,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
 
 impl Start {
     /// What the start came to; a task that was cut off has failed.
-    pub(super) async fn outcome(self) -> Result<Started, ExitCause> {
+    pub(super) async fn outcome(&mut self) -> Result<Started, ExitCause> {
         match self.work.outcome().await {
             TaskEnd::Finished(outcome) => outcome,
             TaskEnd::Panicked { message } => Err(ExitCause::HostPanic { message }),
