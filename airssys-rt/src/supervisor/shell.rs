@@ -247,7 +247,8 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
             _ => return Ok(()),
         };
         let mut state = self.state()?;
-        state.child_ended(&myself, actor.get_id(), cause).await
+        // Its future is not to be moved for each start that is told as well.
+        Box::pin(state.child_ended(&myself, actor.get_id(), cause)).await
     }
 
     async fn post_stop(
@@ -395,37 +396,53 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     }
 
     /// Takes one event to the plan, carries its effects out, and so on with what comes of them at
-    /// once.
-    async fn apply(
+    /// once. The event is no part of the future: ractor moves that, with all that is in it, several
+    /// times for each message.
+    fn apply<'a>(
+        &'a mut self,
+        myself: &'a ActorRef<SupervisorMessage<E>>,
+        event: Event,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send + 'a {
+        self.now = self.began.elapsed();
+        let mut end = self.take_in(myself, event);
+        async move {
+            while end.is_none() && !self.settled.is_empty() {
+                // Thousands of starts in a row are not to hold a worker of the runtime.
+                tokio::task::coop::consume_budget().await;
+                end = self.take_in_settled(myself);
+            }
+            match end {
+                Some(cause) => Box::pin(self.end(myself, cause)).await,
+                None => Ok(()),
+            }
+        }
+    }
+
+    /// What the supervisor ends with, where it does.
+    fn take_in(
         &mut self,
         myself: &ActorRef<SupervisorMessage<E>>,
         event: Event,
-    ) -> Result<(), ActorProcessingErr> {
-        self.now = self.began.elapsed();
-        let mut next = Some(event);
-        while let Some(event) = next {
-            let mut effects = std::mem::take(&mut self.effects);
-            self.plan.step(event, self.now, &mut effects);
-            let mut end = None;
-            for effect in effects.drain(..) {
-                end = end.or(self.carry_out(myself, effect));
-            }
-            self.effects = effects;
-            if let Some(cause) = end {
-                // ractor moves a handler's future for each message: what is rare is not to be in it.
-                return Box::pin(self.end(myself, cause)).await;
-            }
-            next = match self.settled.pop_front() {
-                Some((id, generation, outcome)) => {
-                    self.note_if_slow(&id);
-                    // Thousands of starts in a row are not to hold a worker of the runtime.
-                    tokio::task::coop::consume_budget().await;
-                    Some(self.settle(myself, id, generation, outcome))
-                }
-                None => None,
-            };
+    ) -> Option<Arc<ExitCause>> {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.plan.step(event, self.now, &mut effects);
+        let mut end = None;
+        for effect in effects.drain(..) {
+            end = end.or(self.carry_out(myself, effect));
         }
-        Ok(())
+        self.effects = effects;
+        end
+    }
+
+    /// As [`State::take_in`], of a start that was over with its first poll.
+    fn take_in_settled(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage<E>>,
+    ) -> Option<Arc<ExitCause>> {
+        let (id, generation, outcome) = self.settled.pop_front()?;
+        self.note_if_slow(&id);
+        let event = self.settle(myself, id, generation, outcome);
+        self.take_in(myself, event)
     }
 
     /// Does one thing; what the supervisor ends with, if that is it.
