@@ -453,7 +453,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     ) -> Option<Arc<ExitCause>> {
         match effect {
             Effect::Adopt(id, token) => self.adopt(id, token),
-            Effect::Start(id, generation) => self.begin_start(myself, &id, generation),
+            Effect::Start(id, generation) => self.begin_start(myself, id, generation),
             Effect::Stop(id, generation, shutdown) => {
                 self.begin_stop(myself, &id, generation, shutdown);
             }

@@ -14,7 +14,7 @@ use super::super::plan::Event;
 use super::{Life, Live, State, Ward, report};
 use crate::{
     Change, Child, ChildId, ChildKind, ChildSpec, ExitCause, Probe, Restart, Running, StartContext,
-    Started, TaskEnd, TaskLimit,
+    Started, TaskEnd, TaskLimit, Tree,
 };
 
 /// A child whose start has held the supervisor's task for longer than this is started beside it
@@ -36,7 +36,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     ) -> Result<(), ExitCause> {
         let id = spec.policy.id.clone();
         let span = self.span(&id, 1);
-        let attempt = attempt(&spec.child, self.context(myself, &spec, 1));
+        let attempt = attempt(&spec.child, context(&self.tree, myself, &spec, 1));
         let outcome = within(&spec.policy, attempt).instrument(span).await;
         match outcome {
             Ok(started) => {
@@ -70,29 +70,27 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     pub(super) fn begin_start(
         &mut self,
         myself: &ActorRef<SupervisorMessage<E>>,
-        id: &ChildId,
+        id: ChildId,
         generation: u64,
     ) {
-        let Some(ward) = self.wards.get_mut(id) else {
+        let span = self.span(&id, generation);
+        let Some(ward) = self.wards.get_mut(&id) else {
             return;
         };
         ward.timer = None;
-        let slow = ward.slow;
-        let Some(Ward { spec, .. }) = self.wards.get(id) else {
-            return;
-        };
-        let span = self.span(id, generation);
-        let mut attempt = attempt(&spec.child, self.context(myself, spec, generation));
-        if !slow {
+        let spec = &ward.spec;
+        let context = context(&self.tree, myself, spec, generation);
+        let mut attempt = attempt(&spec.child, context);
+        if !ward.slow {
             let mut nobody = Context::from_waker(Waker::noop());
             let first = span.in_scope(|| attempt.as_mut().poll(&mut nobody));
             if let Poll::Ready(outcome) = first {
-                self.settled.push_back((id.clone(), generation, outcome));
+                self.settled.push_back((id, generation, outcome));
                 return;
             }
         }
         let policy = Arc::clone(&spec.policy);
-        self.note_if_slow(id);
+        self.note_if_slow(&id);
         let (told, name) = (myself.clone(), id.clone());
         let work = async move {
             let outcome = within(&policy, attempt).await;
@@ -103,7 +101,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         if work.is_own() {
             report(myself, Finished::Start(id.clone(), generation));
         }
-        self.put_on_way_up(id, Start { generation, work });
+        self.put_on_way_up(&id, Start { generation, work });
     }
 
     pub(super) fn put_on_way_up(&mut self, id: &ChildId, start: Start) {
@@ -283,20 +281,20 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             id,
         }
     }
+}
 
-    fn context(
-        &self,
-        myself: &ActorRef<SupervisorMessage<E>>,
-        spec: &ChildSpec<E>,
-        generation: u64,
-    ) -> StartContext<E> {
-        StartContext {
-            supervisor: ActorCell::from(myself.clone()),
-            id: spec.policy.id.clone(),
-            generation,
-            argument: spec.argument.clone(),
-            tree: self.tree.clone(),
-        }
+fn context<E: Clone + Send + Sync + 'static>(
+    tree: &Tree<E>,
+    myself: &ActorRef<SupervisorMessage<E>>,
+    spec: &ChildSpec<E>,
+    generation: u64,
+) -> StartContext<E> {
+    StartContext {
+        supervisor: ActorCell::from(myself.clone()),
+        id: spec.policy.id.clone(),
+        generation,
+        argument: spec.argument.clone(),
+        tree: tree.clone(),
     }
 }
 
