@@ -10,6 +10,7 @@ use airssys_rt::{
     Backoff, CallError, Change, ChildState, EventStream, ExitCause, ExitKind, Partitions, Poison,
     Probe, Quarantine, Received, SlotLimits, Strategy, SupervisorSpec, TaskEnd, Tree,
 };
+use ractor::ActorStatus;
 use tokio::time::{Instant, sleep};
 
 use crate::worker::{Log, Request, Worker, lines, often};
@@ -366,6 +367,26 @@ async fn a_killed_supervisors_busy_child_is_waited_for() {
         let change = event.change;
         assert!(!matches!(change, Change::StartFailed { .. }), "{change:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_supervisor_killed_while_it_stops_leaves_no_child_behind() {
+    let worker = Worker::new("w", &Log::default());
+    let spec = SupervisorSpec::new("root").child(worker.spec());
+    let (root, handle) = spec.start(Tree::new(())).await.unwrap();
+    let (spinning, busy) = (worker.clone(), Duration::from_millis(300));
+    let in_flight = tokio::spawn(async move { spinning.call(Request::Spin(busy)).await });
+    while worker.told.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    root.actor().stop(None);
+    while root.actor().get_status() < ActorStatus::Stopping {
+        tokio::task::yield_now().await;
+    }
+    root.actor().kill();
+    assert_eq!(handle.await, TaskEnd::Finished(()));
+    assert_eq!(worker.live.load(Ordering::SeqCst), 0, "joined");
+    drop(in_flight.await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]
