@@ -82,11 +82,11 @@ pub struct DeadLetter {
 
 /// The sending side; every supervisor of a tree holds the same one.
 #[derive(Debug, Clone)]
-pub struct Events(broadcast::Sender<LifecycleEvent>);
+pub struct Events(Arc<broadcast::Sender<LifecycleEvent>>);
 
 impl Default for Events {
     fn default() -> Self {
-        Self(broadcast::channel(EVENT_BUFFER).0)
+        Self(Arc::new(broadcast::channel(EVENT_BUFFER).0))
     }
 }
 

@@ -14,7 +14,7 @@ use super::super::plan::Event;
 use super::{Life, Live, State, Ward, report};
 use crate::{
     Change, Child, ChildId, ChildKind, ChildSpec, ExitCause, Probe, Restart, Running, StartContext,
-    Started, TaskEnd, TaskLimit, Tree,
+    Started, TaskEnd, TaskLimit, TaskRegistry, Tree,
 };
 
 /// A child whose start has held the supervisor's task for longer than this is started beside it
@@ -80,7 +80,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         ward.timer = None;
         let spec = &ward.spec;
         let context = context(&self.tree, myself, spec, generation);
-        let mut attempt = attempt(&spec.child, context);
+        let mut attempt = Box::pin(attempt(&spec.child, context));
         if !ward.slow {
             let mut nobody = Context::from_waker(Waker::noop());
             let first = span.in_scope(|| attempt.as_mut().poll(&mut nobody));
@@ -191,57 +191,30 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         generation: u64,
         running: Running,
     ) {
-        let Some(Ward { spec, .. }) = self.wards.get_mut(id) else {
+        let span = self.span(id, generation);
+        let Some(ward) = self.wards.get_mut(id) else {
             return;
         };
+        let spec = &mut ward.spec;
         if spec.policy.restart == Restart::Temporary {
             spec.argument = None;
         }
         let child = Arc::clone(&spec.child);
-        let probe = spec.policy.probe;
         let recovery = child.recovery(id);
-        let span = self.span(id, generation);
         span.in_scope(|| tracing::debug!(?recovery, "child started"));
-        self.tell(id, generation, Change::Started { recovery });
         self.by_actor.insert(running.actor.get_id(), id.clone());
+        let tasks = &self.tree.tasks;
+        let probe = spec.policy.probe;
         let probe =
-            probe.and_then(|probe| self.ask_for_life(myself, id, generation, probe, &child));
-        let live = Live {
+            probe.and_then(|probe| ask_for_life(tasks, myself, id, generation, probe, &child));
+        ward.life = Life::Running(Live {
             generation,
             running,
             child,
             span,
             probe,
-        };
-        if let Some(ward) = self.wards.get_mut(id) {
-            ward.life = Life::Running(live);
-        }
-    }
-
-    fn ask_for_life(
-        &self,
-        myself: &ActorRef<SupervisorMessage<E>>,
-        id: &ChildId,
-        generation: u64,
-        probe: Probe,
-        child: &Arc<dyn Child<E>>,
-    ) -> Option<Bound> {
-        let (myself, id, child) = (myself.clone(), id.clone(), Arc::clone(child));
-        let asking = async move {
-            let mut missed = 0;
-            while missed < probe.misses {
-                tokio::time::sleep(probe.interval).await;
-                let answer = tokio::time::timeout(probe.timeout, child.probe(&id)).await;
-                missed = if answer == Ok(true) { 0 } else { missed + 1 };
-            }
-            let cause = ExitCause::Unresponsive {
-                misses: probe.misses,
-                timeout: probe.timeout,
-            };
-            report(&myself, Finished::Unresponsive(id, generation, cause));
-        };
-        // It lasts as long as the incarnation it asks.
-        Bound::begin(&self.tree.tasks, TaskLimit::Unlimited, "probe", asking)
+        });
+        self.tell(id, generation, Change::Started { recovery });
     }
 
     pub(super) fn set_timer(
@@ -281,6 +254,32 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             id,
         }
     }
+}
+
+fn ask_for_life<E: Clone + Send + Sync + 'static>(
+    tasks: &TaskRegistry,
+    myself: &ActorRef<SupervisorMessage<E>>,
+    id: &ChildId,
+    generation: u64,
+    probe: Probe,
+    child: &Arc<dyn Child<E>>,
+) -> Option<Bound> {
+    let (myself, id, child) = (myself.clone(), id.clone(), Arc::clone(child));
+    let asking = async move {
+        let mut missed = 0;
+        while missed < probe.misses {
+            tokio::time::sleep(probe.interval).await;
+            let answer = tokio::time::timeout(probe.timeout, child.probe(&id)).await;
+            missed = if answer == Ok(true) { 0 } else { missed + 1 };
+        }
+        let cause = ExitCause::Unresponsive {
+            misses: probe.misses,
+            timeout: probe.timeout,
+        };
+        report(&myself, Finished::Unresponsive(id, generation, cause));
+    };
+    // It lasts as long as the incarnation it asks.
+    Bound::begin(tasks, TaskLimit::Unlimited, "probe", asking)
 }
 
 fn context<E: Clone + Send + Sync + 'static>(
