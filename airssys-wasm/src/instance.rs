@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use airssys_rt::{BoxFuture, DeadlinePhase, ExitCause, Request};
 use futures_util::FutureExt;
-use wasmtime::component::{self, Func, Val};
+use wasmtime::component::{self, TypedFunc};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
+use crate::abi::{Arguments, Lifted, with_results};
 use crate::ending::{Ending, exit_cause, host_panic};
 use crate::limits::{ComponentResourceLimiter, ResourceLimits};
 use crate::message::Message;
-use crate::payload::{EncodeError, ValueError, decode, encode_results};
+use crate::payload::ValueError;
 use crate::runtime::Loaded;
 use crate::state::ComponentState;
 
@@ -90,7 +91,7 @@ pub(crate) struct Instance {
     instance: component::Instance,
     loaded: Loaded,
     limits: ResourceLimits,
-    functions: Vec<Option<Func>>,
+    functions: Vec<Option<TypedFunc<Arguments, Lifted>>>,
 }
 
 impl Instance {
@@ -193,25 +194,21 @@ impl Instance {
                 let func = self
                     .instance
                     .get_func(&mut self.store, export.index)
-                    .ok_or_else(missing)?;
+                    .ok_or_else(missing)?
+                    .typed(&self.store)
+                    .map_err(Failed::Guest)?;
                 if let Some(cached) = self.functions.get_mut(function) {
                     *cached = Some(func);
                 }
                 func
             }
         };
-        let bytes = messages.read(&arguments).map_err(damaged)?;
-        let types = export.params.iter().map(|(_, ty)| ty);
-        let values = decode(types, bytes).map_err(damaged)?;
-        drop(arguments);
-        let mut results = vec![Val::Bool(false); export.results.len()];
-        func.call_async(&mut self.store, &values, &mut results)
-            .await
-            .map_err(Failed::Guest)?;
-        match encode_results(&messages, &export.results, &results) {
-            Ok(results) => Ok(Outcome::Results(results)),
-            Err(EncodeError::Value(unfit)) => Ok(Outcome::Unfit(unfit)),
-            Err(EncodeError::Damaged(corrupt)) => Err(damaged(corrupt)),
+        let arguments = Arguments::new(Arc::clone(&messages), arguments);
+        let call = func.call_async(&mut self.store, arguments);
+        match with_results(messages, call).await {
+            Ok(Lifted(Ok(results))) => Ok(Outcome::Results(results)),
+            Ok(Lifted(Err(unfit))) => Ok(Outcome::Unfit(unfit)),
+            Err(error) => Err(Failed::Guest(error)),
         }
     }
 }
@@ -219,11 +216,6 @@ impl Instance {
 enum Failed {
     Guest(wasmtime::Error),
     Host(ExitCause),
-}
-
-fn damaged(source: impl std::error::Error + Send + Sync + 'static) -> Failed {
-    let source = Arc::new(source);
-    Failed::Host(ExitCause::Integrity { source })
 }
 
 enum Cut {

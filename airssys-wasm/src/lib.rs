@@ -5,6 +5,7 @@
 //! and a [`ComponentRef`] calls it, whichever instance serves it at the time. [`Runtime`] is what
 //! all components of one host share.
 
+mod abi;
 mod actor;
 mod compiled;
 mod component;
@@ -22,6 +23,7 @@ mod payload;
 mod runtime;
 mod state;
 
+pub use abi::AbiViolation;
 pub use actor::ComponentSpec;
 pub use compiled::{LoadError, MAX_WASM_BYTES};
 pub use component::{ComponentRef, DEFAULT_QUEUE_WAIT, MAILBOX_CAPACITY};

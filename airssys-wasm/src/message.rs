@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use airssys_integrity::{
-    AppendError, BufferWriter, CheckedBuffer, Corrupt, FrozenBuffer, MessagePool, OnReturn,
-    PooledWriter, SizeClass, VerificationLevel,
+    AppendError, BLOCK_BYTES, BufferWriter, CheckedBuffer, Corrupt, FrozenBuffer, MessagePool,
+    OnReturn, PooledWriter, SizeClass, VerificationLevel,
 };
 
 use crate::config::ComponentName;
-use crate::payload::MAX_PAYLOAD_BYTES;
+use crate::payload::{EncodeError, MAX_PAYLOAD_BYTES};
 
 /// Slots of one level's pool, at most 1.5 MiB with their tags and twice that at `Redundant`: most calls are
 /// numbers and short strings, which fit the smallest block; few are pages of text, and fewer files.
@@ -97,6 +97,11 @@ impl Messages {
         self.level
     }
 
+    /// Most bytes the results of a call may take.
+    pub(crate) fn result_limit(&self) -> usize {
+        MAX_PAYLOAD_BYTES
+    }
+
     /// A writer for a message of this many bytes. Above [`MAX_PAYLOAD_BYTES`] it refuses the rest.
     pub(crate) fn writer(&self, way: Way, bytes: usize) -> Writer {
         let slot = self.pool.as_ref().map(|pool| pool.acquire(bytes));
@@ -176,6 +181,70 @@ impl Writer {
             Self::Heap(writer) => Bytes::Heap(Arc::new(writer.finish())),
         };
         Message { bytes }
+    }
+}
+
+/// A writer that is handed whole blocks: each hand-over takes the tag of the block under way anew.
+pub(crate) struct Runs {
+    writer: Writer,
+    run: [u8; BLOCK_BYTES],
+    held: usize,
+    /// Happens once, to the bytes it falls on.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) hit: Option<crate::fault::Hit>,
+}
+
+impl Runs {
+    pub(crate) fn new(writer: Writer) -> Self {
+        Self {
+            writer,
+            run: [0; BLOCK_BYTES],
+            held: 0,
+            #[cfg(feature = "fault-injection")]
+            hit: None,
+        }
+    }
+
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        let end = self.held + bytes.len();
+        if let Some(free) = self.run.get_mut(self.held..end) {
+            free.copy_from_slice(bytes);
+            self.held = end;
+            return Ok(());
+        }
+        // Fill the block up, so that the next ones begin where the writer's do.
+        let (head, rest) = bytes.split_at(BLOCK_BYTES.saturating_sub(self.held).min(bytes.len()));
+        if let Some(free) = self.run.get_mut(self.held..) {
+            free.copy_from_slice(head);
+        }
+        self.held = BLOCK_BYTES;
+        self.flush()?;
+        if rest.len() < BLOCK_BYTES {
+            return self.put(rest);
+        }
+        self.append(rest)
+    }
+
+    fn flush(&mut self) -> Result<(), EncodeError> {
+        let run = self.run;
+        let held = std::mem::take(&mut self.held);
+        self.append(run.get(..held).unwrap_or_default())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        #[cfg(feature = "fault-injection")]
+        if let Some(hit) = self.hit
+            && let Some(hit) = hit.within(self.writer.len(), bytes.len())
+        {
+            self.hit = None;
+            return Ok(self.writer.append_with(bytes, hit)?);
+        }
+        Ok(self.writer.append(bytes)?)
+    }
+
+    pub(crate) fn finish(mut self) -> Result<Message, EncodeError> {
+        self.flush()?;
+        Ok(self.writer.finish())
     }
 }
 
