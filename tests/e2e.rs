@@ -10,6 +10,7 @@
     reason = "a test that meets something unexpected should fail there"
 )]
 
+mod abi_test;
 mod adr_test;
 mod architecture_test;
 mod bad_input_test;

@@ -275,5 +275,7 @@ pub const BUMP: &str = r#"
                             (i32.mul (memory.size) (i32.const 65536)))) (i32.const 16))))
                     (then unreachable))))
         (global.set $next (local.get $end))
+        (memory.copy (local.get $at) (local.get 0) (select (local.get 1) (local.get 3)
+            (i32.lt_u (local.get 1) (local.get 3))))
         (local.get $at))
 "#;
