@@ -30,11 +30,11 @@ pub use airssys_rt::{
     TaskRegistry, Trap,
 };
 pub use airssys_wasm::{
-    ComponentConfig, ComponentName, ComponentRef, ComponentResourceLimiter, ComponentSpec,
-    ComponentState, ConfigError, CpuConfig, EngineError, Exports, Function, FunctionError,
-    IntegrityConfig, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, Message,
-    ResourceLimitError, ResourceLimits, ResourcesConfig, Runtime, ValueError, VerificationLevel,
-    WasmError, config,
+    AbiViolation, ComponentConfig, ComponentName, ComponentRef, ComponentResourceLimiter,
+    ComponentSpec, ComponentState, ConfigError, CpuConfig, EngineError, Exports, Function,
+    FunctionError, IntegrityConfig, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryConfig,
+    MemoryMetrics, Message, MessageConfig, ResourceLimitError, ResourceLimits, ResourcesConfig,
+    Results, Runtime, ValueError, VerificationLevel, WasmError, config,
 };
 pub use host::{Host, HostBuilder, HostError};
 pub use system::{ChildConfig, ComponentNode, ConfigErrors, SupervisorConfig, SystemConfig};

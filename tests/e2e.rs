@@ -22,6 +22,7 @@ mod memory_isolation_test;
 mod memory_leak_test;
 mod memory_limits_test;
 mod memory_stress_test;
+mod message_size_test;
 mod message_test;
 mod supervision_test;
 mod support;

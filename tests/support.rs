@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use airssys::{ComponentRef, ExitCause, Host, HostError, Intensity, Val, WasmError};
+use airssys::{ComponentRef, ExitCause, Host, HostError, Intensity, Results, Val, WasmError};
 use airssys_guests::Guest;
 use tempfile::TempDir;
 
@@ -192,6 +192,17 @@ impl Alone {
     /// Why the instance ended in this call.
     pub async fn exit(&self, function: &str, arguments: &[Val]) -> Arc<ExitCause> {
         exit(self.call(function, arguments).await)
+    }
+}
+
+/// The values of what a call with a message returned.
+pub trait Values {
+    fn values(self) -> Result<Vec<Val>, WasmError>;
+}
+
+impl Values for Result<Results, WasmError> {
+    fn values(self) -> Result<Vec<Val>, WasmError> {
+        self?.values()
     }
 }
 

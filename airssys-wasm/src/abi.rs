@@ -15,6 +15,7 @@ mod lower;
 use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use airssys_rt::OutOfMemory;
 use wasmtime::ValRaw;
 use wasmtime::component::__internal::wasmtime_environ::component::MAX_FLAT_PARAMS;
 use wasmtime::component::__internal::{
@@ -22,38 +23,70 @@ use wasmtime::component::__internal::{
 };
 use wasmtime::component::{ComponentNamedList, ComponentType, Lift, Lower};
 
+use crate::limits::{Charge, MemoryMeter};
 use crate::message::{Message, Messages};
 use crate::payload::ValueError;
 
 pub use lift::AbiViolation;
 
-tokio::task_local! {
-    /// Where the results of the call under way are written. wasmtime hands nothing of ours to a
-    /// lift, and the call may go on in another thread than it began in.
-    static RESULTS: Arc<Messages>;
+/// What values need on their way between the messages of a component and one instance of it.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    pub(crate) messages: Arc<Messages>,
+    pub(crate) meter: Arc<MemoryMeter>,
 }
 
-/// Makes `call` with its results written by `messages`.
-pub(crate) async fn with_results<F: Future>(messages: Arc<Messages>, call: F) -> F::Output {
-    RESULTS.scope(messages, call).await
+impl Passage {
+    /// Counts a message of so many bytes against the instance's limit.
+    pub(crate) fn charge(&self, bytes: usize) -> Result<Charge, OutOfMemory> {
+        self.meter.charge(self.messages.footprint(bytes))
+    }
+}
+
+tokio::task_local! {
+    /// The passage of the call under way. wasmtime hands nothing of ours to a lift, and the call
+    /// may go on in another thread than it began in.
+    static PASSAGE: Arc<Passage>;
+}
+
+/// Makes `call`, whose results take this passage.
+pub(crate) async fn with_passage<F: Future>(passage: Arc<Passage>, call: F) -> F::Output {
+    PASSAGE.scope(passage, call).await
 }
 
 /// The arguments of one call, whatever the function. The message goes once they are in the guest.
-pub(crate) struct Arguments(Mutex<Option<(Arc<Messages>, Message)>>);
+pub(crate) struct Arguments(Mutex<Option<Carried>>);
+
+struct Carried {
+    passage: Arc<Passage>,
+    message: Message,
+    _charge: Charge,
+}
 
 impl Arguments {
-    pub(crate) fn new(messages: Arc<Messages>, message: Message) -> Self {
-        Self(Mutex::new(Some((messages, message))))
+    /// Fails where the instance has no room for the message beside what it holds.
+    pub(crate) fn new(passage: Arc<Passage>, message: Message) -> Result<Self, OutOfMemory> {
+        let _charge = passage.charge(message.len())?;
+        Ok(Self(Mutex::new(Some(Carried {
+            passage,
+            message,
+            _charge,
+        }))))
     }
 
-    fn take(&self) -> wasmtime::Result<(Arc<Messages>, Message)> {
+    fn take(&self) -> wasmtime::Result<Carried> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         held.take().ok_or_else(out_of_turn)
     }
 }
 
-/// The results of one call, or why they did not become a message.
-pub(crate) struct Lifted(pub(crate) Result<Message, ValueError>);
+/// The results of one call.
+pub(crate) struct Lifted {
+    /// The message, or why there is none.
+    pub(crate) message: Result<Message, ValueError>,
+    /// Kept until the call is over.
+    _charge: Option<Charge>,
+}
 
 fn out_of_turn() -> wasmtime::Error {
     wasmtime::Error::msg("values asked for at a time when there are none")
@@ -93,8 +126,8 @@ unsafe impl Lower for Arguments {
         dst: &mut MaybeUninit<Self::Lower>,
     ) -> wasmtime::Result<()> {
         let slots = dst.write([ValRaw::u64(0); MAX_FLAT_PARAMS]);
-        let (messages, message) = self.take()?;
-        let bytes = messages.read(&message)?;
+        let carried = self.take()?;
+        let bytes = carried.passage.messages.read(&carried.message)?;
         lower::parameters(cx, ty, bytes, slots)
     }
 
@@ -130,8 +163,8 @@ unsafe impl Lift for Lifted {
         ty: InterfaceType,
         src: &ValRaw,
     ) -> wasmtime::Result<Self> {
-        let messages = RESULTS.try_with(Arc::clone)?;
-        lift::results(cx, ty, *src, &messages).map(Self)
+        let passage = PASSAGE.try_with(Arc::clone)?;
+        lift::results(cx, ty, *src, &passage)
     }
 
     fn linear_lift_from_memory(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use airssys_integrity::Corrupt;
-use airssys_rt::{DeadlinePhase, ExitCause, Frame, Trap};
+use airssys_rt::{DeadlinePhase, ExitCause, Frame, OutOfMemory, Trap};
 use wasmtime::{PoolConcurrencyLimitError, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -39,6 +39,10 @@ pub(crate) fn exit_cause(
     if let Some(undecodable) = error.downcast_ref::<DecodeError>() {
         let source = Arc::new(*undecodable);
         return ExitCause::Integrity { source };
+    }
+    // Of a result that has no room in the host.
+    if let Some(refused) = error.downcast_ref::<OutOfMemory>() {
+        return ExitCause::OutOfMemory(*refused);
     }
     let trap = error.downcast_ref::<wasmtime::Trap>().copied();
     match trap {

@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use wasmtime::component::{self, TypedFunc};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
-use crate::abi::{Arguments, Lifted, with_results};
+use crate::abi::{Arguments, Lifted, Passage, with_passage};
 use crate::ending::{Ending, exit_cause, host_panic};
 use crate::limits::{ComponentResourceLimiter, ResourceLimits};
 use crate::message::Message;
@@ -27,7 +27,8 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// computes is stopped by its epoch, and only one that waits for the host by the timer.
 const TIMER_GRACE: Duration = Duration::from_millis(5);
 
-/// Most bytes a guest may hand to the host in one host call.
+/// Most bytes a guest may hand to the host in one host call, or as a result to a `run` body. Where
+/// no body of the embedder's is in play it is what the instance may hold.
 const HOSTCALL_BYTES: usize = 32 * 1024 * 1024;
 
 /// Most component-model handles an instance may hold.
@@ -71,6 +72,8 @@ pub(crate) struct Answer {
 
 /// What came of it.
 pub(crate) enum Outcome {
+    /// The arguments did not get as far as the guest.
+    Refused(ValueError),
     Results(Message),
     /// The call went well, but its results do not fit a message.
     Unfit(ValueError),
@@ -90,6 +93,7 @@ pub(crate) struct Instance {
     store: Store<ComponentState>,
     instance: component::Instance,
     loaded: Loaded,
+    passage: Arc<Passage>,
     limits: ResourceLimits,
     functions: Vec<Option<TypedFunc<Arguments, Lifted>>>,
 }
@@ -103,10 +107,14 @@ impl Instance {
     ) -> Result<Self, ExitCause> {
         let compiled = &loaded.compiled;
         let deadline = Instant::now() + START_TIMEOUT;
+        let passage = Arc::new(Passage {
+            messages: Arc::clone(&loaded.messages),
+            meter: limiter.meter(),
+        });
         let state = ComponentState::new(limiter, deadline);
         let mut store = Store::try_new(&compiled.engine.wasmtime, state)
             .map_err(|error| exit_cause(Ending::Start, error, None, START_TIMEOUT))?;
-        store.limiter(|state| &mut state.limiter);
+        store.limiter(|state| state);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.set_max_component_handles(MAX_HANDLES);
         store.epoch_deadline_callback(|store| {
@@ -137,6 +145,7 @@ impl Instance {
         Ok(Self {
             functions: vec![None; compiled.exports.functions().len()],
             loaded: loaded.clone(),
+            passage,
             limits: *limits,
             store,
             instance,
@@ -150,6 +159,11 @@ impl Instance {
         arm(&mut self.store, &self.limits, deadline)
             .map_err(|error| exit_cause(Ending::Call, error, None, limit))?;
         self.store.data_mut().limiter.begin_call();
+        self.store.data_mut().count_handles();
+        self.store.set_hostcall_fuel(match invocation {
+            Invocation::Call { .. } => self.limits.max_memory_bytes(),
+            Invocation::Run(_) => HOSTCALL_BYTES,
+        });
         let served = match invocation {
             Invocation::Call {
                 function,
@@ -181,7 +195,7 @@ impl Instance {
     }
 
     async fn call(&mut self, function: usize, arguments: Message) -> Result<Outcome, Failed> {
-        let Loaded { compiled, messages } = self.loaded.clone();
+        let compiled = Arc::clone(&self.loaded.compiled);
         let missing = || Failed::Host(internal(format!("no function at {function}")));
         let export = compiled
             .exports
@@ -203,11 +217,17 @@ impl Instance {
                 func
             }
         };
-        let arguments = Arguments::new(Arc::clone(&messages), arguments);
+        let passage = Arc::clone(&self.passage);
+        let arguments = match Arguments::new(Arc::clone(&passage), arguments) {
+            Ok(arguments) => arguments,
+            Err(no_room) => return Ok(Outcome::Refused(ValueError::NoRoom(no_room))),
+        };
         let call = func.call_async(&mut self.store, arguments);
-        match with_results(messages, call).await {
-            Ok(Lifted(Ok(results))) => Ok(Outcome::Results(results)),
-            Ok(Lifted(Err(unfit))) => Ok(Outcome::Unfit(unfit)),
+        match with_passage(passage, call).await {
+            Ok(Lifted { message, .. }) => Ok(match message {
+                Ok(results) => Outcome::Results(results),
+                Err(unfit) => Outcome::Unfit(unfit),
+            }),
             Err(error) => Err(Failed::Guest(error)),
         }
     }

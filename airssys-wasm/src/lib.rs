@@ -20,6 +20,7 @@ mod instance;
 mod limits;
 mod message;
 mod payload;
+mod results;
 mod runtime;
 mod state;
 
@@ -37,13 +38,15 @@ pub use exports::{Exports, Function, FunctionError};
 pub use fault::Hit;
 pub use instance::START_TIMEOUT;
 pub use limits::{
-    ComponentResourceLimiter, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_TABLES,
-    MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, ResourceLimitError, ResourceLimits,
-    ResourceLimitsBuilder, TABLE_ELEMENT_BYTES,
+    ComponentResourceLimiter, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_MEMORY_BYTES,
+    MAX_MESSAGE_BYTES, MAX_TABLES, MIN_MEMORY_BYTES, MIN_MESSAGE_BYTES, MemoryConfig,
+    MemoryMetrics, MessageConfig, ResourceLimitError, ResourceLimits, ResourceLimitsBuilder,
+    TABLE_ELEMENT_BYTES,
 };
-pub use message::{MESSAGE_SLOTS, Message};
-pub use payload::{DecodeError, MAX_PAYLOAD_BYTES, ValueError};
+pub use message::{MESSAGE_SLOTS, Message, UNCOUNTED_BYTES};
+pub use payload::{DecodeError, MAX_VALUES_BYTES, ValueError};
+pub use results::Results;
 pub use runtime::{DEFAULT_MAX_COMPONENTS, NameTaken, Runtime};
-pub use state::ComponentState;
+pub use state::{ComponentState, HANDLE_BYTES};
 // What `[integrity]` sets, and what a message is found to be.
 pub use airssys_integrity::{Corrupt, VerificationLevel};

@@ -9,15 +9,17 @@ mod decode;
 mod encode;
 
 use airssys_integrity::{AppendError, Corrupt};
+use airssys_rt::OutOfMemory;
 use wasmtime::component::{Type, Val};
 
-pub(crate) use decode::{Reader, decode};
-pub(crate) use encode::encode_arguments;
+pub(crate) use decode::{Reader, Undecoded, decode};
 #[cfg(feature = "fault-injection")]
 pub(crate) use encode::encode_with_hit;
+pub(crate) use encode::{encode_arguments, encode_run};
 
-/// Most bytes the arguments of a call, or its results, may take.
-pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;
+/// Most bytes of the host's memory that results may take once they are values: a byte takes 40 as
+/// one.
+pub const MAX_VALUES_BYTES: usize = 64 * 1024 * 1024;
 
 /// Deepest nesting of values.
 const MAX_DEPTH: usize = 64;
@@ -52,9 +54,23 @@ pub enum ValueError {
         /// Its type.
         ty: &'static str,
     },
-    /// More than [`MAX_PAYLOAD_BYTES`].
-    #[error("the values take more than {MAX_PAYLOAD_BYTES} bytes")]
-    TooLarge,
+    /// More than `[resources.message]` allows.
+    #[error("more than {limit_bytes} bytes of message")]
+    TooLarge {
+        /// Most bytes the message may take.
+        limit_bytes: usize,
+    },
+    /// Results that would take more of the host's memory as values than they may: read them as
+    /// bytes or text.
+    #[error("more than {limit_bytes} bytes as values")]
+    TooLargeAsValues {
+        /// [`MAX_VALUES_BYTES`].
+        limit_bytes: usize,
+    },
+    /// Arguments that do not fit under the instance's memory limit beside what it holds. The guest
+    /// was not entered.
+    #[error("no room in the instance: {0}")]
+    NoRoom(OutOfMemory),
     /// Nested deeper than 64 levels.
     #[error("{place}: nested too deeply")]
     TooDeep {
@@ -83,7 +99,9 @@ impl From<ValueError> for EncodeError {
 impl From<AppendError> for EncodeError {
     fn from(error: AppendError) -> Self {
         match error {
-            AppendError::LimitExceeded { .. } => Self::Value(ValueError::TooLarge),
+            AppendError::LimitExceeded { limit, .. } => {
+                Self::Value(ValueError::TooLarge { limit_bytes: limit })
+            }
             AppendError::Corrupt(corrupt) => Self::Damaged(corrupt),
             _ => Self::Value(ValueError::NoMemory),
         }

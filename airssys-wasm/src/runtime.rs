@@ -126,7 +126,12 @@ impl Runtime {
             path: cell.config.wasm.clone(),
         })??;
         let level = cell.config.integrity.level;
-        let messages = Arc::new(Messages::new(level, &cell.name, &self.shared.pools));
+        let messages = Arc::new(Messages::new(
+            level,
+            cell.limits.messages(),
+            &cell.name,
+            &self.shared.pools,
+        ));
         Ok(Loaded { compiled, messages })
     }
 }

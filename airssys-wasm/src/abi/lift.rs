@@ -3,13 +3,16 @@
 //! They are walked twice: once to count what they take in a message, so that nothing is allocated
 //! for more than may be, and once to write them. The guest does not run in between.
 
+use airssys_integrity::Corrupt;
+use airssys_rt::OutOfMemory;
 use wasmtime::ValRaw;
 use wasmtime::component::__internal::wasmtime_environ::component::{
     MAX_FLAT_RESULTS, StringEncoding, VariantInfo,
 };
 use wasmtime::component::__internal::{ComponentTypes, InterfaceType, LiftContext};
 
-use crate::message::{Message, Messages, Runs, Way};
+use super::{Lifted, Passage};
+use crate::message::{Runs, Way};
 use crate::payload::{EncodeError, ValueError};
 
 /// Set in the length of a text that is UTF-16 where a guest says its texts are Latin-1 or that.
@@ -54,41 +57,55 @@ pub enum AbiViolation {
     Type,
 }
 
-/// Reads all results into a message. An inner error is of results that are as they should be and
-/// yet do not become a message.
+/// Reads all results into a message. Results that are as they should be and yet do not become a
+/// message are no error; those that the instance's limit has no room for are.
 pub(super) fn results(
     cx: &LiftContext<'_>,
     ty: InterfaceType,
     slot: ValRaw,
-    messages: &Messages,
-) -> wasmtime::Result<Result<Message, ValueError>> {
+    passage: &Passage,
+) -> wasmtime::Result<Lifted> {
     let guest = Guest {
         types: cx.types,
         memory: cx.memory(),
         encoding: cx.options().string_encoding,
     };
-    let mut count = Count {
-        bytes: 0,
-        limit: messages.result_limit(),
-    };
-    let written = guest.results(ty, slot, &mut count).and_then(|()| {
-        let mut runs = Runs::new(messages.writer(Way::Out, count.bytes));
+    let mut charge = None;
+    let mut write = || {
+        let limit = passage.messages.limit(Way::Out);
+        let mut count = Count { bytes: 0, limit };
+        guest.results(ty, slot, &mut count)?;
+        charge = Some(passage.charge(count.bytes)?);
+        let writer = passage.messages.writer(Way::Out, count.bytes);
+        let mut runs = Runs::new(writer.map_err(Stop::Unfit)?);
         guest.results(ty, slot, &mut runs)?;
         Ok(runs.finish()?)
-    });
-    match written {
-        Ok(message) => Ok(Ok(message)),
-        Err(Stop::Unfit(unfit)) => Ok(Err(unfit)),
-        Err(Stop::Guest(violation)) => Err(violation.into()),
-        Err(Stop::Damaged(corrupt)) => Err(corrupt.into()),
-    }
+    };
+    let message = match write() {
+        Ok(message) => Ok(message),
+        Err(Stop::Unfit(unfit)) => Err(unfit),
+        Err(Stop::Guest(violation)) => return Err(violation.into()),
+        Err(Stop::Damaged(corrupt)) => return Err(corrupt.into()),
+        Err(Stop::NoRoom(refused)) => return Err(refused.into()),
+    };
+    Ok(Lifted {
+        message,
+        _charge: charge,
+    })
 }
 
 /// Why a walk ended early.
 enum Stop {
     Unfit(ValueError),
     Guest(AbiViolation),
-    Damaged(airssys_integrity::Corrupt),
+    Damaged(Corrupt),
+    NoRoom(OutOfMemory),
+}
+
+impl From<OutOfMemory> for Stop {
+    fn from(refused: OutOfMemory) -> Self {
+        Self::NoRoom(refused)
+    }
 }
 
 impl From<AbiViolation> for Stop {
@@ -127,7 +144,8 @@ impl Sink for Count {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         self.bytes = self.bytes.saturating_add(bytes.len());
         if self.bytes > self.limit {
-            return Err(Stop::Unfit(ValueError::TooLarge));
+            let limit_bytes = self.limit;
+            return Err(Stop::Unfit(ValueError::TooLarge { limit_bytes }));
         }
         Ok(())
     }
@@ -427,7 +445,8 @@ where
 }
 
 fn put_length(length: usize, sink: &mut impl Sink) -> Result<(), Stop> {
-    let length = u32::try_from(length).map_err(|_| Stop::Unfit(ValueError::TooLarge))?;
+    // No length of a guest's is longer: it comes from 32 bits, or is of a text in its memory.
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
     sink.put(&length.to_le_bytes())
 }
 

@@ -254,25 +254,19 @@ impl<T: 'static> Lowering<'_, '_, '_, T> {
         count: usize,
         place: Place<'_, '_>,
     ) -> wasmtime::Result<()> {
-        let mut words = vec![0_u32; count.div_ceil(32)];
+        // A type has 32 flags at most.
+        let mut word = 0_u32;
         for _ in 0..self.message.length()? {
             let flag = self.message.length()?;
-            if flag >= count {
-                return Err(DecodeError.into());
-            }
-            let word = words.get_mut(flag / 32).ok_or(DecodeError)?;
-            *word |= 1 << (flag % 32);
+            let known = u32::try_from(flag).ok().filter(|_| flag < count);
+            word |= known
+                .and_then(|flag| 1_u32.checked_shl(flag))
+                .ok_or(DecodeError)?;
         }
-        match place {
-            Place::Flat(slots) => words
-                .into_iter()
-                .try_for_each(|word| next(slots, ValRaw::u32(word))),
-            Place::Memory(at) => {
-                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-                let size = usize::try_from(self.types.canonical_abi(&ty).size32)?;
-                self.store(at, bytes.get(..size).ok_or(DecodeError)?)
-            }
-        }
+        let size = usize::try_from(self.types.canonical_abi(&ty).size32)?;
+        let bytes = word.to_le_bytes();
+        let bytes = bytes.get(..size).ok_or(DecodeError)?;
+        self.scalar(place, ValRaw::u32(word), bytes)
     }
 
     /// One case of a variant or the like. `payload` is none where there is no such case.

@@ -10,7 +10,7 @@ use super::document::Document;
 use super::keys::{ConfigFile, keys};
 use super::name::ComponentName;
 use super::problem::ConfigError;
-use crate::limits::{MemoryConfig, ResourceLimits};
+use crate::limits::{MemoryConfig, MessageConfig, ResourceLimits};
 
 /// A component as its Component.toml describes it. It always has limits.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct ResourcesConfig {
     pub memory: MemoryConfig,
     /// `[resources.cpu]`.
     pub cpu: CpuConfig,
+    /// `[resources.message]`.
+    pub message: MessageConfig,
 }
 
 /// `[resources.cpu]`.
@@ -59,6 +61,7 @@ impl From<ResourcesConfig> for ResourceLimits {
             resources.cpu.timeout,
             resources.cpu.max_fuel,
         )
+        .with_messages(resources.message)
     }
 }
 
@@ -107,6 +110,19 @@ impl ComponentConfig {
             .timeout_seconds
             .or_else(|| default_of("resources.cpu.timeout_seconds"))
             .ok_or_else(|| broken("resources.cpu.timeout_seconds", ""))?;
+        let message_bytes = |set: Option<usize>, key: &str| {
+            let default = || usize::try_from(default_of(key)?).ok();
+            set.or_else(default).ok_or_else(|| broken(key, ""))
+        };
+        let RawMessage {
+            max_argument_bytes,
+            max_result_bytes,
+        } = resources.message;
+        let message = MessageConfig::new(
+            message_bytes(max_argument_bytes, "resources.message.max_argument_bytes")?,
+            message_bytes(max_result_bytes, "resources.message.max_result_bytes")?,
+        )
+        .map_err(|error| broken("resources.message", &error.to_string()))?;
         Ok(Self {
             name,
             version,
@@ -117,6 +133,7 @@ impl ComponentConfig {
                     timeout: Duration::from_secs(timeout_seconds),
                     max_fuel: resources.cpu.max_fuel,
                 },
+                message,
             },
             integrity: integrity.into(),
         })
@@ -182,6 +199,14 @@ struct RawResources {
     memory: RawMemory,
     #[serde(default)]
     cpu: RawCpu,
+    #[serde(default)]
+    message: RawMessage,
+}
+
+#[derive(Deserialize, Default)]
+struct RawMessage {
+    max_argument_bytes: Option<usize>,
+    max_result_bytes: Option<usize>,
 }
 
 #[derive(Deserialize)]

@@ -12,8 +12,23 @@ pub(crate) fn encode_arguments(
     params: &[(String, Type)],
     values: &[Val],
 ) -> Result<Message, EncodeError> {
-    let encoder = Encoder::new(messages.writer(Way::In, bytes_of_all(values, 0)));
+    let encoder = Encoder::new(messages.writer(Way::In, bytes_of_all(values, 0))?);
     encoder.arguments(params, values)
+}
+
+/// The one argument of a function that takes bytes or a text.
+pub(crate) fn encode_run(messages: &Messages, run: &[u8]) -> Result<Message, EncodeError> {
+    let bytes = run.len().saturating_add(size_of::<u32>());
+    let mut runs = Runs::new(messages.writer(Way::In, bytes)?);
+    runs.put(&prefix(run.len())?)?;
+    runs.put(run)?;
+    runs.finish()
+}
+
+fn prefix(length: usize) -> Result<[u8; 4], ValueError> {
+    let limit_bytes = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
+    let length = u32::try_from(length).map_err(|_| ValueError::TooLarge { limit_bytes })?;
+    Ok(length.to_le_bytes())
 }
 
 /// As [`encode_arguments`], with a hit on the way.
@@ -24,7 +39,7 @@ pub(crate) fn encode_with_hit(
     values: &[Val],
     hit: crate::fault::Hit,
 ) -> Result<Message, EncodeError> {
-    let mut encoder = Encoder::new(messages.writer(Way::In, bytes_of_all(values, 0)));
+    let mut encoder = Encoder::new(messages.writer(Way::In, bytes_of_all(values, 0))?);
     encoder.runs.hit = Some(hit);
     encoder.arguments(params, values)
 }
@@ -246,8 +261,7 @@ impl<'v> Encoder<'v> {
     }
 
     fn length(&mut self, length: usize) -> Result<(), EncodeError> {
-        let length = u32::try_from(length).map_err(|_| ValueError::TooLarge)?;
-        self.put(&length.to_le_bytes())
+        self.put(&prefix(length)?)
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
@@ -278,12 +292,18 @@ mod tests {
     use airssys_integrity::VerificationLevel;
 
     use super::*;
+    use crate::limits::MessageConfig;
     use crate::message::Pools;
 
     #[test]
     fn values_are_counted_as_they_are_written() {
         let (name, pools) = ("component".parse().unwrap(), Pools::default());
-        let messages = Messages::new(VerificationLevel::Standard, &name, &pools);
+        let messages = Messages::new(
+            VerificationLevel::Standard,
+            MessageConfig::default(),
+            &name,
+            &pools,
+        );
         for (ty, value) in [
             (Type::Bool, Val::Bool(true)),
             (Type::S8, Val::S8(-1)),
