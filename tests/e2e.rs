@@ -10,6 +10,7 @@
     reason = "a test that meets something unexpected should fail there"
 )]
 
+mod abi_test;
 mod adr_test;
 mod architecture_test;
 mod bad_input_test;
@@ -24,6 +25,7 @@ mod memory_isolation_test;
 mod memory_leak_test;
 mod memory_limits_test;
 mod memory_stress_test;
+mod message_size_test;
 mod message_test;
 mod supervision_test;
 mod support;

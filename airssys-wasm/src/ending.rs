@@ -7,11 +7,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use airssys_rt::{DeadlinePhase, ExitCause, Frame, Trap};
+use airssys_integrity::Corrupt;
+use airssys_rt::{DeadlinePhase, ExitCause, Frame, OutOfMemory, Trap};
 use wasmtime::{PoolConcurrencyLimitError, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::capacity::CapacityError;
+use crate::payload::DecodeError;
 use crate::state::ComponentState;
 
 /// What the guest was doing.
@@ -31,6 +33,18 @@ pub(crate) fn exit_cause(
 ) -> ExitCause {
     if let Some(I32Exit(status)) = error.downcast_ref() {
         return ExitCause::GuestExit { status: *status };
+    }
+    if let Some(corrupt) = error.downcast_ref::<Corrupt>() {
+        let source = Arc::new(*corrupt);
+        return ExitCause::Integrity { source };
+    }
+    if let Some(undecodable) = error.downcast_ref::<DecodeError>() {
+        let source = Arc::new(*undecodable);
+        return ExitCause::Integrity { source };
+    }
+    // Of a result that has no room in the host.
+    if let Some(refused) = error.downcast_ref::<OutOfMemory>() {
+        return ExitCause::OutOfMemory(*refused);
     }
     let trap = error.downcast_ref::<wasmtime::Trap>().copied();
     match trap {

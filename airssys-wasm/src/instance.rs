@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 
 use airssys_rt::{BoxFuture, DeadlinePhase, ExitCause, Request};
 use futures_util::FutureExt;
-use wasmtime::component::{self, Func, Val};
+use wasmtime::component::{self, TypedFunc};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
+use crate::abi::{Arguments, Lifted, Passage, with_passage};
 use crate::capacity::{Place, fits};
 use crate::ending::{Ending, exit_cause, host_panic};
 use crate::limits::{ComponentResourceLimiter, ResourceLimits};
 use crate::message::Message;
-use crate::payload::{EncodeError, ValueError, decode, encode_results};
+use crate::payload::ValueError;
 use crate::runtime::Loaded;
 use crate::state::ComponentState;
 use crate::ticker::Pulse;
@@ -27,7 +28,8 @@ use crate::ticker::Pulse;
 /// computes is stopped by its epoch, and only one that waits for the host by the timer.
 const TIMER_GRACE: Duration = Duration::from_millis(5);
 
-/// Most bytes a guest may hand to the host in one host call.
+/// Most bytes a guest may hand to the host in one host call, or as a result to a `run` body. Where
+/// no body of the embedder's is in play it is what the instance may hold.
 const HOSTCALL_BYTES: usize = 32 * 1024 * 1024;
 
 /// Most component-model handles an instance may hold.
@@ -71,6 +73,8 @@ pub(crate) struct Answer {
 
 /// What came of it.
 pub(crate) enum Outcome {
+    /// The arguments did not get as far as the guest.
+    Refused(ValueError),
     Results(Message),
     /// The call went well, but its results do not fit a message.
     Unfit(ValueError),
@@ -92,8 +96,9 @@ pub(crate) struct Instance {
     store: Store<ComponentState>,
     instance: component::Instance,
     loaded: Loaded,
+    passage: Arc<Passage>,
     limits: ResourceLimits,
-    functions: Vec<Option<Func>>,
+    functions: Vec<Option<TypedFunc<Arguments, Lifted>>>,
     /// Given back once the Store is dropped: fields are dropped in order.
     _place: Place,
 }
@@ -112,10 +117,14 @@ impl Instance {
         }
         let place = loaded.live.admit()?;
         let deadline = Instant::now() + limit;
+        let passage = Arc::new(Passage {
+            messages: Arc::clone(&loaded.messages),
+            meter: limiter.meter(),
+        });
         let state = ComponentState::new(limiter, deadline);
         let mut store = Store::try_new(&compiled.engine.wasmtime, state)
             .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
-        store.limiter(|state| &mut state.limiter);
+        store.limiter(|state| state);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.set_max_component_handles(MAX_HANDLES);
         store.epoch_deadline_callback(|store| {
@@ -147,6 +156,7 @@ impl Instance {
         Ok(Self {
             functions: vec![None; compiled.exports.functions().len()],
             loaded: loaded.clone(),
+            passage,
             limits: *limits,
             store,
             instance,
@@ -162,6 +172,11 @@ impl Instance {
             .map_err(|error| exit_cause(Ending::Call, error, None, limit))?;
         self.store.data_mut().limiter.begin_call();
         let pulse = Arc::clone(&self.loaded.compiled.engine.pulse);
+        self.store.data_mut().count_handles();
+        self.store.set_hostcall_fuel(match invocation {
+            Invocation::Call { .. } => self.limits.max_memory_bytes(),
+            Invocation::Run(_) => HOSTCALL_BYTES,
+        });
         let served = match invocation {
             Invocation::Call {
                 function,
@@ -194,9 +209,7 @@ impl Instance {
     }
 
     async fn call(&mut self, function: usize, arguments: Message) -> Result<Outcome, Failed> {
-        let Loaded {
-            compiled, messages, ..
-        } = self.loaded.clone();
+        let compiled = Arc::clone(&self.loaded.compiled);
         let missing = || Failed::Host(internal(format!("no function at {function}")));
         let export = compiled
             .exports
@@ -209,25 +222,27 @@ impl Instance {
                 let func = self
                     .instance
                     .get_func(&mut self.store, export.index)
-                    .ok_or_else(missing)?;
+                    .ok_or_else(missing)?
+                    .typed(&self.store)
+                    .map_err(Failed::Guest)?;
                 if let Some(cached) = self.functions.get_mut(function) {
                     *cached = Some(func);
                 }
                 func
             }
         };
-        let bytes = messages.read(&arguments).map_err(damaged)?;
-        let types = export.params.iter().map(|(_, ty)| ty);
-        let values = decode(types, bytes).map_err(damaged)?;
-        drop(arguments);
-        let mut results = vec![Val::Bool(false); export.results.len()];
-        func.call_async(&mut self.store, &values, &mut results)
-            .await
-            .map_err(Failed::Guest)?;
-        match encode_results(&messages, &export.results, &results) {
-            Ok(results) => Ok(Outcome::Results(results)),
-            Err(EncodeError::Value(unfit)) => Ok(Outcome::Unfit(unfit)),
-            Err(EncodeError::Damaged(corrupt)) => Err(damaged(corrupt)),
+        let passage = Arc::clone(&self.passage);
+        let arguments = match Arguments::new(Arc::clone(&passage), arguments) {
+            Ok(arguments) => arguments,
+            Err(no_room) => return Ok(Outcome::Refused(ValueError::NoRoom(no_room))),
+        };
+        let call = func.call_async(&mut self.store, arguments);
+        match with_passage(passage, call).await {
+            Ok(Lifted { message, .. }) => Ok(match message {
+                Ok(results) => Outcome::Results(results),
+                Err(unfit) => Outcome::Unfit(unfit),
+            }),
+            Err(error) => Err(Failed::Guest(error)),
         }
     }
 }
@@ -235,11 +250,6 @@ impl Instance {
 enum Failed {
     Guest(wasmtime::Error),
     Host(ExitCause),
-}
-
-fn damaged(source: impl std::error::Error + Send + Sync + 'static) -> Failed {
-    let source = Arc::new(source);
-    Failed::Host(ExitCause::Integrity { source })
 }
 
 enum Cut {

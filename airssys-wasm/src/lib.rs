@@ -5,6 +5,7 @@
 //! and a [`ComponentRef`] calls it, whichever instance serves it at the time. [`Runtime`] is what
 //! all components of one host share.
 
+mod abi;
 mod actor;
 mod capacity;
 mod code_cache;
@@ -23,10 +24,12 @@ mod limits;
 mod message;
 mod parking;
 mod payload;
+mod results;
 mod runtime;
 mod state;
 mod ticker;
 
+pub use abi::AbiViolation;
 pub use actor::ComponentSpec;
 pub use capacity::CapacityError;
 pub use code_cache::{CacheConfig, CacheError, DEFAULT_CACHE_BYTES, EntryFault};
@@ -43,14 +46,16 @@ pub use exports::{Exports, Function, FunctionError};
 pub use fault::Hit;
 pub use library::{COMPILES_AT_ONCE, LoadChange, LoadEvent};
 pub use limits::{
-    ComponentResourceLimiter, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_STACK_BYTES,
-    MAX_TABLES, MIN_MEMORY_BYTES, MIN_STACK_BYTES, MemoryConfig, MemoryMetrics, ResourceLimitError,
+    ComponentResourceLimiter, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_MEMORY_BYTES,
+    MAX_MESSAGE_BYTES, MAX_STACK_BYTES, MAX_TABLES, MIN_MEMORY_BYTES, MIN_MESSAGE_BYTES,
+    MIN_STACK_BYTES, MemoryConfig, MemoryMetrics, MessageConfig, ResourceLimitError,
     ResourceLimits, ResourceLimitsBuilder, StackConfig, TABLE_ELEMENT_BYTES,
 };
-pub use message::{MESSAGE_SLOTS, Message};
-pub use payload::{DecodeError, MAX_PAYLOAD_BYTES, ValueError};
+pub use message::{MESSAGE_SLOTS, Message, UNCOUNTED_BYTES};
+pub use payload::{DecodeError, MAX_VALUES_BYTES, ValueError};
+pub use results::Results;
 pub use runtime::{DEFAULT_MAX_COMPONENTS, LOAD_LIMIT, NameTaken, Runtime, RuntimeConfig};
-pub use state::ComponentState;
+pub use state::{ComponentState, HANDLE_BYTES};
 pub use ticker::{IDLE_TICKS, TICK};
 // What `[integrity]` sets, and what a message is found to be.
 pub use airssys_integrity::{Corrupt, VerificationLevel};

@@ -1,15 +1,18 @@
 //! What an instance may hold, and the limiter that holds it to that.
 
+mod meter;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use airssys_rt::OutOfMemory;
 use wasmtime::ResourceLimiter;
 
 use crate::capacity::CapacityError;
+pub use meter::MemoryMetrics;
+pub(crate) use meter::{Charge, MemoryMeter};
 
 /// Least memory a component may be given, in bytes (ADR-WASM-002).
 pub const MIN_MEMORY_BYTES: usize = 524_288;
@@ -22,6 +25,11 @@ pub const MIN_STACK_BYTES: usize = 65_536;
 
 /// Most stack a component may be given, in bytes (ADR-WASM-010).
 pub const MAX_STACK_BYTES: usize = 1_048_576;
+/// Most bytes the arguments of a call, or its results, may be allowed to take (ADR-WASM-007).
+pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Least bytes that arguments, or results, may be bounded to (ADR-WASM-007).
+pub const MIN_MESSAGE_BYTES: usize = 1024;
 
 /// What one table element is counted as, in bytes.
 pub const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
@@ -52,6 +60,14 @@ pub enum ResourceLimitError {
         "memory limit {requested} is above the most of {MAX_MEMORY_BYTES} bytes (ADR-WASM-002)"
     )]
     MemoryTooHigh {
+        /// Bytes asked for.
+        requested: usize,
+    },
+    /// A bound on messages outside [`MIN_MESSAGE_BYTES`] to [`MAX_MESSAGE_BYTES`].
+    #[error(
+        "message limit {requested} is outside {MIN_MESSAGE_BYTES} to {MAX_MESSAGE_BYTES} bytes (ADR-WASM-007)"
+    )]
+    Message {
         /// Bytes asked for.
         requested: usize,
     },
@@ -131,6 +147,55 @@ impl StackConfig {
     }
 }
 
+/// `[resources.message]`: bounds on messages that have been checked. The default is 1 MiB each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageConfig {
+    max_argument_bytes: usize,
+    max_result_bytes: usize,
+}
+
+impl Default for MessageConfig {
+    fn default() -> Self {
+        Self {
+            max_argument_bytes: 1024 * 1024,
+            max_result_bytes: 1024 * 1024,
+        }
+    }
+}
+
+impl MessageConfig {
+    /// Bounds from [`MIN_MESSAGE_BYTES`] to [`MAX_MESSAGE_BYTES`] bytes each.
+    ///
+    /// # Errors
+    /// [`ResourceLimitError::Message`].
+    pub fn new(
+        max_argument_bytes: usize,
+        max_result_bytes: usize,
+    ) -> Result<Self, ResourceLimitError> {
+        for requested in [max_argument_bytes, max_result_bytes] {
+            if !(MIN_MESSAGE_BYTES..=MAX_MESSAGE_BYTES).contains(&requested) {
+                return Err(ResourceLimitError::Message { requested });
+            }
+        }
+        Ok(Self {
+            max_argument_bytes,
+            max_result_bytes,
+        })
+    }
+
+    /// Most bytes the arguments of a call may take once encoded.
+    #[must_use]
+    pub fn max_argument_bytes(self) -> usize {
+        self.max_argument_bytes
+    }
+
+    /// Most bytes the results of a call may take once encoded.
+    #[must_use]
+    pub fn max_result_bytes(self) -> usize {
+        self.max_result_bytes
+    }
+}
+
 /// Everything an instance is held to. Without a memory limit there is none of these, and without
 /// one of these there is no Store:
 ///
@@ -145,6 +210,7 @@ pub struct ResourceLimits {
     load_timeout: Duration,
     start_timeout: Duration,
     stack: StackConfig,
+    messages: MessageConfig,
 }
 
 impl ResourceLimits {
@@ -170,6 +236,7 @@ impl ResourceLimits {
             load_timeout: Self::DEFAULT_LOAD_TIMEOUT,
             start_timeout: Self::DEFAULT_START_TIMEOUT,
             stack: StackConfig::default(),
+            messages: MessageConfig::default(),
         }
     }
 
@@ -194,13 +261,19 @@ impl ResourceLimits {
         self
     }
 
+    /// The same limits with these bounds on messages.
+    #[must_use]
+    pub fn with_messages(self, messages: MessageConfig) -> Self {
+        Self { messages, ..self }
+    }
+
     /// Starts from nothing; a memory limit must be set before it builds.
     #[must_use]
     pub fn builder() -> ResourceLimitsBuilder {
         ResourceLimitsBuilder::default()
     }
 
-    /// The sum of all linear memories and tables of the instance, in bytes.
+    /// The sum of all linear memories, tables and host-side buffers of the instance, in bytes.
     #[must_use]
     pub fn max_memory_bytes(&self) -> usize {
         self.memory.max_bytes()
@@ -235,6 +308,12 @@ impl ResourceLimits {
     pub fn max_stack_bytes(&self) -> usize {
         self.stack.max_bytes()
     }
+
+    /// How large arguments and results may be.
+    #[must_use]
+    pub fn messages(&self) -> MessageConfig {
+        self.messages
+    }
 }
 
 /// Collects [`ResourceLimits`] for hosts that do not read a Component.toml.
@@ -243,6 +322,7 @@ pub struct ResourceLimitsBuilder {
     max_memory_bytes: Option<usize>,
     timeout: Option<Duration>,
     max_fuel: Option<u64>,
+    messages: MessageConfig,
 }
 
 impl ResourceLimitsBuilder {
@@ -267,6 +347,13 @@ impl ResourceLimitsBuilder {
         self
     }
 
+    /// Sets how large arguments and results may be.
+    #[must_use]
+    pub fn messages(mut self, messages: MessageConfig) -> Self {
+        self.messages = messages;
+        self
+    }
+
     /// The limits.
     ///
     /// # Errors
@@ -277,75 +364,16 @@ impl ResourceLimitsBuilder {
             .max_memory_bytes
             .ok_or(ResourceLimitError::MemoryNotConfigured)?;
         let timeout = self.timeout.unwrap_or(ResourceLimits::DEFAULT_TIMEOUT);
-        Ok(ResourceLimits::new(
-            MemoryConfig::new(bytes)?,
-            timeout,
-            self.max_fuel,
-        ))
+        let limits = ResourceLimits::new(MemoryConfig::new(bytes)?, timeout, self.max_fuel);
+        Ok(limits.with_messages(self.messages))
     }
 }
 
-/// An instance's memory at one moment. Reading it does not stop the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryMetrics {
-    /// Held now, in bytes.
-    pub current_bytes: usize,
-    /// The limit, in bytes.
-    pub max_bytes: usize,
-    /// The most ever held, in bytes.
-    pub peak_bytes: usize,
-    /// Growths granted, those of the instance's start included.
-    pub allocation_count: usize,
-    /// Growths refused because of the limit.
-    pub denied_count: usize,
-}
-
-impl MemoryMetrics {
-    /// Current use in percent of the limit, 0.0 to 100.0.
-    #[must_use]
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "byte counts up to 4 MiB are exact in f64"
-    )]
-    pub fn usage_percentage(&self) -> f64 {
-        self.current_bytes as f64 / self.max_bytes as f64 * 100.0
-    }
-
-    /// What may still be taken, in bytes.
-    #[must_use]
-    pub fn remaining_bytes(&self) -> usize {
-        self.max_bytes.saturating_sub(self.current_bytes)
-    }
-}
-
-/// The counters behind [`MemoryMetrics`]: written by the limiter, read by anyone. Each is
-/// consistent in itself; two of them may be one growth apart.
-#[derive(Debug)]
-pub(crate) struct MemoryMeter {
-    max_bytes: usize,
-    current: AtomicUsize,
-    peak: AtomicUsize,
-    granted: AtomicUsize,
-    denied: AtomicUsize,
-}
-
-impl MemoryMeter {
-    pub(crate) fn metrics(&self) -> MemoryMetrics {
-        MemoryMetrics {
-            current_bytes: self.current.load(Ordering::Relaxed),
-            max_bytes: self.max_bytes,
-            peak_bytes: self.peak.load(Ordering::Relaxed),
-            allocation_count: self.granted.load(Ordering::Relaxed),
-            denied_count: self.denied.load(Ordering::Relaxed),
-        }
-    }
-}
-
-/// Holds one instance to its limit: the sum over all its linear memories and tables, during
-/// instantiation as well as in calls. Refusing means `memory.grow` answers -1.
+/// Holds one instance to its limit: the sum over all its linear memories and tables and what the
+/// host holds for it, during instantiation as well as in calls. Refusing means `memory.grow`
+/// answers -1.
 pub struct ComponentResourceLimiter {
     meter: Arc<MemoryMeter>,
-    held: usize,
     /// The last growth granted, so that a growth the operating system then refuses is given back.
     last_granted: usize,
     refused: Option<OutOfMemory>,
@@ -367,14 +395,7 @@ impl ComponentResourceLimiter {
     #[must_use]
     pub fn new(limits: &ResourceLimits) -> Self {
         Self {
-            meter: Arc::new(MemoryMeter {
-                max_bytes: limits.max_memory_bytes(),
-                current: AtomicUsize::new(0),
-                peak: AtomicUsize::new(0),
-                granted: AtomicUsize::new(0),
-                denied: AtomicUsize::new(0),
-            }),
-            held: 0,
+            meter: Arc::new(MemoryMeter::new(limits.max_memory_bytes())),
             last_granted: 0,
             refused: None,
             host_refused: None,
@@ -389,6 +410,10 @@ impl ComponentResourceLimiter {
 
     pub(crate) fn meter(&self) -> Arc<MemoryMeter> {
         Arc::clone(&self.meter)
+    }
+
+    pub(crate) fn set_handles(&self, bytes: usize) {
+        self.meter.set_handles(bytes);
     }
 
     /// Forgets what was refused before, so that a trap is blamed on its own call only.
@@ -418,31 +443,23 @@ impl ComponentResourceLimiter {
         // Past its own maximum the growth fails whatever we say. Where the limit has room for it,
         // counting it as held or as refused by the limit would both be wrong.
         let own_maximum = maximum.is_some_and(|maximum| desired > maximum);
-        let room = self.held.saturating_add(bytes) <= self.meter.max_bytes;
-        if own_maximum && room {
+        if own_maximum && self.meter.has_room(bytes) {
             return false;
         }
         self.grow(bytes)
     }
 
     fn grow(&mut self, bytes: usize) -> bool {
-        let after = self.held.saturating_add(bytes);
-        if after > self.meter.max_bytes {
-            self.meter.denied.fetch_add(1, Ordering::Relaxed);
-            self.refused = Some(OutOfMemory {
-                limit_bytes: self.meter.max_bytes,
-                current_bytes: self.held,
-                requested_bytes: bytes,
-                peak_bytes: self.meter.peak.load(Ordering::Relaxed),
-            });
-            return false;
+        match self.meter.grow(bytes) {
+            Ok(()) => {
+                self.last_granted = bytes;
+                true
+            }
+            Err(refused) => {
+                self.refused = Some(refused);
+                false
+            }
         }
-        self.held = after;
-        self.last_granted = bytes;
-        self.meter.granted.fetch_add(1, Ordering::Relaxed);
-        self.meter.current.store(after, Ordering::Relaxed);
-        self.meter.peak.fetch_max(after, Ordering::Relaxed);
-        true
     }
 }
 
@@ -462,10 +479,9 @@ impl ResourceLimiter for ComponentResourceLimiter {
         // free, so only a refusal by the operating system, which always follows a grant, is given
         // back.
         if let Ok(error) = error.downcast::<io::Error>() {
-            self.host_refused = Some((self.last_granted, error));
-            self.held = self.held.saturating_sub(self.last_granted);
-            self.last_granted = 0;
-            self.meter.current.store(self.held, Ordering::Relaxed);
+            let granted = std::mem::take(&mut self.last_granted);
+            self.host_refused = Some((granted, error));
+            self.meter.give_back(granted);
         }
         Ok(())
     }

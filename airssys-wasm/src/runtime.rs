@@ -207,7 +207,8 @@ impl Runtime {
         let (name, path) = (&cell.name, &cell.config.wasm);
         let compiled = shared.library.load(name, path, kind, engine).await?;
         let level = cell.config.integrity.level;
-        let messages = Arc::new(Messages::new(level, name, &shared.pools));
+        let limits = cell.limits.messages();
+        let messages = Arc::new(Messages::new(level, limits, name, &shared.pools));
         Ok(Loaded {
             compiled,
             messages,

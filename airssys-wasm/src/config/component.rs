@@ -12,7 +12,7 @@ use super::document::Document;
 use super::keys::{ConfigFile, keys};
 use super::name::ComponentName;
 use super::problem::{ConfigError, Rule};
-use crate::limits::{MemoryConfig, ResourceLimits, StackConfig};
+use crate::limits::{MemoryConfig, MessageConfig, ResourceLimits, StackConfig};
 
 /// A component as its Component.toml describes it. It always has limits.
 #[derive(Debug, Clone)]
@@ -40,6 +40,8 @@ pub struct ResourcesConfig {
     pub cpu: CpuConfig,
     /// `[resources.stack]`.
     pub stack: StackConfig,
+    /// `[resources.message]`.
+    pub message: MessageConfig,
 }
 
 /// `[resources.cpu]`.
@@ -90,11 +92,17 @@ impl Default for InstanceMode {
 
 impl From<ResourcesConfig> for ResourceLimits {
     fn from(resources: ResourcesConfig) -> Self {
-        let ResourcesConfig { memory, cpu, stack } = resources;
+        let ResourcesConfig {
+            memory,
+            cpu,
+            stack,
+            message,
+        } = resources;
         Self::new(memory, cpu.timeout, cpu.max_fuel)
             .with_load_timeout(cpu.load_timeout)
             .with_start_timeout(cpu.start_timeout)
             .with_stack(stack)
+            .with_messages(message)
     }
 }
 
@@ -162,11 +170,29 @@ impl ComponentConfig {
             Some(bytes) => StackConfig::new(bytes)
                 .map_err(|_| broken("resources.stack.max_bytes", &bytes.to_string()))?,
         };
+        let message_bytes = |set: Option<usize>, key: &str| {
+            let default = || usize::try_from(default_of(key)?).ok();
+            set.or_else(default).ok_or_else(|| broken(key, ""))
+        };
+        let RawMessage {
+            max_argument_bytes,
+            max_result_bytes,
+        } = resources.message;
+        let message = MessageConfig::new(
+            message_bytes(max_argument_bytes, "resources.message.max_argument_bytes")?,
+            message_bytes(max_result_bytes, "resources.message.max_result_bytes")?,
+        )
+        .map_err(|error| broken("resources.message", &error.to_string()))?;
         Ok(Self {
             name,
             version,
             wasm: document.resolve(&component.wasm),
-            resources: ResourcesConfig { memory, cpu, stack },
+            resources: ResourcesConfig {
+                memory,
+                cpu,
+                stack,
+                message,
+            },
             integrity: integrity.into(),
             instance: instance.try_into().map_err(|ParkedPerCall(at)| {
                 let key = Some("instance.park_after_seconds");
@@ -272,11 +298,19 @@ struct RawResources {
     cpu: RawCpu,
     #[serde(default)]
     stack: RawStack,
+    #[serde(default)]
+    message: RawMessage,
 }
 
 #[derive(Deserialize, Default)]
 struct RawStack {
     max_bytes: Option<usize>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawMessage {
+    max_argument_bytes: Option<usize>,
+    max_result_bytes: Option<usize>,
 }
 
 #[derive(Deserialize)]

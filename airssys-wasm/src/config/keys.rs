@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 /// The ADRs that decide keys, by id. `no_key_without_an_adr` fails when one is left out.
-const DECISIONS: [(&str, &str); 7] = [
+const DECISIONS: [(&str, &str); 8] = [
     (
         "ADR-SYS-001",
         include_str!("../../../docs/adr/ADR-SYS-001-configuration-comes-from-adrs.md"),
@@ -14,6 +14,10 @@ const DECISIONS: [(&str, &str); 7] = [
     (
         "ADR-WASM-002",
         include_str!("../../../docs/adr/ADR-WASM-002-engine-and-mandatory-memory-limits.md"),
+    ),
+    (
+        "ADR-WASM-007",
+        include_str!("../../../docs/adr/ADR-WASM-007-values-cross-by-the-canonical-abi.md"),
     ),
     (
         "ADR-WASM-009",
