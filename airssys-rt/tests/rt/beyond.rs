@@ -11,7 +11,8 @@ use airssys_rt::{
     ExitKind, Partitions, Poison, Probe, Quarantine, Received, SlotLimits, StartContext, Started,
     Strategy, SupervisorSpec, TaskEnd, Tree,
 };
-use ractor::ActorStatus;
+use ractor::{ActorCell, ActorStatus};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use crate::worker::{Log, Request, Worker, lines, often};
@@ -415,17 +416,13 @@ async fn a_supervisor_whose_parent_is_killed_while_it_starts_leaves_no_child_beh
     drop(in_flight.await.unwrap());
 }
 
-/// Its start kills the supervisor it is for, once the worker works.
-struct Killer(Worker);
+/// Says which supervisor it is for, and does not come up.
+struct Telling(mpsc::Sender<ActorCell>);
 
-impl Child<()> for Killer {
+impl Child<()> for Telling {
     fn start(&self, context: StartContext<()>) -> BoxFuture<'_, Result<Started, ExitCause>> {
         Box::pin(async move {
-            while self.0.told.load(Ordering::SeqCst) == 0 {
-                // Not behind the worker in the queue of its thread.
-                sleep(Duration::from_millis(1)).await;
-            }
-            context.supervisor.kill();
+            self.0.send(context.supervisor).await.unwrap();
             std::future::pending().await
         })
     }
@@ -434,14 +431,22 @@ impl Child<()> for Killer {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_supervisor_killed_while_it_starts_leaves_no_child_behind() {
     let worker = Worker::new("w", &Log::default());
+    let (telling, mut told) = mpsc::channel(1);
     let tools = SupervisorSpec::new("tools")
         .child(worker.spec())
-        .child(ChildSpec::new("killer", Killer(worker.clone())));
+        .child(ChildSpec::new("telling", Telling(telling)));
     let root = SupervisorSpec::new("root");
     let (root, handle) = root.start(Tree::new(())).await.unwrap();
+    let asked = root.clone();
+    let starting = tokio::spawn(async move { asked.start_child(tools.into_child()).await });
+    let half_up = told.recv().await.unwrap();
     let (spinning, busy) = (worker.clone(), Duration::from_millis(300));
     let in_flight = tokio::spawn(async move { spinning.call(Request::Spin(busy)).await });
-    root.start_child(tools.into_child()).await.unwrap_err();
+    while worker.told.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    half_up.kill();
+    starting.await.unwrap().unwrap_err();
     root.stop(Duration::from_secs(5)).await.unwrap();
     assert_eq!(handle.await, TaskEnd::Finished(()));
     assert_eq!(worker.live.load(Ordering::SeqCst), 0, "joined");
