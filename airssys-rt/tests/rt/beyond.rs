@@ -7,10 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use airssys_rt::{
-    Backoff, CallError, Change, ChildState, EventStream, ExitCause, ExitKind, Partitions, Poison,
-    Probe, Quarantine, Received, SlotLimits, Strategy, SupervisorSpec, TaskEnd, Tree,
+    Backoff, BoxFuture, CallError, Change, Child, ChildSpec, ChildState, EventStream, ExitCause,
+    ExitKind, Partitions, Poison, Probe, Quarantine, Received, SlotLimits, StartContext, Started,
+    Strategy, SupervisorSpec, TaskEnd, Tree,
 };
-use ractor::ActorStatus;
+use ractor::{ActorCell, ActorStatus};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use crate::worker::{Log, Request, Worker, lines, often};
@@ -444,6 +446,68 @@ async fn a_supervisor_killed_while_it_stops_leaves_no_child_behind() {
         tokio::task::yield_now().await;
     }
     root.actor().kill();
+    assert_eq!(handle.await, TaskEnd::Finished(()));
+    assert_eq!(worker.live.load(Ordering::SeqCst), 0, "joined");
+    drop(in_flight.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_supervisor_whose_parent_is_killed_while_it_starts_leaves_no_child_behind() {
+    let worker = Worker::new("w", &Log::default());
+    let mut slow = Worker::new("slow", &Log::default());
+    slow.start_takes = Duration::from_millis(100);
+    let tools = SupervisorSpec::new("tools")
+        .child(worker.spec())
+        .child(slow.spec());
+    let root = SupervisorSpec::new("root");
+    let (root, handle) = root.start(Tree::new(())).await.unwrap();
+    let asked = root.clone();
+    let starting = tokio::spawn(async move { asked.start_child(tools.into_child()).await });
+    let (spinning, busy) = (worker.clone(), Duration::from_millis(300));
+    let in_flight = tokio::spawn(async move { spinning.call(Request::Spin(busy)).await });
+    while worker.told.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    root.actor().kill();
+    assert_eq!(handle.await, TaskEnd::Finished(()));
+    assert_eq!(worker.live.load(Ordering::SeqCst), 0, "joined");
+    assert_eq!(slow.live.load(Ordering::SeqCst), 0, "joined");
+    starting.await.unwrap().unwrap_err();
+    drop(in_flight.await.unwrap());
+}
+
+/// Says which supervisor it is for, and does not come up.
+struct Telling(mpsc::Sender<ActorCell>);
+
+impl Child<()> for Telling {
+    fn start(&self, context: StartContext<()>) -> BoxFuture<'_, Result<Started, ExitCause>> {
+        Box::pin(async move {
+            self.0.send(context.supervisor).await.unwrap();
+            std::future::pending().await
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_supervisor_killed_while_it_starts_leaves_no_child_behind() {
+    let worker = Worker::new("w", &Log::default());
+    let (telling, mut told) = mpsc::channel(1);
+    let tools = SupervisorSpec::new("tools")
+        .child(worker.spec())
+        .child(ChildSpec::new("telling", Telling(telling)));
+    let root = SupervisorSpec::new("root");
+    let (root, handle) = root.start(Tree::new(())).await.unwrap();
+    let asked = root.clone();
+    let starting = tokio::spawn(async move { asked.start_child(tools.into_child()).await });
+    let half_up = told.recv().await.unwrap();
+    let (spinning, busy) = (worker.clone(), Duration::from_millis(300));
+    let in_flight = tokio::spawn(async move { spinning.call(Request::Spin(busy)).await });
+    while worker.told.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    half_up.kill();
+    starting.await.unwrap().unwrap_err();
+    root.stop(Duration::from_secs(5)).await.unwrap();
     assert_eq!(handle.await, TaskEnd::Finished(()));
     assert_eq!(worker.live.load(Ordering::SeqCst), 0, "joined");
     drop(in_flight.await.unwrap());
