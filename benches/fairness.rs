@@ -35,7 +35,11 @@ const COMPONENT: &str = r#"
 "#;
 const ARGUMENTS: [Val; 2] = [Val::U32(2), Val::U32(3)];
 const SPINNERS: [usize; 4] = [0, 2, 4, 8];
+/// Rounds of one cell, fewer where they take longer than [`CELL`].
 const ROUNDS: usize = 300;
+const CELL: Duration = Duration::from_secs(2);
+/// A row that takes longer is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
 const CALLS: usize = 20_000;
 const NAP: Duration = Duration::from_micros(500);
 /// How long one call of a spinner may compute.
@@ -101,22 +105,29 @@ fn main() {
         ),
     ] {
         let raw = Raw::new(&wasm, turn);
-        let row = embedder.block_on(async {
-            tokio::spawn(raw.row(own.as_ref().map(|r| r.handle().clone())))
-                .await
-                .unwrap()
-        });
-        print_row(name, &row);
+        let (stop, own_handle) = (
+            Arc::clone(&raw.stop),
+            own.as_ref().map(|r| r.handle().clone()),
+        );
+        print_row(name, &measured(&embedder, raw.row(own_handle)));
+        stop.store(true, Ordering::Relaxed);
         for runtime in [Some(embedder), own].into_iter().flatten() {
-            runtime.shutdown_background();
+            runtime.shutdown_timeout(SPIN * 20);
         }
     }
     for interval in [61, 1] {
         let runtime = embedder(interval);
-        let row = runtime.block_on(async { tokio::spawn(ours(wasm.clone())).await.unwrap() });
+        let row = measured(&runtime, ours(wasm.clone()));
         print_row(&format!("airssys, event_interval {interval}"), &row);
-        runtime.shutdown_background();
+        runtime.shutdown_timeout(SPIN * 20);
     }
+}
+
+/// A row measured on the runtime, or `None` where it starves for [`PATIENCE`].
+fn measured(runtime: &Runtime, row: impl Future<Output = Row> + Send + 'static) -> Option<Row> {
+    let (tell, told) = std::sync::mpsc::channel();
+    runtime.spawn(async move { tell.send(row.await) });
+    told.recv_timeout(PATIENCE).ok()
 }
 
 fn embedder(event_interval: u32) -> Runtime {
@@ -142,7 +153,10 @@ struct Row {
     naps: Vec<(Duration, Duration)>,
 }
 
-fn print_row(name: &str, row: &Row) {
+fn print_row(name: &str, row: &Option<Row>) {
+    let Some(row) = row else {
+        return println!("{name:42} starves");
+    };
     let naps = row.naps.iter().map(|(p50, p99)| {
         let both = format!(
             "{:.2} / {:.2}",
@@ -179,6 +193,7 @@ struct Raw {
 
 struct Held {
     deadline: Instant,
+    stop: Arc<AtomicBool>,
     ticks: Arc<AtomicBool>,
 }
 
@@ -195,7 +210,7 @@ impl Raw {
         std::thread::spawn({
             let (engine, stop) = (engine.clone(), Arc::clone(&stop));
             move || {
-                while !stop.load(Ordering::Relaxed) {
+                while Arc::strong_count(&stop) > 1 {
                     std::thread::park_timeout(Duration::from_millis(1));
                     engine.increment_epoch();
                 }
@@ -213,14 +228,18 @@ impl Raw {
     fn guest(&self, own: Option<tokio::runtime::Handle>) -> mpsc::Sender<Ask> {
         let (ask, mut asked) = mpsc::channel::<Ask>(16);
         let (engine, pre, turn) = (self.engine.clone(), self.pre.clone(), self.turn);
+        let stop = Arc::clone(&self.stop);
         let here = match (&own, turn) {
             (Some(own), Turn::Trap | Turn::Tokio) => own.clone(),
             _ => tokio::runtime::Handle::current(),
         };
         here.spawn(async move {
             let ticks = Arc::new(AtomicBool::new(false));
-            let mut store = Some(store(&engine, &pre, turn, &ticks).await);
+            let mut store = Some(store(&engine, &pre, turn, (&ticks, &stop)).await);
             while let Some((spin, reply)) = asked.recv().await {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
                 let (mut held, add, spins) = store.take().unwrap();
                 let call = async move {
                     held.data_mut().deadline = Instant::now() + SPIN;
@@ -251,7 +270,7 @@ impl Raw {
                     _ => call.await,
                 };
                 store = Some(if failed {
-                    self::store(&engine, &pre, turn, &ticks).await
+                    self::store(&engine, &pre, turn, (&ticks, &stop)).await
                 } else {
                     (held, add, spins)
                 });
@@ -283,7 +302,6 @@ impl Raw {
             spinning.iter().for_each(tokio::task::JoinHandle::abort);
             tokio::time::sleep(SPIN * 3).await;
         }
-        self.stop.store(true, Ordering::Relaxed);
         Row {
             call: percentiles(calls).0,
             naps,
@@ -323,7 +341,8 @@ impl Sibling {
 
     async fn naps(&self) -> Vec<Duration> {
         let mut times = Vec::with_capacity(ROUNDS);
-        for _ in 0..ROUNDS {
+        let all = Instant::now();
+        while times.len() < ROUNDS && all.elapsed() < CELL {
             let began = Instant::now();
             tokio::time::sleep(NAP).await;
             self.call().await;
@@ -343,14 +362,21 @@ async fn store(
     engine: &Engine,
     pre: &InstancePre<Held>,
     turn: Turn,
-    ticks: &Arc<AtomicBool>,
+    (ticks, stop): (&Arc<AtomicBool>, &Arc<AtomicBool>),
 ) -> Guest {
     let deadline = Instant::now() + SPIN;
-    let ticks = Arc::clone(ticks);
-    let mut store = Store::new(engine, Held { deadline, ticks });
+    let (ticks, stop) = (Arc::clone(ticks), Arc::clone(stop));
+    let mut store = Store::new(
+        engine,
+        Held {
+            deadline,
+            stop,
+            ticks,
+        },
+    );
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |store| {
-        if Instant::now() >= store.data().deadline {
+        if Instant::now() >= store.data().deadline || store.data().stop.load(Ordering::Relaxed) {
             return Ok(UpdateDeadline::Interrupt);
         }
         Ok(match turn {
