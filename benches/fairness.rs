@@ -12,15 +12,16 @@
     reason = "a benchmark that meets something unexpected should stop there"
 )]
 
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use airssys::{ComponentRef, Host, HostError, Val};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, Engine, Store, UpdateDeadline};
 
@@ -39,7 +40,7 @@ const SPINNERS: [usize; 4] = [0, 2, 4, 8];
 const ROUNDS: usize = 300;
 const CELL: Duration = Duration::from_secs(2);
 /// A row that takes longer is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(40);
 const CALLS: usize = 20_000;
 const NAP: Duration = Duration::from_micros(500);
 /// How long one call of a spinner may compute.
@@ -54,6 +55,8 @@ enum Turn {
     Own,
     /// `tokio::task::yield_now`.
     Tokio,
+    /// `tokio::task::yield_now`, and then it waits until fewer than so many others compute.
+    Gate(usize),
     /// It yields through tokio once, and the task that holds it moves to a runtime for guests.
     Move,
 }
@@ -86,6 +89,18 @@ fn main() {
             Turn::Tokio,
         ),
         (
+            "tokio's yield, 2 may compute at a time",
+            plain(),
+            None,
+            Turn::Gate(2),
+        ),
+        (
+            "tokio's yield, 1 may compute at a time",
+            plain(),
+            None,
+            Turn::Gate(1),
+        ),
+        (
             "runtime of its own, trap only",
             plain(),
             Some(guests()),
@@ -96,6 +111,18 @@ fn main() {
             plain(),
             Some(guests()),
             Turn::Tokio,
+        ),
+        (
+            "1 at a time, event_interval 1",
+            embedder(1),
+            None,
+            Turn::Gate(1),
+        ),
+        (
+            "moved at the first tick, event_interval 1",
+            embedder(1),
+            Some(guests()),
+            Turn::Move,
         ),
         (
             "moved to it at the first tick",
@@ -189,12 +216,24 @@ struct Raw {
     pre: InstancePre<Held>,
     turn: Turn,
     stop: Arc<AtomicBool>,
+    gate: Arc<Semaphore>,
 }
 
 struct Held {
     deadline: Instant,
     stop: Arc<AtomicBool>,
     ticks: Arc<AtomicBool>,
+    gate: Arc<Semaphore>,
+    pass: Pass,
+}
+
+/// The right to compute, held from a turn to the next time the guest waits for anything.
+type Pass = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
+
+async fn turn_at(gate: Arc<Semaphore>, pass: Pass) {
+    tokio::task::yield_now().await;
+    let turn = gate.acquire_owned().await.unwrap();
+    *pass.lock().unwrap() = Some(turn);
 }
 
 type Ask = (bool, oneshot::Sender<()>);
@@ -221,6 +260,10 @@ impl Raw {
             pre,
             turn,
             stop,
+            gate: Arc::new(Semaphore::new(match turn {
+                Turn::Gate(places) => places,
+                _ => 0,
+            })),
         }
     }
 
@@ -228,14 +271,16 @@ impl Raw {
     fn guest(&self, own: Option<tokio::runtime::Handle>) -> mpsc::Sender<Ask> {
         let (ask, mut asked) = mpsc::channel::<Ask>(16);
         let (engine, pre, turn) = (self.engine.clone(), self.pre.clone(), self.turn);
-        let stop = Arc::clone(&self.stop);
+        let (stop, gate) = (Arc::clone(&self.stop), Arc::clone(&self.gate));
         let here = match (&own, turn) {
             (Some(own), Turn::Trap | Turn::Tokio) => own.clone(),
             _ => tokio::runtime::Handle::current(),
         };
         here.spawn(async move {
             let ticks = Arc::new(AtomicBool::new(false));
-            let mut store = Some(store(&engine, &pre, turn, (&ticks, &stop)).await);
+            let pass = Pass::default();
+            let mut store =
+                Some(store(&engine, &pre, turn, holding(&ticks, &stop, &gate, &pass)).await);
             while let Some((spin, reply)) = asked.recv().await {
                 if stop.load(Ordering::Relaxed) {
                     return;
@@ -267,10 +312,19 @@ impl Raw {
                             None => own.spawn(call).await.unwrap(),
                         }
                     }
+                    (_, Turn::Gate(_)) => {
+                        let mut call = Box::pin(call);
+                        poll_fn(|context| {
+                            let polled = call.as_mut().poll(context);
+                            pass.lock().unwrap().take();
+                            polled
+                        })
+                        .await
+                    }
                     _ => call.await,
                 };
                 store = Some(if failed {
-                    self::store(&engine, &pre, turn, (&ticks, &stop)).await
+                    self::store(&engine, &pre, turn, holding(&ticks, &stop, &gate, &pass)).await
                 } else {
                     (held, add, spins)
                 });
@@ -321,7 +375,7 @@ impl Sibling {
             Self::Raw(sibling) => {
                 let (reply, answer) = oneshot::channel();
                 sibling.send((false, reply)).await.unwrap();
-                answer.await.unwrap();
+                answer.await.ok();
             }
             Self::Ours(sibling) => {
                 sibling.call("add", &ARGUMENTS).await.unwrap();
@@ -358,22 +412,23 @@ type Guest = (
     wasmtime::component::Func,
 );
 
-async fn store(
-    engine: &Engine,
-    pre: &InstancePre<Held>,
-    turn: Turn,
-    (ticks, stop): (&Arc<AtomicBool>, &Arc<AtomicBool>),
-) -> Guest {
-    let deadline = Instant::now() + SPIN;
-    let (ticks, stop) = (Arc::clone(ticks), Arc::clone(stop));
-    let mut store = Store::new(
-        engine,
-        Held {
-            deadline,
-            stop,
-            ticks,
-        },
-    );
+fn holding(
+    ticks: &Arc<AtomicBool>,
+    stop: &Arc<AtomicBool>,
+    gate: &Arc<Semaphore>,
+    pass: &Pass,
+) -> Held {
+    Held {
+        deadline: Instant::now() + SPIN,
+        stop: Arc::clone(stop),
+        ticks: Arc::clone(ticks),
+        gate: Arc::clone(gate),
+        pass: Arc::clone(pass),
+    }
+}
+
+async fn store(engine: &Engine, pre: &InstancePre<Held>, turn: Turn, held: Held) -> Guest {
+    let mut store = Store::new(engine, held);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |store| {
         if Instant::now() >= store.data().deadline || store.data().stop.load(Ordering::Relaxed) {
@@ -383,6 +438,13 @@ async fn store(
             Turn::Trap => UpdateDeadline::Continue(1),
             Turn::Own => UpdateDeadline::Yield(1),
             Turn::Tokio => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),
+            Turn::Gate(_) => UpdateDeadline::YieldCustom(
+                1,
+                Box::pin(turn_at(
+                    Arc::clone(&store.data().gate),
+                    Arc::clone(&store.data().pass),
+                )),
+            ),
             Turn::Move => {
                 store.data().ticks.store(true, Ordering::Relaxed);
                 UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
