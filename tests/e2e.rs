@@ -17,6 +17,7 @@ mod capacity_test;
 mod cli_test;
 mod config_component_toml_test;
 mod deadline_and_trap_test;
+mod instance_life_test;
 mod isolation_security_test;
 mod loading_test;
 mod memory_isolation_test;

@@ -83,17 +83,17 @@ pub struct DeadLetter {
 /// The sending side; every supervisor of a tree holds the same one. Others may tell of events of
 /// their own through one of these.
 #[derive(Debug)]
-pub struct Events<T = LifecycleEvent>(broadcast::Sender<T>);
+pub struct Events<T = LifecycleEvent>(Arc<broadcast::Sender<T>>);
 
 impl<T> Clone for Events<T> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<T: Clone> Default for Events<T> {
     fn default() -> Self {
-        Self(broadcast::channel(EVENT_BUFFER).0)
+        Self(Arc::new(broadcast::channel(EVENT_BUFFER).0))
     }
 }
 

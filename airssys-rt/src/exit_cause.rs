@@ -79,6 +79,9 @@ pub enum ExitCause {
         /// The pool or system call that refused.
         source: Arc<dyn Error + Send + Sync>,
     },
+    /// Whoever had asked for what it did has gone. Its restart costs no budget and waits for none.
+    #[error("cancelled: its caller has gone")]
+    Cancelled,
     /// The actor was killed at an await point.
     #[error("killed")]
     Killed,
@@ -153,6 +156,7 @@ impl ExitCause {
             Self::HostPanic { .. } => ExitKind::HostPanic,
             Self::Integrity { .. } => ExitKind::Integrity,
             Self::Capacity { .. } => ExitKind::Capacity,
+            Self::Cancelled => ExitKind::Cancelled,
             Self::Killed => ExitKind::Killed,
             Self::Failed { .. } => ExitKind::Failed,
             Self::ChildStart { .. } => ExitKind::ChildStart,
@@ -195,6 +199,7 @@ pub enum ExitKind {
     HostPanic,
     Integrity,
     Capacity,
+    Cancelled,
     Killed,
     Failed,
     ChildStart,
@@ -221,6 +226,7 @@ impl ExitKind {
             Self::HostPanic => "host-panic",
             Self::Integrity => "integrity",
             Self::Capacity => "capacity",
+            Self::Cancelled => "cancelled",
             Self::Killed => "killed",
             Self::Failed => "failed",
             Self::ChildStart => "child-start",

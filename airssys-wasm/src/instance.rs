@@ -75,6 +75,8 @@ pub(crate) enum Outcome {
     /// The call went well, but its results do not fit a message.
     Unfit(ValueError),
     Ran(Box<dyn Any + Send>),
+    /// The host had no room for an instance; the guest was not entered.
+    NoInstance(Arc<ExitCause>),
 }
 
 /// A host closure over the Store and the instance, its result type erased.

@@ -21,6 +21,7 @@ mod instance;
 mod library;
 mod limits;
 mod message;
+mod parking;
 mod payload;
 mod runtime;
 mod state;
@@ -32,7 +33,8 @@ pub use code_cache::{CacheConfig, CacheError, DEFAULT_CACHE_BYTES, EntryFault};
 pub use compiled::{LoadError, MAX_WASM_BYTES};
 pub use component::{ComponentRef, DEFAULT_QUEUE_WAIT, MAILBOX_CAPACITY};
 pub use config::{
-    ComponentConfig, ComponentName, ConfigError, CpuConfig, IntegrityConfig, ResourcesConfig,
+    ComponentConfig, ComponentName, ConfigError, CpuConfig, InstanceConfig, InstanceMode,
+    IntegrityConfig, ResourcesConfig,
 };
 pub use engine::EngineError;
 pub use error::WasmError;

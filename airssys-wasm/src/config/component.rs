@@ -1,15 +1,17 @@
 //! Component.toml.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use airssys_integrity::{SampleRate, VerificationLevel};
 use serde::Deserialize;
+use toml::Spanned;
 
 use super::document::Document;
 use super::keys::{ConfigFile, keys};
 use super::name::ComponentName;
-use super::problem::ConfigError;
+use super::problem::{ConfigError, Rule};
 use crate::limits::{MemoryConfig, ResourceLimits, StackConfig};
 
 /// A component as its Component.toml describes it. It always has limits.
@@ -25,6 +27,8 @@ pub struct ComponentConfig {
     pub resources: ResourcesConfig,
     /// How its messages are checked.
     pub integrity: IntegrityConfig,
+    /// How long its instances live.
+    pub instance: InstanceConfig,
 }
 
 /// `[resources]`.
@@ -58,6 +62,32 @@ pub struct IntegrityConfig {
     pub level: VerificationLevel,
 }
 
+/// `[instance]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InstanceConfig {
+    /// Whether calls share an instance.
+    pub mode: InstanceMode,
+}
+
+/// How long an instance lives, if nothing ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstanceMode {
+    /// Calls find what the calls before them have left.
+    Persistent {
+        /// Without a call for this long it is let go, with all that calls have left in it. The next
+        /// call gets a fresh one.
+        park_after: Option<Duration>,
+    },
+    /// Every call has an instance of its own; between calls there is none.
+    PerCall,
+}
+
+impl Default for InstanceMode {
+    fn default() -> Self {
+        Self::Persistent { park_after: None }
+    }
+}
+
 impl From<ResourcesConfig> for ResourceLimits {
     fn from(resources: ResourcesConfig) -> Self {
         let ResourcesConfig { memory, cpu, stack } = resources;
@@ -89,7 +119,7 @@ impl ComponentConfig {
     fn from_document(document: &Document) -> Result<Self, ConfigError> {
         let raw: Raw = document.values()?;
         let broken = |key: &str, value: &str| {
-            let rule = super::problem::Rule::NotAllowed {
+            let rule = Rule::NotAllowed {
                 value: value.to_owned(),
             };
             document.invalid(vec![document.problem(0..0, Some(key), rule)])
@@ -98,6 +128,7 @@ impl ComponentConfig {
             component,
             resources,
             integrity,
+            instance,
         } = raw;
         let name = component
             .name
@@ -137,6 +168,11 @@ impl ComponentConfig {
             wasm: document.resolve(&component.wasm),
             resources: ResourcesConfig { memory, cpu, stack },
             integrity: integrity.into(),
+            instance: instance.try_into().map_err(|ParkedPerCall(at)| {
+                let key = Some("instance.park_after_seconds");
+                let other = "mode = \"per-call\"";
+                document.invalid(vec![document.problem(at, key, Rule::NotWith { other })])
+            })?,
         })
     }
 }
@@ -157,6 +193,40 @@ struct Raw {
     resources: RawResources,
     #[serde(default)]
     integrity: RawIntegrity,
+    #[serde(default)]
+    instance: RawInstance,
+}
+
+#[derive(Deserialize, Default)]
+struct RawInstance {
+    mode: Option<RawMode>,
+    park_after_seconds: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+enum RawMode {
+    #[default]
+    Persistent,
+    PerCall,
+}
+
+/// A time until parking where no instance outlives its call, and where it stands.
+struct ParkedPerCall(Range<usize>);
+
+impl TryFrom<RawInstance> for InstanceConfig {
+    type Error = ParkedPerCall;
+
+    fn try_from(raw: RawInstance) -> Result<Self, ParkedPerCall> {
+        let mode = match (raw.mode.unwrap_or_default(), raw.park_after_seconds) {
+            (RawMode::Persistent, seconds) => InstanceMode::Persistent {
+                park_after: seconds.map(|seconds| Duration::from_secs(seconds.into_inner())),
+            },
+            (RawMode::PerCall, None) => InstanceMode::PerCall,
+            (RawMode::PerCall, Some(seconds)) => return Err(ParkedPerCall(seconds.span())),
+        };
+        Ok(Self { mode })
+    }
 }
 
 #[derive(Deserialize, Default)]

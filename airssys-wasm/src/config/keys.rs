@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 /// The ADRs that decide keys, by id. `no_key_without_an_adr` fails when one is left out.
-const DECISIONS: [(&str, &str); 6] = [
+const DECISIONS: [(&str, &str); 7] = [
     (
         "ADR-SYS-001",
         include_str!("../../../docs/adr/ADR-SYS-001-configuration-comes-from-adrs.md"),
@@ -32,6 +32,10 @@ const DECISIONS: [(&str, &str); 6] = [
     (
         "ADR-INT-004",
         include_str!("../../../docs/adr/ADR-INT-004-messages-of-components-in-pools-by-level.md"),
+    ),
+    (
+        "ADR-WASM-011",
+        include_str!("../../../docs/adr/ADR-WASM-011-life-of-an-instance.md"),
     ),
 ];
 
