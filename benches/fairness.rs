@@ -12,15 +12,16 @@
     reason = "a benchmark that meets something unexpected should stop there"
 )]
 
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use airssys::{ComponentRef, Host, HostError, Val};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, Engine, Store, UpdateDeadline};
 
@@ -35,7 +36,11 @@ const COMPONENT: &str = r#"
 "#;
 const ARGUMENTS: [Val; 2] = [Val::U32(2), Val::U32(3)];
 const SPINNERS: [usize; 4] = [0, 2, 4, 8];
+/// Rounds of one cell, fewer where they take longer than [`CELL`].
 const ROUNDS: usize = 300;
+const CELL: Duration = Duration::from_secs(2);
+/// A row that takes longer is given up.
+const PATIENCE: Duration = Duration::from_secs(40);
 const CALLS: usize = 20_000;
 const NAP: Duration = Duration::from_micros(500);
 /// How long one call of a spinner may compute.
@@ -50,6 +55,8 @@ enum Turn {
     Own,
     /// `tokio::task::yield_now`.
     Tokio,
+    /// `tokio::task::yield_now`, and then it waits until fewer than so many others compute.
+    Gate(usize),
     /// It yields through tokio once, and the task that holds it moves to a runtime for guests.
     Move,
 }
@@ -82,6 +89,18 @@ fn main() {
             Turn::Tokio,
         ),
         (
+            "tokio's yield, 2 may compute at a time",
+            plain(),
+            None,
+            Turn::Gate(2),
+        ),
+        (
+            "tokio's yield, 1 may compute at a time",
+            plain(),
+            None,
+            Turn::Gate(1),
+        ),
+        (
             "runtime of its own, trap only",
             plain(),
             Some(guests()),
@@ -94,6 +113,18 @@ fn main() {
             Turn::Tokio,
         ),
         (
+            "1 at a time, event_interval 1",
+            embedder(1),
+            None,
+            Turn::Gate(1),
+        ),
+        (
+            "moved at the first tick, event_interval 1",
+            embedder(1),
+            Some(guests()),
+            Turn::Move,
+        ),
+        (
             "moved to it at the first tick",
             plain(),
             Some(guests()),
@@ -101,22 +132,29 @@ fn main() {
         ),
     ] {
         let raw = Raw::new(&wasm, turn);
-        let row = embedder.block_on(async {
-            tokio::spawn(raw.row(own.as_ref().map(|r| r.handle().clone())))
-                .await
-                .unwrap()
-        });
-        print_row(name, &row);
+        let (stop, own_handle) = (
+            Arc::clone(&raw.stop),
+            own.as_ref().map(|r| r.handle().clone()),
+        );
+        print_row(name, &measured(&embedder, raw.row(own_handle)));
+        stop.store(true, Ordering::Relaxed);
         for runtime in [Some(embedder), own].into_iter().flatten() {
-            runtime.shutdown_background();
+            runtime.shutdown_timeout(SPIN * 20);
         }
     }
     for interval in [61, 1] {
         let runtime = embedder(interval);
-        let row = runtime.block_on(async { tokio::spawn(ours(wasm.clone())).await.unwrap() });
+        let row = measured(&runtime, ours(wasm.clone()));
         print_row(&format!("airssys, event_interval {interval}"), &row);
-        runtime.shutdown_background();
+        runtime.shutdown_timeout(SPIN * 20);
     }
+}
+
+/// A row measured on the runtime, or `None` where it starves for [`PATIENCE`].
+fn measured(runtime: &Runtime, row: impl Future<Output = Row> + Send + 'static) -> Option<Row> {
+    let (tell, told) = std::sync::mpsc::channel();
+    runtime.spawn(async move { tell.send(row.await) });
+    told.recv_timeout(PATIENCE).ok()
 }
 
 fn embedder(event_interval: u32) -> Runtime {
@@ -142,7 +180,10 @@ struct Row {
     naps: Vec<(Duration, Duration)>,
 }
 
-fn print_row(name: &str, row: &Row) {
+fn print_row(name: &str, row: &Option<Row>) {
+    let Some(row) = row else {
+        return println!("{name:42} starves");
+    };
     let naps = row.naps.iter().map(|(p50, p99)| {
         let both = format!(
             "{:.2} / {:.2}",
@@ -175,11 +216,24 @@ struct Raw {
     pre: InstancePre<Held>,
     turn: Turn,
     stop: Arc<AtomicBool>,
+    gate: Arc<Semaphore>,
 }
 
 struct Held {
     deadline: Instant,
+    stop: Arc<AtomicBool>,
     ticks: Arc<AtomicBool>,
+    gate: Arc<Semaphore>,
+    pass: Pass,
+}
+
+/// The right to compute, held from a turn to the next time the guest waits for anything.
+type Pass = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
+
+async fn turn_at(gate: Arc<Semaphore>, pass: Pass) {
+    tokio::task::yield_now().await;
+    let turn = gate.acquire_owned().await.unwrap();
+    *pass.lock().unwrap() = Some(turn);
 }
 
 type Ask = (bool, oneshot::Sender<()>);
@@ -195,7 +249,7 @@ impl Raw {
         std::thread::spawn({
             let (engine, stop) = (engine.clone(), Arc::clone(&stop));
             move || {
-                while !stop.load(Ordering::Relaxed) {
+                while Arc::strong_count(&stop) > 1 {
                     std::thread::park_timeout(Duration::from_millis(1));
                     engine.increment_epoch();
                 }
@@ -206,6 +260,10 @@ impl Raw {
             pre,
             turn,
             stop,
+            gate: Arc::new(Semaphore::new(match turn {
+                Turn::Gate(places) => places,
+                _ => 0,
+            })),
         }
     }
 
@@ -213,14 +271,20 @@ impl Raw {
     fn guest(&self, own: Option<tokio::runtime::Handle>) -> mpsc::Sender<Ask> {
         let (ask, mut asked) = mpsc::channel::<Ask>(16);
         let (engine, pre, turn) = (self.engine.clone(), self.pre.clone(), self.turn);
+        let (stop, gate) = (Arc::clone(&self.stop), Arc::clone(&self.gate));
         let here = match (&own, turn) {
             (Some(own), Turn::Trap | Turn::Tokio) => own.clone(),
             _ => tokio::runtime::Handle::current(),
         };
         here.spawn(async move {
             let ticks = Arc::new(AtomicBool::new(false));
-            let mut store = Some(store(&engine, &pre, turn, &ticks).await);
+            let pass = Pass::default();
+            let mut store =
+                Some(store(&engine, &pre, turn, holding(&ticks, &stop, &gate, &pass)).await);
             while let Some((spin, reply)) = asked.recv().await {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
                 let (mut held, add, spins) = store.take().unwrap();
                 let call = async move {
                     held.data_mut().deadline = Instant::now() + SPIN;
@@ -248,10 +312,19 @@ impl Raw {
                             None => own.spawn(call).await.unwrap(),
                         }
                     }
+                    (_, Turn::Gate(_)) => {
+                        let mut call = Box::pin(call);
+                        poll_fn(|context| {
+                            let polled = call.as_mut().poll(context);
+                            pass.lock().unwrap().take();
+                            polled
+                        })
+                        .await
+                    }
                     _ => call.await,
                 };
                 store = Some(if failed {
-                    self::store(&engine, &pre, turn, &ticks).await
+                    self::store(&engine, &pre, turn, holding(&ticks, &stop, &gate, &pass)).await
                 } else {
                     (held, add, spins)
                 });
@@ -283,7 +356,6 @@ impl Raw {
             spinning.iter().for_each(tokio::task::JoinHandle::abort);
             tokio::time::sleep(SPIN * 3).await;
         }
-        self.stop.store(true, Ordering::Relaxed);
         Row {
             call: percentiles(calls).0,
             naps,
@@ -303,7 +375,7 @@ impl Sibling {
             Self::Raw(sibling) => {
                 let (reply, answer) = oneshot::channel();
                 sibling.send((false, reply)).await.unwrap();
-                answer.await.unwrap();
+                answer.await.ok();
             }
             Self::Ours(sibling) => {
                 sibling.call("add", &ARGUMENTS).await.unwrap();
@@ -323,7 +395,8 @@ impl Sibling {
 
     async fn naps(&self) -> Vec<Duration> {
         let mut times = Vec::with_capacity(ROUNDS);
-        for _ in 0..ROUNDS {
+        let all = Instant::now();
+        while times.len() < ROUNDS && all.elapsed() < CELL {
             let began = Instant::now();
             tokio::time::sleep(NAP).await;
             self.call().await;
@@ -339,24 +412,39 @@ type Guest = (
     wasmtime::component::Func,
 );
 
-async fn store(
-    engine: &Engine,
-    pre: &InstancePre<Held>,
-    turn: Turn,
+fn holding(
     ticks: &Arc<AtomicBool>,
-) -> Guest {
-    let deadline = Instant::now() + SPIN;
-    let ticks = Arc::clone(ticks);
-    let mut store = Store::new(engine, Held { deadline, ticks });
+    stop: &Arc<AtomicBool>,
+    gate: &Arc<Semaphore>,
+    pass: &Pass,
+) -> Held {
+    Held {
+        deadline: Instant::now() + SPIN,
+        stop: Arc::clone(stop),
+        ticks: Arc::clone(ticks),
+        gate: Arc::clone(gate),
+        pass: Arc::clone(pass),
+    }
+}
+
+async fn store(engine: &Engine, pre: &InstancePre<Held>, turn: Turn, held: Held) -> Guest {
+    let mut store = Store::new(engine, held);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |store| {
-        if Instant::now() >= store.data().deadline {
+        if Instant::now() >= store.data().deadline || store.data().stop.load(Ordering::Relaxed) {
             return Ok(UpdateDeadline::Interrupt);
         }
         Ok(match turn {
             Turn::Trap => UpdateDeadline::Continue(1),
             Turn::Own => UpdateDeadline::Yield(1),
             Turn::Tokio => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),
+            Turn::Gate(_) => UpdateDeadline::YieldCustom(
+                1,
+                Box::pin(turn_at(
+                    Arc::clone(&store.data().gate),
+                    Arc::clone(&store.data().pass),
+                )),
+            ),
             Turn::Move => {
                 store.data().ticks.store(true, Ordering::Relaxed);
                 UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
