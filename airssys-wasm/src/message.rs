@@ -27,8 +27,9 @@ pub const MESSAGE_SLOTS: [SizeClass; 3] = [
         slot_bytes: 4 * 1024,
         slots: 64,
     },
+    // A text of 64 KiB, and its length before it.
     SizeClass {
-        slot_bytes: 64 * 1024,
+        slot_bytes: 64 * 1024 + BLOCK_BYTES,
         slots: 16,
     },
 ];
