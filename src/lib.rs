@@ -30,11 +30,12 @@ pub use airssys_rt::{
     TaskRegistry, Trap,
 };
 pub use airssys_wasm::{
-    AbiViolation, ComponentConfig, ComponentName, ComponentRef, ComponentResourceLimiter,
-    ComponentSpec, ComponentState, ConfigError, CpuConfig, EngineError, Exports, Function,
-    FunctionError, IntegrityConfig, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryConfig,
-    MemoryMetrics, Message, MessageConfig, ResourceLimitError, ResourceLimits, ResourcesConfig,
-    Results, Runtime, ValueError, VerificationLevel, WasmError, config,
+    AbiViolation, CacheConfig, CacheError, CapacityError, ComponentConfig, ComponentName,
+    ComponentRef, ComponentResourceLimiter, ComponentSpec, ComponentState, ConfigError, CpuConfig,
+    EngineError, Exports, Function, FunctionError, IntegrityConfig, LoadChange, LoadEvent,
+    MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, Message, MessageConfig,
+    ResourceLimitError, ResourceLimits, ResourcesConfig, Results, Runtime, RuntimeConfig,
+    StackConfig, ValueError, VerificationLevel, WasmError, config,
 };
 pub use host::{Host, HostBuilder, HostError};
 pub use system::{ChildConfig, ComponentNode, ConfigErrors, SupervisorConfig, SystemConfig};

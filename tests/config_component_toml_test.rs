@@ -358,6 +358,22 @@ fn the_lines_offered_for_each_wrong_value_can_be_pasted_in_its_place() {
 }
 
 #[test]
+fn no_component_is_parked_whose_instances_end_with_their_calls() {
+    let text = with_memory("[instance]\nmode = \"per-call\"\npark_after_seconds = 5\n");
+    let problem = problem(&text);
+    assert_eq!(problem.key.as_deref(), Some("instance.park_after_seconds"));
+    let line = text.lines().nth(problem.line - 1).unwrap();
+    assert_eq!(line, "park_after_seconds = 5");
+    let told = problem.to_string();
+    assert!(
+        told.contains("not together with mode = \"per-call\""),
+        "{told}"
+    );
+    parse(&text.replace("per-call", "persistent")).unwrap();
+    parse(&text.replace("park_after_seconds = 5", "")).unwrap();
+}
+
+#[test]
 fn a_key_given_twice_is_refused_where_it_stands_the_second_time() {
     let found = problem(&with(
         "[resources.memory]\nmax_bytes = 1048576\nmax_bytes = 4194304\n",

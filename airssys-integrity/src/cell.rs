@@ -1,13 +1,11 @@
 //! Atomics and cells: those of the model checker under `--cfg loom`, else those of the language.
 
-#[cfg(all(feature = "alloc", not(loom)))]
-pub(crate) use core::sync::atomic::fence;
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 #[cfg(loom)]
 pub(crate) use loom::{
     cell::UnsafeCell,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 /// A cell with the interface of the model checker's.

@@ -68,11 +68,10 @@ impl FreeList {
         let Some(generation) = self.generations.get(claim.slot) else {
             return false;
         };
-        let next = claim.generation.wrapping_add(1);
-        let ours = generation
-            .compare_exchange(claim.generation, next, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok();
+        // Two steps: while the claim holds, nobody else moves the generation.
+        let ours = generation.load(Ordering::Relaxed) == claim.generation;
         if let (true, Some(word)) = (ours, self.words.get(claim.slot / BITS)) {
+            generation.store(claim.generation.wrapping_add(1), Ordering::Relaxed);
             // Release: what we did to the slot comes before its next holder.
             word.fetch_or(1 << (claim.slot % BITS), Ordering::Release);
         }

@@ -2,7 +2,7 @@
 
 use crate::blocks::{Blocks, VerifyError, mixed};
 use crate::buffer::{AppendError, VerifiedBytes};
-use crate::cell::{AtomicUsize, Ordering, UnsafeCell, fence};
+use crate::cell::{AtomicUsize, Ordering, UnsafeCell};
 use crate::free_list::{Claim, FreeList};
 use crate::{Corrupt, VerificationLevel};
 use alloc::boxed::Box;
@@ -301,11 +301,13 @@ impl Clone for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // Release and acquire: all reads of all holders come before the slot's next use.
-        if self.slot.holders.fetch_sub(1, Ordering::Release) != 1 {
+        // Release and acquire: all reads of all holders come before the slot's next use. The only
+        // holder need not count itself out: nobody else can clone what it has.
+        if self.slot.holders.load(Ordering::Acquire) != 1
+            && self.slot.holders.fetch_sub(1, Ordering::AcqRel) != 1
+        {
             return;
         }
-        fence(Ordering::Acquire);
         if self.slot.on_return == OnReturn::Wipe {
             self.slot.wipe();
         }
@@ -379,6 +381,13 @@ impl PooledWriter {
             blocks.take_turn(seed, read);
         }
         self
+    }
+
+    /// Forgets what has been appended, so that the writing begins anew in the same slot.
+    pub fn clear(&mut self) {
+        if let Some(blocks) = self.lease.alone() {
+            blocks.empty();
+        }
     }
 
     /// How many bytes the buffer holds.

@@ -49,6 +49,11 @@ pub enum Phase {
         /// Which lane.
         lane: usize,
     },
+    /// A reader has loaded a lane; what it gives away and what it sums is in a register.
+    Loaded {
+        /// Which lane.
+        lane: usize,
+    },
     /// A reader has compared all tags.
     BeforeReturn,
 }

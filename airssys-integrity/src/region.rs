@@ -104,6 +104,14 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// The span as a part of one block, if it is one.
+    #[inline(always)]
+    pub(crate) fn in_one_block(self) -> Option<Piece> {
+        let (block, start) = (self.offset / BLOCK_BYTES, self.offset % BLOCK_BYTES);
+        let len = self.len;
+        (len > 0 && len <= BLOCK_BYTES - start).then_some(Piece { block, start, len })
+    }
+
     /// The parts of blocks that the span consists of, in order.
     #[inline]
     pub(crate) fn pieces(self) -> impl DoubleEndedIterator<Item = Piece> {

@@ -35,6 +35,7 @@ fn phases(lanes: &[usize]) -> Vec<Phase> {
         .chain(each(|lane| Phase::Stored { lane }))
         .chain([Phase::BeforeTag, Phase::AfterTag])
         .chain(each(|lane| Phase::BeforeLoad { lane }))
+        .chain(each(|lane| Phase::Loaded { lane }))
         .chain([Phase::BeforeReturn])
         .collect()
 }

@@ -101,6 +101,23 @@ fn a_writer_takes_what_was_acquired_and_no_more() {
     assert_eq!(&*writer.freeze().verify().unwrap(), source(599));
 }
 
+/// Also where the first attempt ended in the middle of a block, or beyond the second's end.
+#[test]
+fn a_cleared_writer_holds_what_comes_after() {
+    for level in [VerificationLevel::Standard, VerificationLevel::Redundant] {
+        let pool = pool(&[(2_000, 1)], level);
+        for (first, second) in [(700, 1_500), (1_500, 700), (512, 0)] {
+            let mut writer = pool.acquire(2_000).unwrap();
+            writer.append(&vec![7; first]).unwrap();
+            writer.clear();
+            assert!(writer.is_empty());
+            writer.append(&source(second)).unwrap();
+            let message = writer.freeze();
+            assert_eq!(&*message.verify().unwrap(), source(second));
+        }
+    }
+}
+
 #[test]
 fn messages_outlive_their_pool_and_each_other() {
     let first = {

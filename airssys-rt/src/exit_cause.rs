@@ -79,6 +79,9 @@ pub enum ExitCause {
         /// The pool or system call that refused.
         source: Arc<dyn Error + Send + Sync>,
     },
+    /// Whoever had asked for what it did has gone. Its restart costs no budget and waits for none.
+    #[error("cancelled: its caller has gone")]
+    Cancelled,
     /// The actor was killed at an await point.
     #[error("killed")]
     Killed,
@@ -153,6 +156,7 @@ impl ExitCause {
             Self::HostPanic { .. } => ExitKind::HostPanic,
             Self::Integrity { .. } => ExitKind::Integrity,
             Self::Capacity { .. } => ExitKind::Capacity,
+            Self::Cancelled => ExitKind::Cancelled,
             Self::Killed => ExitKind::Killed,
             Self::Failed { .. } => ExitKind::Failed,
             Self::ChildStart { .. } => ExitKind::ChildStart,
@@ -195,6 +199,7 @@ pub enum ExitKind {
     HostPanic,
     Integrity,
     Capacity,
+    Cancelled,
     Killed,
     Failed,
     ChildStart,
@@ -221,6 +226,7 @@ impl ExitKind {
             Self::HostPanic => "host-panic",
             Self::Integrity => "integrity",
             Self::Capacity => "capacity",
+            Self::Cancelled => "cancelled",
             Self::Killed => "killed",
             Self::Failed => "failed",
             Self::ChildStart => "child-start",
@@ -297,7 +303,9 @@ impl fmt::Display for Frame {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeadlinePhase {
-    /// While starting: compile, instantiate, start functions.
+    /// While waiting for what a start needs first: reading, compiling.
+    Load,
+    /// While starting: instantiate, start functions.
     Start,
     /// While computing.
     Computing,
@@ -308,6 +316,7 @@ pub enum DeadlinePhase {
 impl fmt::Display for DeadlinePhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Load => "while loading",
             Self::Start => "while starting",
             Self::Computing => "while computing",
             Self::Waiting => "while waiting for the host",

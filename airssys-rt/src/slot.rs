@@ -9,6 +9,7 @@ mod poison;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ractor::ActorRef;
@@ -365,6 +366,20 @@ impl<T: Request, R: Send> Slot<T, R> {
         }
     }
 
+    /// Ready once nobody waits for the answer to the request in flight any more: its caller has
+    /// gone, or its deadline plus [`DEADLINE_GRACE`] has passed. The actor may then end with
+    /// [`ExitCause::Cancelled`], or work on. Wakes the last task that polled it.
+    pub fn poll_abandoned(&self, generation: u64, context: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.lock();
+        if inner.serving != Some(generation) {
+            return Poll::Pending;
+        }
+        match &mut inner.in_flight {
+            Some(in_flight) => in_flight.reply.poll_closed(context),
+            None => Poll::Pending,
+        }
+    }
+
     /// Notes the moment an incarnation died, for [`Slot::recovery`].
     pub fn dying(&self, generation: u64) {
         let mut inner = self.lock();
@@ -519,7 +534,9 @@ impl<T: Request, R> Inner<T, R> {
     fn convict(&mut self, fingerprint: Option<u64>, cause: &Arc<ExitCause>) -> Option<(u32, bool)> {
         let suspects = self.suspects.as_mut()?;
         let kind = cause.kind();
-        let blameless = !cause.is_abnormal() || kind.is_the_hosts() || kind == ExitKind::Killed;
+        let blameless = !cause.is_abnormal()
+            || kind.is_the_hosts()
+            || matches!(kind, ExitKind::Killed | ExitKind::Cancelled);
         (!blameless).then(|| fingerprint.map(|f| suspects.convict(f, cause)))?
     }
 

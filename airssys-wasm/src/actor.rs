@@ -1,26 +1,35 @@
 //! The actor that alone owns an instance, and the child its supervisor starts it as.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use airssys_rt::{
-    BoxFuture, Child, ChildId, ChildSpec, DeadLetter, ExitCause, Running, StartContext, Started,
-    Work,
+    BoxFuture, Child, ChildId, ChildSpec, DeadLetter, ExitCause, ExitKind, Running, StartContext,
+    Started, TaskRegistry, Work,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::component::{ComponentCell, Standing};
-use crate::config::{ComponentConfig, ComponentName};
-use crate::instance::{Answer, Instance};
+use crate::config::{ComponentConfig, ComponentName, InstanceMode};
+use crate::instance::{Answer, Instance, Invocation, Outcome};
 use crate::limits::ComponentResourceLimiter;
-use crate::runtime::{LoadFailed, Runtime, WeakRuntime};
+use crate::parking::Parking;
+use crate::runtime::{Runtime, WeakRuntime};
+
+/// What a start may take beyond loading and starting, before its supervisor gives it up.
+const START_GRACE: Duration = Duration::from_secs(5);
 
 struct ComponentActor;
 
 struct Serving {
     cell: Arc<ComponentCell>,
     standing: Arc<Standing>,
-    instance: Instance,
+    /// None while it is parked, and between two calls of the mode `per-call`.
+    instance: Option<Instance>,
+    parking: Option<Parking>,
 }
 
 /// What is left of an incarnation once its instance is gone.
@@ -32,24 +41,30 @@ enum Incarnation {
 impl Actor for ComponentActor {
     type Msg = Work;
     type State = Incarnation;
-    type Arguments = (Arc<ComponentCell>, u64);
+    type Arguments = (Arc<ComponentCell>, u64, TaskRegistry);
 
     async fn pre_start(
         &self,
         myself: ActorRef<Work>,
-        (cell, generation): Self::Arguments,
+        (cell, generation, tasks): Self::Arguments,
     ) -> Result<Incarnation, ActorProcessingErr> {
-        let loaded = cell.loaded.get().ok_or(ExitCause::Shutdown)?;
-        let limiter = ComponentResourceLimiter::new(&cell.limits);
-        cell.set_meter(limiter.meter());
-        let instance = Instance::start(loaded, &cell.limits, limiter).await?;
-        let standing = Arc::new(Standing::new(generation, myself));
-        cell.set_standing(&standing);
-        Ok(Incarnation::Alive(Box::new(Serving {
+        let standing = Arc::new(Standing::new(generation, myself.clone()));
+        let parking = match cell.config.instance.mode {
+            InstanceMode::Persistent { park_after } => {
+                park_after.map(|idle| Parking::new(idle, tasks, myself.clone()))
+            }
+            InstanceMode::PerCall => None,
+        };
+        let mut serving = Box::new(Serving {
             cell,
             standing,
-            instance,
-        })))
+            instance: None,
+            parking,
+        });
+        serving.instance().await?;
+        serving.cell.set_standing(&serving.standing);
+        serving.rest();
+        Ok(Incarnation::Alive(serving))
     }
 
     async fn handle(
@@ -64,12 +79,13 @@ impl Actor for ComponentActor {
         let generation = serving.standing.generation;
         let served = match serving.standing.damage() {
             Some(cause) => Err(cause),
-            None => {
-                let Some(invocation) = serving.cell.slot.take(generation) else {
+            None => match serving.cell.slot.take(generation) {
+                Some(invocation) => serving.serve(invocation).await,
+                None => {
+                    serving.park_if_idle();
                     return Ok(());
-                };
-                serving.instance.serve(invocation).await
-            }
+                }
+            },
         };
         match served {
             Ok(outcome) => {
@@ -77,6 +93,8 @@ impl Actor for ComponentActor {
                     generation,
                     outcome,
                 };
+                // Before the answer: whoever has it finds the place in the pool free.
+                serving.rest();
                 serving.cell.slot.answer(generation, answer);
                 Ok(())
             }
@@ -102,6 +120,78 @@ impl Actor for ComponentActor {
     }
 }
 
+impl Serving {
+    /// The instance; a fresh one where there is none.
+    async fn instance(&mut self) -> Result<&mut Instance, ExitCause> {
+        let instance = match self.instance.take() {
+            Some(instance) => instance,
+            None => {
+                let loaded = self.cell.loaded.get().ok_or(ExitCause::Shutdown)?;
+                let limiter = ComponentResourceLimiter::new(&self.cell.limits);
+                self.cell.set_meter(limiter.meter());
+                Instance::start(loaded, &self.cell.limits, limiter).await?
+            }
+        };
+        Ok(self.instance.insert(instance))
+    }
+
+    /// Serves one call, for as long as somebody waits for it.
+    async fn serve(&mut self, invocation: Invocation) -> Result<Outcome, ExitCause> {
+        let (cell, generation) = (Arc::clone(&self.cell), self.standing.generation);
+        let work = async {
+            match self.instance().await {
+                Ok(instance) => instance.serve(invocation).await,
+                // It is not this call's fault, nor the component's: it stays as it is.
+                Err(cause) if cause.kind() == ExitKind::Capacity => {
+                    Ok(Outcome::NoInstance(Arc::new(cause)))
+                }
+                Err(cause) => Err(cause),
+            }
+        };
+        let mut work = pin!(work);
+        let mut began = false;
+        poll_fn(|context| {
+            // A call that answers at once is not asked about.
+            if std::mem::replace(&mut began, true)
+                && cell.slot.poll_abandoned(generation, context).is_ready()
+            {
+                return Poll::Ready(Err(ExitCause::Cancelled));
+            }
+            if let Poll::Ready(served) = work.as_mut().poll(context) {
+                return Poll::Ready(served);
+            }
+            let abandoned = cell.slot.poll_abandoned(generation, context);
+            abandoned.map(|()| Err(ExitCause::Cancelled))
+        })
+        .await
+    }
+
+    /// After the start, and after each call.
+    fn rest(&mut self) {
+        if self.cell.config.instance.mode == InstanceMode::PerCall {
+            self.let_go();
+        }
+        if let Some(parking) = &mut self.parking {
+            parking.rest();
+        }
+    }
+
+    /// Nothing is waiting: where it has been like that for long enough, the instance goes.
+    fn park_if_idle(&mut self) {
+        if let Some(parking) = &mut self.parking
+            && parking.is_over()
+        {
+            parking.timer = None;
+            self.let_go();
+        }
+    }
+
+    fn let_go(&mut self) {
+        self.instance = None;
+        self.cell.clear_meter();
+    }
+}
+
 /// A component as a supervisor's child.
 struct ComponentChild {
     cell: Arc<ComponentCell>,
@@ -115,18 +205,9 @@ impl Child<Runtime> for ComponentChild {
             let runtime = &context.tree.environment;
             self.runtime.get_or_init(|| runtime.downgrade());
             runtime.register(&self.cell).map_err(failed)?;
-            let load = || runtime.load(&self.cell);
-            self.cell
-                .loaded
-                .get_or_try_init(load)
-                .await
-                .map_err(|error| match error {
-                    LoadFailed::Load(error) => failed(error),
-                    LoadFailed::Engine(error) => ExitCause::Capacity {
-                        source: Arc::new(error),
-                    },
-                })?;
-            let arguments = (Arc::clone(&self.cell), context.generation);
+            let tasks = &context.tree.tasks;
+            runtime.load(&self.cell, tasks).await?;
+            let arguments = (Arc::clone(&self.cell), context.generation, tasks.clone());
             let (actor, handle) =
                 ComponentActor::spawn_linked(None, ComponentActor, arguments, context.supervisor)
                     .await?;
@@ -180,7 +261,10 @@ impl ComponentSpec for ChildSpec<Runtime> {
 
     fn component_named(name: ComponentName, config: ComponentConfig) -> Self {
         let cell = Arc::new(ComponentCell::new(name.clone(), config));
+        let limits = &cell.limits;
+        // Loading and starting have limits of their own, which tell more.
+        let start_limit = limits.load_timeout() + limits.start_timeout() + START_GRACE;
         let runtime = OnceLock::new();
-        Self::new(name.as_str(), ComponentChild { cell, runtime })
+        Self::new(name.as_str(), ComponentChild { cell, runtime }).start_limit(start_limit)
     }
 }

@@ -89,6 +89,10 @@ impl ComponentCell {
         *self.meter.lock().unwrap_or_else(PoisonError::into_inner) = Some(meter);
     }
 
+    pub(crate) fn clear_meter(&self) {
+        *self.meter.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     pub(crate) fn set_standing(&self, standing: &Arc<Standing>) {
         let mut held = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         *held = Arc::downgrade(standing);
@@ -153,7 +157,8 @@ impl ComponentRef {
         Ok(&self.loaded()?.compiled.exports)
     }
 
-    /// Memory of the instance that serves it, or of the last one. Does not stop the guest.
+    /// Memory of the instance that serves it, or of the last one; `None` before the first, while it
+    /// is parked, and between two calls of the mode `per-call`. Does not stop the guest.
     #[must_use]
     pub fn memory(&self) -> Option<MemoryMetrics> {
         let meter = self
@@ -173,6 +178,10 @@ impl ComponentRef {
     /// Calls a function by `pkg:name/iface@ver#func`, or by its bare name where only one has it.
     /// Waits for its turn, at most [`DEFAULT_QUEUE_WAIT`] and the component's own time limit.
     ///
+    /// Dropped before its turn, the call is withdrawn. Dropped while the guest works on it, or when
+    /// its deadline has passed, it ends the guest within a [`TICK`](crate::TICK), and the instance
+    /// with [`ExitCause::Cancelled`]: a fresh one takes its place, and no restart is counted.
+    ///
     /// # Errors
     /// [`WasmError`]. After [`WasmError::OutOfMemory`] or [`WasmError::Exited`] a fresh instance
     /// serves the next call.
@@ -180,8 +189,7 @@ impl ComponentRef {
         self.call_within(function, arguments, self.patience()).await
     }
 
-    /// As [`ComponentRef::call`], ending by `deadline` from now. A call that the guest is already
-    /// working on is not cut short by it; its answer is dropped.
+    /// As [`ComponentRef::call`], ending by `deadline` from now.
     ///
     /// # Errors
     /// As [`ComponentRef::call`], and [`WasmError::Expired`].
@@ -298,6 +306,7 @@ impl ComponentRef {
         let outcome = self.cell.slot.call(body, after(self.patience())).await;
         let any = match self.answer(outcome)?.outcome {
             Outcome::Ran(any) => any.downcast::<T>().ok(),
+            Outcome::NoInstance(cause) => return Err(self.no_instance(cause)),
             Outcome::Results(_) | Outcome::Unfit(_) | Outcome::Refused(_) => None,
         };
         any.map(|value| *value)
@@ -409,6 +418,7 @@ impl ComponentRef {
                     source,
                 });
             }
+            Outcome::NoInstance(cause) => return Err(self.no_instance(cause)),
             Outcome::Ran(_) => {
                 return Err(WasmError::Undecodable {
                     component: component(),
@@ -423,6 +433,13 @@ impl ComponentRef {
             message
         };
         Ok(Results::new(self.clone(), generation, function, message))
+    }
+
+    fn no_instance(&self, cause: Arc<ExitCause>) -> WasmError {
+        WasmError::NoInstance {
+            component: self.name().clone(),
+            cause,
+        }
     }
 
     fn answer(&self, answer: Result<Answer, CallError<Invocation>>) -> Result<Answer, WasmError> {

@@ -6,7 +6,9 @@ mod keys;
 mod name;
 mod problem;
 
-pub use component::{ComponentConfig, CpuConfig, IntegrityConfig, ResourcesConfig};
+pub use component::{
+    ComponentConfig, CpuConfig, InstanceConfig, InstanceMode, IntegrityConfig, ResourcesConfig,
+};
 pub use document::{CONFIG_FILE_LIMIT, Document, parse_shutdown};
 pub use keys::{ConfigFile, Key, KeyType, Keys, decision_title, keys};
 pub use name::{ComponentName, NameError};

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use airssys_rt::{DeadlinePhase, ExitCause, Frame, OutOfMemory, Trap};
 use wasmtime::{PoolConcurrencyLimitError, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use crate::capacity::CapacityError;
 use crate::payload::DecodeError;
 use crate::state::ComponentState;
 
@@ -74,13 +76,25 @@ pub(crate) fn exit_cause(
     {
         return ExitCause::OutOfMemory(refused);
     }
-    if limiter.is_some_and(|limiter| limiter.host_refused())
-        || error.is::<PoolConcurrencyLimitError>()
-        || error.is::<wasmtime::OutOfMemory>()
+    if let Some(refused) = limiter.and_then(|limiter| limiter.host_refused()) {
+        return refused.into();
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return CapacityError::Pool(Box::new(Reported(error))).into();
+    }
+    if error.is::<wasmtime::OutOfMemory>() {
+        return CapacityError::Host(Box::new(Reported(error))).into();
+    }
+    if let Some(refused) = error.downcast_ref::<io::Error>()
+        && refused.kind() == io::ErrorKind::OutOfMemory
+        && ending == Ending::Start
     {
-        return ExitCause::Capacity {
-            source: source(error),
-        };
+        let source = io::Error::from(io::ErrorKind::OutOfMemory);
+        return CapacityError::Memory {
+            requested_bytes: 0,
+            source,
+        }
+        .into();
     }
     match trap {
         Some(trap) => ExitCause::Trap(Trap {

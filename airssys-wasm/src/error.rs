@@ -78,6 +78,15 @@ pub enum WasmError {
         /// How the last one did.
         cause: Arc<ExitCause>,
     },
+    /// The host had no room for the instance that this call needed. The guest was not entered; try
+    /// again when other calls have ended, or raise `system.max_components`.
+    #[error("{component}: no instance for this call: {cause}")]
+    NoInstance {
+        /// The component.
+        component: ComponentName,
+        /// What there was no room for.
+        cause: Arc<ExitCause>,
+    },
     /// The component has not been started yet.
     #[error("{component}: not started yet")]
     NotStarted {

@@ -2,9 +2,11 @@
 //! trap.
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use airssys_rt::{BoxFuture, DeadlinePhase, ExitCause, Request};
@@ -13,15 +15,14 @@ use wasmtime::component::{self, TypedFunc};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
 use crate::abi::{Arguments, Lifted, Passage, with_passage};
+use crate::capacity::{Place, fits};
 use crate::ending::{Ending, exit_cause, host_panic};
 use crate::limits::{ComponentResourceLimiter, ResourceLimits};
 use crate::message::Message;
 use crate::payload::ValueError;
 use crate::runtime::Loaded;
 use crate::state::ComponentState;
-
-/// Time an instance may take to start, its start functions included.
-pub const START_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::ticker::Pulse;
 
 /// How much later than a call's deadline the runtime's timer cuts it, so that a guest that
 /// computes is stopped by its epoch, and only one that waits for the host by the timer.
@@ -78,6 +79,8 @@ pub(crate) enum Outcome {
     /// The call went well, but its results do not fit a message.
     Unfit(ValueError),
     Ran(Box<dyn Any + Send>),
+    /// The host had no room for an instance; the guest was not entered.
+    NoInstance(Arc<ExitCause>),
 }
 
 /// A host closure over the Store and the instance, its result type erased.
@@ -96,6 +99,8 @@ pub(crate) struct Instance {
     passage: Arc<Passage>,
     limits: ResourceLimits,
     functions: Vec<Option<TypedFunc<Arguments, Lifted>>>,
+    /// Given back once the Store is dropped: fields are dropped in order.
+    _place: Place,
 }
 
 impl Instance {
@@ -106,14 +111,19 @@ impl Instance {
         limiter: ComponentResourceLimiter,
     ) -> Result<Self, ExitCause> {
         let compiled = &loaded.compiled;
-        let deadline = Instant::now() + START_TIMEOUT;
+        let limit = limits.start_timeout();
+        if let Some(required) = &compiled.required {
+            fits(required, limits).map_err(ExitCause::OutOfMemory)?;
+        }
+        let place = loaded.live.admit()?;
+        let deadline = Instant::now() + limit;
         let passage = Arc::new(Passage {
             messages: Arc::clone(&loaded.messages),
             meter: limiter.meter(),
         });
         let state = ComponentState::new(limiter, deadline);
         let mut store = Store::try_new(&compiled.engine.wasmtime, state)
-            .map_err(|error| exit_cause(Ending::Start, error, None, START_TIMEOUT))?;
+            .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
         store.limiter(|state| state);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.set_max_component_handles(MAX_HANDLES);
@@ -126,21 +136,22 @@ impl Instance {
             })
         });
         arm(&mut store, limits, deadline)
-            .map_err(|error| exit_cause(Ending::Start, error, None, START_TIMEOUT))?;
+            .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
         let attempt = compiled.pre.instantiate_async(&mut store);
-        let instance = match bounded(deadline, attempt).await {
+        let instance = match bounded(&compiled.engine.pulse, deadline, attempt).await {
             Ok(Ok(instance)) => instance,
             Ok(Err(error)) => {
                 let state = store.data();
-                return Err(exit_cause(Ending::Start, error, Some(state), START_TIMEOUT));
+                return Err(exit_cause(Ending::Start, error, Some(state), limit));
             }
             Err(Cut::Deadline) => {
                 return Err(ExitCause::Deadline {
-                    limit: START_TIMEOUT,
+                    limit,
                     phase: DeadlinePhase::Start,
                 });
             }
             Err(Cut::Panic(payload)) => return Err(host_panic(payload.as_ref())),
+            Err(Cut::Stopped) => return Err(ExitCause::Shutdown),
         };
         Ok(Self {
             functions: vec![None; compiled.exports.functions().len()],
@@ -149,6 +160,7 @@ impl Instance {
             limits: *limits,
             store,
             instance,
+            _place: place,
         })
     }
 
@@ -159,6 +171,7 @@ impl Instance {
         arm(&mut self.store, &self.limits, deadline)
             .map_err(|error| exit_cause(Ending::Call, error, None, limit))?;
         self.store.data_mut().limiter.begin_call();
+        let pulse = Arc::clone(&self.loaded.compiled.engine.pulse);
         self.store.data_mut().count_handles();
         self.store.set_hostcall_fuel(match invocation {
             Invocation::Call { .. } => self.limits.max_memory_bytes(),
@@ -169,14 +182,14 @@ impl Instance {
                 function,
                 arguments,
                 ..
-            } => bounded(deadline, self.call(function, arguments)).await,
+            } => bounded(&pulse, deadline, self.call(function, arguments)).await,
             Invocation::Run(body) => {
                 // Called inside, since the closure may panic before it gives a future.
                 let body = async {
                     let body = body.run(self.store.as_context_mut(), &self.instance);
                     body.await.map(Outcome::Ran).map_err(Failed::Guest)
                 };
-                bounded(deadline, body).await
+                bounded(&pulse, deadline, body).await
             }
         };
         match served {
@@ -191,6 +204,7 @@ impl Instance {
                 phase: DeadlinePhase::Waiting,
             }),
             Err(Cut::Panic(payload)) => Err(host_panic(payload.as_ref())),
+            Err(Cut::Stopped) => Err(ExitCause::Shutdown),
         }
     }
 
@@ -241,6 +255,8 @@ enum Failed {
 enum Cut {
     Deadline,
     Panic(Box<dyn Any + Send>),
+    /// The ticker has ended: nothing could stop the guest any more.
+    Stopped,
 }
 
 /// Gives the next entry into the guest its deadline and its fuel.
@@ -260,14 +276,24 @@ fn arm(
     }
 }
 
-/// Runs a guest with the runtime's timer and a panic boundary around it.
-async fn bounded<T>(deadline: Instant, guest: impl Future<Output = T>) -> Result<T, Cut> {
-    let guest = AssertUnwindSafe(guest).catch_unwind();
-    match tokio::time::timeout_at((deadline + TIMER_GRACE).into(), guest).await {
-        Ok(Ok(output)) => Ok(output),
-        Ok(Err(panic)) => Err(Cut::Panic(panic)),
-        Err(_) => Err(Cut::Deadline),
-    }
+/// Runs a guest with the runtime's timer and a panic boundary around it, and a ticker that ticks.
+async fn bounded<T>(
+    pulse: &Pulse,
+    deadline: Instant,
+    guest: impl Future<Output = T>,
+) -> Result<T, Cut> {
+    let mut guest = pin!(AssertUnwindSafe(guest).catch_unwind());
+    // Each poll may enter the guest.
+    let guest = poll_fn(|context| match pulse.beat() {
+        true => guest
+            .as_mut()
+            .poll(context)
+            .map(|ended| ended.map_err(Cut::Panic)),
+        false => Poll::Ready(Err(Cut::Stopped)),
+    });
+    tokio::time::timeout_at((deadline + TIMER_GRACE).into(), guest)
+        .await
+        .unwrap_or(Err(Cut::Deadline))
 }
 
 fn internal(message: String) -> ExitCause {

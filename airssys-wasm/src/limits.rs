@@ -10,6 +10,7 @@ use std::time::Duration;
 use airssys_rt::OutOfMemory;
 use wasmtime::ResourceLimiter;
 
+use crate::capacity::CapacityError;
 pub use meter::MemoryMetrics;
 pub(crate) use meter::{Charge, MemoryMeter};
 
@@ -19,6 +20,11 @@ pub const MIN_MEMORY_BYTES: usize = 524_288;
 /// Most memory a component may be given, in bytes (ADR-WASM-002).
 pub const MAX_MEMORY_BYTES: usize = 4_194_304;
 
+/// Least stack a component may be given, in bytes (ADR-WASM-010).
+pub const MIN_STACK_BYTES: usize = 65_536;
+
+/// Most stack a component may be given, in bytes (ADR-WASM-010).
+pub const MAX_STACK_BYTES: usize = 1_048_576;
 /// Most bytes the arguments of a call, or its results, may be allowed to take (ADR-WASM-007).
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -68,6 +74,14 @@ pub enum ResourceLimitError {
     /// No limit was given, and there is no default.
     #[error("a memory limit is mandatory and has no default (ADR-WASM-002)")]
     MemoryNotConfigured,
+    /// Less than [`MIN_STACK_BYTES`] or more than [`MAX_STACK_BYTES`].
+    #[error(
+        "stack limit {requested} is not within {MIN_STACK_BYTES}..={MAX_STACK_BYTES} bytes (ADR-WASM-010)"
+    )]
+    Stack {
+        /// Bytes asked for.
+        requested: usize,
+    },
 }
 
 /// `[resources.memory]`: a limit that has been checked.
@@ -90,6 +104,39 @@ impl MemoryConfig {
             _ => Err(ResourceLimitError::MemoryTooHigh {
                 requested: max_bytes,
             }),
+        }
+    }
+
+    /// The limit, in bytes.
+    #[must_use]
+    pub fn max_bytes(self) -> usize {
+        self.max_bytes
+    }
+}
+
+/// `[resources.stack]`: a limit that has been checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StackConfig {
+    max_bytes: usize,
+}
+
+impl Default for StackConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: ResourceLimits::DEFAULT_STACK_BYTES,
+        }
+    }
+}
+
+impl StackConfig {
+    /// A limit from [`MIN_STACK_BYTES`] to [`MAX_STACK_BYTES`] bytes.
+    ///
+    /// # Errors
+    /// [`ResourceLimitError::Stack`].
+    pub fn new(max_bytes: usize) -> Result<Self, ResourceLimitError> {
+        match max_bytes {
+            MIN_STACK_BYTES..=MAX_STACK_BYTES => Ok(Self { max_bytes }),
+            requested => Err(ResourceLimitError::Stack { requested }),
         }
     }
 
@@ -160,6 +207,9 @@ pub struct ResourceLimits {
     memory: MemoryConfig,
     timeout: Duration,
     max_fuel: Option<u64>,
+    load_timeout: Duration,
+    start_timeout: Duration,
+    stack: StackConfig,
     messages: MessageConfig,
 }
 
@@ -167,15 +217,48 @@ impl ResourceLimits {
     /// Time one call may take where nothing else is said.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// Limits from checked parts.
+    /// Time a start may wait for compiled code where nothing else is said.
+    pub const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+    /// Time an instance may take to start where nothing else is said, its start functions included.
+    pub const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Stack a guest may use where nothing else is said, in bytes.
+    pub const DEFAULT_STACK_BYTES: usize = 512 * 1024;
+
+    /// Limits from checked parts, with defaults for loading, starting and stack.
     #[must_use]
     pub fn new(memory: MemoryConfig, timeout: Duration, max_fuel: Option<u64>) -> Self {
         Self {
             memory,
             timeout,
             max_fuel,
+            load_timeout: Self::DEFAULT_LOAD_TIMEOUT,
+            start_timeout: Self::DEFAULT_START_TIMEOUT,
+            stack: StackConfig::default(),
             messages: MessageConfig::default(),
         }
+    }
+
+    /// Sets the time a start may wait for compiled code.
+    #[must_use]
+    pub fn with_load_timeout(mut self, timeout: Duration) -> Self {
+        self.load_timeout = timeout;
+        self
+    }
+
+    /// Sets the time an instance may take to start.
+    #[must_use]
+    pub fn with_start_timeout(mut self, timeout: Duration) -> Self {
+        self.start_timeout = timeout;
+        self
+    }
+
+    /// Sets the stack a guest may use.
+    #[must_use]
+    pub fn with_stack(mut self, stack: StackConfig) -> Self {
+        self.stack = stack;
+        self
     }
 
     /// The same limits with these bounds on messages.
@@ -206,6 +289,24 @@ impl ResourceLimits {
     #[must_use]
     pub fn max_fuel(&self) -> Option<u64> {
         self.max_fuel
+    }
+
+    /// Time a start may wait for compiled code.
+    #[must_use]
+    pub fn load_timeout(&self) -> Duration {
+        self.load_timeout
+    }
+
+    /// Time an instance may take to start, its start functions included.
+    #[must_use]
+    pub fn start_timeout(&self) -> Duration {
+        self.start_timeout
+    }
+
+    /// Stack a guest may use, in bytes.
+    #[must_use]
+    pub fn max_stack_bytes(&self) -> usize {
+        self.stack.max_bytes()
     }
 
     /// How large arguments and results may be.
@@ -262,12 +363,9 @@ impl ResourceLimitsBuilder {
         let bytes = self
             .max_memory_bytes
             .ok_or(ResourceLimitError::MemoryNotConfigured)?;
-        Ok(ResourceLimits {
-            memory: MemoryConfig::new(bytes)?,
-            timeout: self.timeout.unwrap_or(ResourceLimits::DEFAULT_TIMEOUT),
-            max_fuel: self.max_fuel,
-            messages: self.messages,
-        })
+        let timeout = self.timeout.unwrap_or(ResourceLimits::DEFAULT_TIMEOUT);
+        let limits = ResourceLimits::new(MemoryConfig::new(bytes)?, timeout, self.max_fuel);
+        Ok(limits.with_messages(self.messages))
     }
 }
 
@@ -279,7 +377,8 @@ pub struct ComponentResourceLimiter {
     /// The last growth granted, so that a growth the operating system then refuses is given back.
     last_granted: usize,
     refused: Option<OutOfMemory>,
-    host_refused: bool,
+    /// What the operating system refused since the call began: bytes, and its error.
+    host_refused: Option<(usize, io::Error)>,
 }
 
 impl fmt::Debug for ComponentResourceLimiter {
@@ -299,7 +398,7 @@ impl ComponentResourceLimiter {
             meter: Arc::new(MemoryMeter::new(limits.max_memory_bytes())),
             last_granted: 0,
             refused: None,
-            host_refused: false,
+            host_refused: None,
         }
     }
 
@@ -320,7 +419,7 @@ impl ComponentResourceLimiter {
     /// Forgets what was refused before, so that a trap is blamed on its own call only.
     pub(crate) fn begin_call(&mut self) {
         self.refused = None;
-        self.host_refused = false;
+        self.host_refused = None;
     }
 
     /// The last growth refused because of the limit since the call began.
@@ -328,9 +427,15 @@ impl ComponentResourceLimiter {
         self.refused
     }
 
-    /// Whether the operating system refused memory since the call began.
-    pub(crate) fn host_refused(&self) -> bool {
-        self.host_refused
+    /// What the operating system refused since the call began.
+    pub(crate) fn host_refused(&self) -> Option<CapacityError> {
+        let (requested_bytes, error) = self.host_refused.as_ref()?;
+        // An error of the operating system is its number; only such ones are kept.
+        let source = io::Error::from_raw_os_error(error.raw_os_error()?);
+        Some(CapacityError::Memory {
+            requested_bytes: *requested_bytes,
+            source,
+        })
     }
 
     /// As [`Self::grow`], of a memory or table whose type has a maximum.
@@ -373,9 +478,10 @@ impl ResourceLimiter for ComponentResourceLimiter {
         // one byte, beyond what their type can hold). Giving those back would let a guest grow for
         // free, so only a refusal by the operating system, which always follows a grant, is given
         // back.
-        if error.is::<io::Error>() {
-            self.meter.give_back(std::mem::take(&mut self.last_granted));
-            self.host_refused = true;
+        if let Ok(error) = error.downcast::<io::Error>() {
+            let granted = std::mem::take(&mut self.last_granted);
+            self.host_refused = Some((granted, error));
+            self.meter.give_back(granted);
         }
         Ok(())
     }

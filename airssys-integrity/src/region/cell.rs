@@ -140,7 +140,11 @@ impl<P: Provider> Passage for Look<'_, P> {
         for lane in ROW * row..ROW * (row + 1) {
             self.cell.provider.fault(Phase::BeforeLoad { lane }, 0);
         }
-        row_of(self.from, row).map_or(Row::ZERO, |lanes| wide.load_words(lanes))
+        let words = row_of(self.from, row).map_or(Row::ZERO, |lanes| wide.load_words(lanes));
+        for lane in ROW * row..ROW * (row + 1) {
+            self.cell.provider.fault(Phase::Loaded { lane }, 0);
+        }
+        words
     }
 }
 
@@ -180,7 +184,7 @@ impl<P: Provider> Cell<'_, P> {
     /// Overwrites the block. The tag comes from the registers that were stored.
     #[inline]
     pub(crate) fn write_whole(&self, source: &[u8]) {
-        let (source_lanes, _) = source.as_chunks();
+        let (source_lanes, _) = source.as_chunks::<8>();
         let state = match (source_lanes.try_into(), self.lanes.try_into()) {
             // Of lengths that are known, for loops without bounds checks.
             (Ok(from), Ok(to)) => pass(
@@ -191,6 +195,11 @@ impl<P: Provider> Cell<'_, P> {
                     to,
                 },
             ),
+            _ if source.len().is_multiple_of(8) => fold(self.seed, self.lanes.len(), |lane| {
+                let bits = source_lanes.get(lane).copied();
+                let bits = bits.map_or(0, u64::from_le_bytes);
+                self.put(self.lanes.get(lane), lane, bits)
+            }),
             _ => fold(self.seed, self.lanes.len(), |lane| {
                 let (bits, _) = lane_of(source, 0, lane);
                 self.put(self.lanes.get(lane), lane, bits)
@@ -218,20 +227,34 @@ impl<P: Provider> Cell<'_, P> {
         let untagged = self.is_marked(tag, UNTAGGED);
         let first = start / 8;
         let slots = self.lanes_under(start, source.len());
-        let change = fold(0, slots.len(), |at| {
-            let Some(slot) = slots.get(at) else { return 0 };
-            let lane = first + at;
-            let (bits, mask) = lane_of(source, start, lane);
-            let bits = pinned(self.provider.fault(Phase::SourceLoaded { lane }, bits));
-            let old = load(slot);
-            let new = (old & !mask) | (bits & mask);
-            store(slot, new);
-            self.provider.fault(Phase::Stored { lane }, 0);
-            old ^ new
-        });
+        let (words, rest) = source.as_chunks();
+        // Whole lanes are asked for by themselves, or the sum would call for each of them.
+        let change = if start.is_multiple_of(8) && rest.is_empty() {
+            fold(0, slots.len(), |at| {
+                let bits = words.get(at).copied().map_or(0, u64::from_le_bytes);
+                self.exchange(slots.get(at), first + at, bits, u64::MAX)
+            })
+        } else {
+            fold(0, slots.len(), |at| {
+                let (bits, mask) = lane_of(source, start, first + at);
+                self.exchange(slots.get(at), first + at, bits, mask)
+            })
+        };
         if !untagged {
             self.seal(tag ^ shift(change, self.lanes.len() - first - slots.len()));
         }
+    }
+
+    /// Puts those bits of a register that the mask has into a lane. Answers what they change.
+    #[inline(always)]
+    fn exchange(&self, slot: Option<&Lane>, lane: usize, bits: u64, mask: u64) -> u64 {
+        let Some(slot) = slot else { return 0 };
+        let bits = pinned(self.provider.fault(Phase::SourceLoaded { lane }, bits));
+        let old = load(slot);
+        let new = (old & !mask) | (bits & mask);
+        store(slot, new);
+        self.provider.fault(Phase::Stored { lane }, 0);
+        old ^ new
     }
 
     /// The lanes in which the bytes from `start` on lie.
@@ -358,7 +381,9 @@ impl<P: Provider> Cell<'_, P> {
     #[inline(always)]
     fn get(&self, slot: Option<&Lane>, lane: usize) -> u64 {
         self.provider.fault(Phase::BeforeLoad { lane }, 0);
-        slot.map_or(0, load)
+        let word = slot.map_or(0, load);
+        self.provider.fault(Phase::Loaded { lane }, 0);
+        word
     }
 
     fn read_twice(&self, mirror: &[Lane], start: usize, out: &mut [u8]) -> Result<(), BlockFault> {

@@ -110,6 +110,10 @@ impl<P: Provider> Opened<'_, P> {
     where
         E: From<BlockFault> + From<HeaderDamaged>,
     {
+        if let Some(piece) = span.in_one_block() {
+            let cell = self.cell(piece.block).ok_or(HeaderDamaged)?;
+            return Ok(cell.read(piece.start, out)?);
+        }
         let mut rest = out;
         for piece in span.pieces() {
             let cell = self.cell(piece.block).ok_or(HeaderDamaged)?;

@@ -161,22 +161,30 @@ impl<P: Provider> Opened<'_, P> {
     /// Whether the blocks that a span changes in part may be changed.
     #[inline]
     pub(crate) fn check_writable(&self, span: Span) -> Result<(), WriteError> {
+        if let Some(piece) = span.in_one_block() {
+            return self.check_piece(piece);
+        }
         // Only the first and the last block of a span can be partial.
-        let first = span.pieces().next();
-        let last = span.pieces().next_back();
-        for piece in [first, last].into_iter().flatten() {
-            let cell = self.cell(piece.block).ok_or(HeaderDamaged)?;
-            if cell.is_whole(piece) {
-                continue;
-            }
-            if cell.is_poisoned() {
-                return Err(WriteError::Poisoned { block: piece.block });
-            }
-            if reads_back(self.identity.level()) {
-                match cell.verify() {
-                    Err(BlockFault::Unverified { .. }) => (),
-                    verdict => verdict?,
-                }
+        let mut pieces = span.pieces();
+        let ends = [pieces.next(), pieces.next_back()];
+        ends.into_iter()
+            .flatten()
+            .try_for_each(|piece| self.check_piece(piece))
+    }
+
+    #[inline(always)]
+    fn check_piece(&self, piece: Piece) -> Result<(), WriteError> {
+        let cell = self.cell(piece.block).ok_or(HeaderDamaged)?;
+        if cell.is_whole(piece) {
+            return Ok(());
+        }
+        if cell.is_poisoned() {
+            return Err(WriteError::Poisoned { block: piece.block });
+        }
+        if reads_back(self.identity.level()) {
+            match cell.verify() {
+                Err(BlockFault::Unverified { .. }) => (),
+                verdict => verdict?,
             }
         }
         Ok(())
@@ -187,6 +195,10 @@ impl<P: Provider> Opened<'_, P> {
     /// A fault that is found at read-back does not stop it: the other blocks are written.
     #[inline]
     pub(crate) fn write(&self, span: Span, source: &[u8]) -> Result<(), WriteError> {
+        if let Some(piece) = span.in_one_block() {
+            let cell = self.cell(piece.block).ok_or(HeaderDamaged)?;
+            return Ok(cell.write(self.identity.level(), piece, source)?);
+        }
         let mut first_fault = None;
         let mut rest = source;
         for piece in span.pieces() {

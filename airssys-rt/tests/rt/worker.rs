@@ -1,5 +1,6 @@
 //! A worker whose slot outlives it, and what it can be asked.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub(crate) enum Request {
     Die(u32),
     /// Works this long, then answers.
     Take(Duration),
+    /// The same, unless nobody waits for the answer any more.
+    Heed(Duration),
     Panic,
     /// Computes this long without a pause, then answers.
     Spin(Duration),
@@ -120,6 +123,14 @@ impl Actor for WorkerActor {
             Some(Request::Take(time)) => {
                 sleep(time).await;
                 self.0.slot.answer(state.generation, 0);
+            }
+            Some(Request::Heed(time)) => {
+                let (slot, generation) = (&self.0.slot, state.generation);
+                let abandoned = poll_fn(|context| slot.poll_abandoned(generation, context));
+                tokio::select! {
+                    () = sleep(time) => slot.answer(generation, 0),
+                    () = abandoned => return Err(Box::new(ExitCause::Cancelled)),
+                }
             }
             Some(Request::Die(n)) => {
                 return Err(Box::new(ExitCause::OutOfFuel { limit: n.into() }));

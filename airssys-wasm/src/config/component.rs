@@ -1,16 +1,18 @@
 //! Component.toml.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use airssys_integrity::{SampleRate, VerificationLevel};
 use serde::Deserialize;
+use toml::Spanned;
 
 use super::document::Document;
 use super::keys::{ConfigFile, keys};
 use super::name::ComponentName;
-use super::problem::ConfigError;
-use crate::limits::{MemoryConfig, MessageConfig, ResourceLimits};
+use super::problem::{ConfigError, Rule};
+use crate::limits::{MemoryConfig, MessageConfig, ResourceLimits, StackConfig};
 
 /// A component as its Component.toml describes it. It always has limits.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub struct ComponentConfig {
     pub resources: ResourcesConfig,
     /// How its messages are checked.
     pub integrity: IntegrityConfig,
+    /// How long its instances live.
+    pub instance: InstanceConfig,
 }
 
 /// `[resources]`.
@@ -34,6 +38,8 @@ pub struct ResourcesConfig {
     pub memory: MemoryConfig,
     /// `[resources.cpu]`.
     pub cpu: CpuConfig,
+    /// `[resources.stack]`.
+    pub stack: StackConfig,
     /// `[resources.message]`.
     pub message: MessageConfig,
 }
@@ -45,6 +51,10 @@ pub struct CpuConfig {
     pub timeout: Duration,
     /// Fuel one call may use.
     pub max_fuel: Option<u64>,
+    /// Time a start may wait for compiled code.
+    pub load_timeout: Duration,
+    /// Time an instance may take to start, its start functions included.
+    pub start_timeout: Duration,
 }
 
 /// `[integrity]`.
@@ -54,14 +64,45 @@ pub struct IntegrityConfig {
     pub level: VerificationLevel,
 }
 
+/// `[instance]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InstanceConfig {
+    /// Whether calls share an instance.
+    pub mode: InstanceMode,
+}
+
+/// How long an instance lives, if nothing ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstanceMode {
+    /// Calls find what the calls before them have left.
+    Persistent {
+        /// Without a call for this long it is let go, with all that calls have left in it. The next
+        /// call gets a fresh one.
+        park_after: Option<Duration>,
+    },
+    /// Every call has an instance of its own; between calls there is none.
+    PerCall,
+}
+
+impl Default for InstanceMode {
+    fn default() -> Self {
+        Self::Persistent { park_after: None }
+    }
+}
+
 impl From<ResourcesConfig> for ResourceLimits {
     fn from(resources: ResourcesConfig) -> Self {
-        Self::new(
-            resources.memory,
-            resources.cpu.timeout,
-            resources.cpu.max_fuel,
-        )
-        .with_messages(resources.message)
+        let ResourcesConfig {
+            memory,
+            cpu,
+            stack,
+            message,
+        } = resources;
+        Self::new(memory, cpu.timeout, cpu.max_fuel)
+            .with_load_timeout(cpu.load_timeout)
+            .with_start_timeout(cpu.start_timeout)
+            .with_stack(stack)
+            .with_messages(message)
     }
 }
 
@@ -86,7 +127,7 @@ impl ComponentConfig {
     fn from_document(document: &Document) -> Result<Self, ConfigError> {
         let raw: Raw = document.values()?;
         let broken = |key: &str, value: &str| {
-            let rule = super::problem::Rule::NotAllowed {
+            let rule = Rule::NotAllowed {
                 value: value.to_owned(),
             };
             document.invalid(vec![document.problem(0..0, Some(key), rule)])
@@ -95,6 +136,7 @@ impl ComponentConfig {
             component,
             resources,
             integrity,
+            instance,
         } = raw;
         let name = component
             .name
@@ -105,11 +147,29 @@ impl ComponentConfig {
         let max_bytes = resources.memory.max_bytes;
         let memory = MemoryConfig::new(max_bytes)
             .map_err(|_| broken("resources.memory.max_bytes", &max_bytes.to_string()))?;
-        let timeout_seconds = resources
-            .cpu
-            .timeout_seconds
-            .or_else(|| default_of("resources.cpu.timeout_seconds"))
-            .ok_or_else(|| broken("resources.cpu.timeout_seconds", ""))?;
+        let seconds = |given: Option<u64>, key: &str| {
+            let given = given.or_else(|| default_of(key));
+            given
+                .map(Duration::from_secs)
+                .ok_or_else(|| broken(key, ""))
+        };
+        let RawCpu {
+            timeout_seconds,
+            max_fuel,
+            load_timeout_seconds,
+            start_timeout_seconds,
+        } = resources.cpu;
+        let cpu = CpuConfig {
+            timeout: seconds(timeout_seconds, "resources.cpu.timeout_seconds")?,
+            max_fuel,
+            load_timeout: seconds(load_timeout_seconds, "resources.cpu.load_timeout_seconds")?,
+            start_timeout: seconds(start_timeout_seconds, "resources.cpu.start_timeout_seconds")?,
+        };
+        let stack = match resources.stack.max_bytes {
+            None => StackConfig::default(),
+            Some(bytes) => StackConfig::new(bytes)
+                .map_err(|_| broken("resources.stack.max_bytes", &bytes.to_string()))?,
+        };
         let message_bytes = |set: Option<usize>, key: &str| {
             let default = || usize::try_from(default_of(key)?).ok();
             set.or_else(default).ok_or_else(|| broken(key, ""))
@@ -129,13 +189,16 @@ impl ComponentConfig {
             wasm: document.resolve(&component.wasm),
             resources: ResourcesConfig {
                 memory,
-                cpu: CpuConfig {
-                    timeout: Duration::from_secs(timeout_seconds),
-                    max_fuel: resources.cpu.max_fuel,
-                },
+                cpu,
+                stack,
                 message,
             },
             integrity: integrity.into(),
+            instance: instance.try_into().map_err(|ParkedPerCall(at)| {
+                let key = Some("instance.park_after_seconds");
+                let other = "mode = \"per-call\"";
+                document.invalid(vec![document.problem(at, key, Rule::NotWith { other })])
+            })?,
         })
     }
 }
@@ -156,6 +219,40 @@ struct Raw {
     resources: RawResources,
     #[serde(default)]
     integrity: RawIntegrity,
+    #[serde(default)]
+    instance: RawInstance,
+}
+
+#[derive(Deserialize, Default)]
+struct RawInstance {
+    mode: Option<RawMode>,
+    park_after_seconds: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+enum RawMode {
+    #[default]
+    Persistent,
+    PerCall,
+}
+
+/// A time until parking where no instance outlives its call, and where it stands.
+struct ParkedPerCall(Range<usize>);
+
+impl TryFrom<RawInstance> for InstanceConfig {
+    type Error = ParkedPerCall;
+
+    fn try_from(raw: RawInstance) -> Result<Self, ParkedPerCall> {
+        let mode = match (raw.mode.unwrap_or_default(), raw.park_after_seconds) {
+            (RawMode::Persistent, seconds) => InstanceMode::Persistent {
+                park_after: seconds.map(|seconds| Duration::from_secs(seconds.into_inner())),
+            },
+            (RawMode::PerCall, None) => InstanceMode::PerCall,
+            (RawMode::PerCall, Some(seconds)) => return Err(ParkedPerCall(seconds.span())),
+        };
+        Ok(Self { mode })
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -200,7 +297,14 @@ struct RawResources {
     #[serde(default)]
     cpu: RawCpu,
     #[serde(default)]
+    stack: RawStack,
+    #[serde(default)]
     message: RawMessage,
+}
+
+#[derive(Deserialize, Default)]
+struct RawStack {
+    max_bytes: Option<usize>,
 }
 
 #[derive(Deserialize, Default)]
@@ -218,4 +322,6 @@ struct RawMemory {
 struct RawCpu {
     timeout_seconds: Option<u64>,
     max_fuel: Option<u64>,
+    load_timeout_seconds: Option<u64>,
+    start_timeout_seconds: Option<u64>,
 }

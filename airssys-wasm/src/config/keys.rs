@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 /// The ADRs that decide keys, by id. `no_key_without_an_adr` fails when one is left out.
-const DECISIONS: [(&str, &str); 5] = [
+const DECISIONS: [(&str, &str); 8] = [
     (
         "ADR-SYS-001",
         include_str!("../../../docs/adr/ADR-SYS-001-configuration-comes-from-adrs.md"),
@@ -20,12 +20,26 @@ const DECISIONS: [(&str, &str); 5] = [
         include_str!("../../../docs/adr/ADR-WASM-007-values-cross-by-the-canonical-abi.md"),
     ),
     (
+        "ADR-WASM-009",
+        include_str!(
+            "../../../docs/adr/ADR-WASM-009-compiled-once-and-kept-on-disk-under-a-mac.md"
+        ),
+    ),
+    (
+        "ADR-WASM-010",
+        include_str!("../../../docs/adr/ADR-WASM-010-capacity-before-the-engine-says-so.md"),
+    ),
+    (
         "ADR-RT-001",
         include_str!("../../../docs/adr/ADR-RT-001-supervisor-core-of-our-own-on-ractor.md"),
     ),
     (
         "ADR-INT-004",
         include_str!("../../../docs/adr/ADR-INT-004-messages-of-components-in-pools-by-level.md"),
+    ),
+    (
+        "ADR-WASM-011",
+        include_str!("../../../docs/adr/ADR-WASM-011-life-of-an-instance.md"),
     ),
 ];
 

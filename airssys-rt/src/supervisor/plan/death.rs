@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::window::{Intensity, Window};
 use super::{AutoShutdown, Budget, Effect, Entry, Event, Origin, Phase, Place, Plan};
-use crate::{CauseRestart, ChildId, ExitCause, Restart};
+use crate::{CauseRestart, ChildId, ExitCause, ExitKind, Restart};
 
 /// What is left to do once a restart has been paid for, or could not be.
 enum Verdict {
@@ -24,7 +24,7 @@ impl Plan {
         effects: &mut Vec<Effect>,
     ) {
         let (busy, in_group) = (self.busy(), !self.agenda.is_empty());
-        let Some(place) = self.current_place(id, generation) else {
+        let Some((place, _)) = self.current(id, generation) else {
             return;
         };
         let Some(entry) = self.children.get_mut(&place) else {
@@ -68,7 +68,10 @@ impl Plan {
         if entry.is_restarted_after(&cause) {
             entry.phase = Phase::Waiting;
             entry.last_exit = Some(cause);
-            if entry.probation && now.saturating_sub(entry.since) < entry.probation_time() {
+            let cancelled = entry.was_cancelled();
+            if cancelled && entry.policy.cause(ExitKind::Cancelled).is_none() {
+                self.launch(place, effects);
+            } else if entry.probation && now.saturating_sub(entry.since) < entry.probation_time() {
                 self.quarantine(place, effects);
             } else {
                 self.restart(place, now, effects);
@@ -99,10 +102,7 @@ impl Plan {
         now: Duration,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(place) = self.current_place(id, generation) else {
-            return;
-        };
-        let Some(entry) = self.children.get(&place) else {
+        let Some((place, entry)) = self.current(id, generation) else {
             return;
         };
         if !matches!(entry.phase, Phase::Waiting) {
@@ -117,10 +117,7 @@ impl Plan {
 
     /// A delay, a cool-down or a probation is over.
     pub(super) fn due(&mut self, id: &ChildId, generation: u64, effects: &mut Vec<Effect>) {
-        let Some(place) = self.current_place(id, generation) else {
-            return;
-        };
-        let Some(entry) = self.children.get_mut(&place) else {
+        let Some((place, entry)) = self.current(id, generation) else {
             return;
         };
         match entry.phase {
@@ -256,6 +253,12 @@ impl Plan {
 }
 
 impl Entry {
+    /// Its caller ended it, which says nothing against it.
+    fn was_cancelled(&self) -> bool {
+        let cause = self.last_exit.as_ref();
+        cause.is_some_and(|cause| cause.kind() == ExitKind::Cancelled)
+    }
+
     fn is_restarted_after(&self, cause: &ExitCause) -> bool {
         let ruled = self.policy.cause(cause.kind()).map(|ruled| ruled.restart);
         match (self.policy.restart, ruled) {

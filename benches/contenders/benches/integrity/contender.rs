@@ -2,10 +2,11 @@
 
 use crate::region::{hittable, shared};
 use airssys_integrity::{
-    BufferWriter, CheckedBuffer, FrozenBuffer, MessagePool, OnReturn, SampleRate, SizeClass,
-    VerificationLevel,
+    BufferWriter, CheckedBuffer, FrozenBuffer, MessagePool, OnReturn, PooledWriter, SampleRate,
+    SizeClass, VerificationLevel,
 };
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 const BLOCK: usize = 512;
 
@@ -66,7 +67,8 @@ pub(crate) static CONTENDERS: [Entry; 15] = [
         Box::new(Locked(Mutex::new(Plain::of(bytes, Tags::PerBlock))))
     }),
     entry("word-wise copy", |bytes| {
-        Box::new(Words(vec![0; bytes / 8]))
+        let words = (0..bytes / 8).map(|_| AtomicU64::new(0));
+        Box::new(Words(words.collect()))
     }),
     entry("ours, pool, off", |bytes| {
         pool(bytes, VerificationLevel::Off)
@@ -108,26 +110,40 @@ pub(crate) static CONTENDERS: [Entry; 15] = [
     ),
 ];
 
-enum Tags {
+pub(crate) enum Tags {
     None,
     Whole,
     PerBlock,
 }
 
 /// Bytes, and a checksum taken from the copy.
-struct Plain {
+pub(crate) struct Plain {
     data: Vec<u8>,
     kind: Tags,
     tags: Vec<u32>,
 }
 
 impl Plain {
-    fn of(bytes: usize, kind: Tags) -> Box<Self> {
+    pub(crate) fn of(bytes: usize, kind: Tags) -> Box<Self> {
         Box::new(Self {
             data: vec![0; bytes],
             tags: vec![0; bytes.div_ceil(BLOCK)],
             kind,
         })
+    }
+
+    /// Overwrites bytes of one block and tags the block anew.
+    pub(crate) fn write_part(&mut self, offset: usize, source: &[u8]) {
+        let block = offset / BLOCK;
+        let mut blocks = self.data.chunks_mut(BLOCK).zip(&mut self.tags);
+        let Some((data, tag)) = blocks.nth(block) else {
+            return;
+        };
+        let part = data.get_mut(offset % BLOCK..offset % BLOCK + source.len());
+        if let Some(part) = part {
+            part.copy_from_slice(source);
+            *tag = crc32c::crc32c(data);
+        }
     }
 
     fn tag(&mut self) {
@@ -146,6 +162,29 @@ impl Plain {
                 }
             }
         }
+    }
+}
+
+/// A message as one makes it without a pool: bytes and tags from the heap, shared by count.
+pub(crate) fn shared_vec(source: &[u8]) -> Arc<SharedVec> {
+    let mut data = Vec::with_capacity(source.len());
+    let mut tags = Vec::with_capacity(source.len().div_ceil(BLOCK));
+    for block in source.chunks(BLOCK) {
+        data.extend_from_slice(block);
+        tags.push(crc32c::crc32c(block));
+    }
+    Arc::new(SharedVec { data, tags })
+}
+
+pub(crate) struct SharedVec {
+    data: Vec<u8>,
+    tags: Vec<u32>,
+}
+
+impl SharedVec {
+    pub(crate) fn is_intact(&self) -> bool {
+        let mut blocks = self.data.chunks(BLOCK).zip(&self.tags);
+        blocks.all(|(block, tag)| crc32c::crc32c(block) == *tag)
     }
 }
 
@@ -226,21 +265,22 @@ impl Contender for Locked {
     }
 }
 
-/// A copy that passes each word through a register, as a checked one must.
-struct Words(Vec<u64>);
+/// Memory that threads share, word by word: the copy that a reader beside a writer may make without
+/// a check. The compiler merges no two of these loads and stores, as it does those of plain words.
+struct Words(Vec<AtomicU64>);
 
 impl Contender for Words {
     fn write(&mut self, source: &[u8]) {
         let (words, _) = source.as_chunks();
-        for (word, slot) in words.iter().zip(&mut self.0) {
-            *slot = opaque(u64::from_le_bytes(*word));
+        for (word, slot) in words.iter().zip(&self.0) {
+            slot.store(u64::from_le_bytes(*word), Ordering::Relaxed);
         }
     }
 
     fn read(&mut self, destination: &mut [u8]) -> bool {
         let (slots, _) = destination.as_chunks_mut();
         for (slot, word) in slots.iter_mut().zip(&self.0) {
-            *slot = opaque(*word).to_le_bytes();
+            *slot = word.load(Ordering::Relaxed).to_le_bytes();
         }
         true
     }
@@ -253,19 +293,17 @@ impl Contender for Words {
 
     fn flip(&mut self, bit: usize) -> bool {
         let word = self.0.get_mut(bit / 64);
-        word.map(|word| *word ^= 1 << (bit % 64)).is_some()
+        word.map(|word| *word.get_mut() ^= 1 << (bit % 64))
+            .is_some()
     }
 }
 
-/// A load that may not be merged with its neighbours into a block copy.
-fn opaque(word: u64) -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    AtomicU64::new(word).load(Ordering::Relaxed)
-}
-
-/// A message of a pool, whose slots were there before the clock started.
+/// A message of a pool. Like every contender it has its memory before the clock starts: a write is
+/// what is appended to a slot that is held, a read is that of the frozen message. What a slot costs
+/// to get and to give back is among the steps.
 struct Pooled {
     pool: MessagePool,
+    writer: Option<PooledWriter>,
     message: Option<FrozenBuffer>,
     /// The heap's buffer goes through the same code and can be hit on the way.
     hit: Option<CheckedBuffer>,
@@ -279,22 +317,36 @@ fn pool(bytes: usize, level: VerificationLevel) -> Box<dyn Contender> {
     };
     Box::new(Pooled {
         pool: MessagePool::new(&[class], level, OnReturn::Keep).unwrap(),
+        writer: None,
         message: None,
         hit: None,
         bytes,
     })
 }
 
+impl Pooled {
+    fn freeze(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            self.message = Some(writer.freeze());
+        }
+    }
+}
+
 impl Contender for Pooled {
     fn write(&mut self, source: &[u8]) {
-        self.hit = None;
-        self.message = None;
-        let mut writer = self.pool.acquire(self.bytes).unwrap();
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => {
+                (self.hit, self.message) = (None, None);
+                none.insert(self.pool.acquire(self.bytes).unwrap())
+            }
+        };
+        writer.clear();
         writer.append(source).unwrap();
-        self.message = Some(writer.freeze());
     }
 
     fn read(&mut self, destination: &mut [u8]) -> bool {
+        self.freeze();
         let read = match (&self.hit, &self.message) {
             (Some(hit), _) => hit.read(),
             (None, Some(message)) => message.read(),
@@ -311,6 +363,7 @@ impl Contender for Pooled {
     }
 
     fn flip(&mut self, bit: usize) -> bool {
+        self.freeze();
         let message = self.message.as_mut();
         message.is_some_and(|message| message.flip_bit(bit))
     }

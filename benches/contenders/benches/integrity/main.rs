@@ -15,7 +15,7 @@ mod region;
 use airssys_contenders::Table;
 use airssys_integrity::{HeapRing, MessagePool, OnReturn, SizeClass, VerificationLevel};
 use contender::{CONTENDERS, Contender};
-use criterion::{BatchSize, Criterion, Throughput};
+use criterion::{Criterion, Throughput};
 use point::{Figures, timed};
 use region::region;
 use std::hint::black_box;
@@ -66,7 +66,8 @@ fn copies(criterion: &mut Criterion, figures: &mut Figures) {
     }
 }
 
-/// 64 bytes into the middle of a region: the cost must not grow with the region.
+/// 64 bytes into the middle of a region: the cost must not grow with the region. Beside it what the
+/// same granularity costs without a delta: a CRC over the block they fall into.
 fn partial_writes(criterion: &mut Criterion, figures: &mut Figures) {
     let mut group = criterion.benchmark_group("64 B into a region");
     let source = source(64);
@@ -77,6 +78,13 @@ fn partial_writes(criterion: &mut Criterion, figures: &mut Figures) {
             timed(bencher, figures, "partial write", bytes, "ours", || {
                 ops.atomic_write_with_checksum(bytes / 2 + 200, black_box(&source))
                     .unwrap();
+            });
+        });
+        let mut plain = contender::Plain::of(bytes, contender::Tags::PerBlock);
+        let contender = "memcpy + crc32c of the block";
+        group.bench_function(format!("{name}, {contender}"), |bencher| {
+            timed(bencher, figures, "partial write", bytes, contender, || {
+                plain.write_part(bytes / 2 + 200, black_box(&source));
             });
         });
     }
@@ -136,6 +144,36 @@ fn readers_beside_a_writer(criterion: &mut Criterion, figures: &mut Figures) {
     group.finish();
 }
 
+/// A message from its first byte to its end: memory for it, the bytes and their tags, shared, read
+/// once, given back.
+fn lives(criterion: &mut Criterion, figures: &mut Figures) {
+    let mut group = criterion.benchmark_group("life of a message");
+    for bytes in [64, 512, 4 * KIB] {
+        let source = source(bytes);
+        let class = SizeClass {
+            slot_bytes: bytes,
+            slots: 64,
+        };
+        let pool = MessagePool::new(&[class], VerificationLevel::Standard, OnReturn::Keep).unwrap();
+        let name = format!("ours, {}", label(bytes));
+        group.bench_function(&name, |bencher| {
+            timed(bencher, figures, "life", bytes, &name, || {
+                let mut writer = pool.acquire(bytes).unwrap();
+                writer.append(black_box(&source)).unwrap();
+                black_box(writer.freeze().read().unwrap());
+            });
+        });
+        let name = format!("Arc<Vec> + crc32c per 512 B, {}", label(bytes));
+        group.bench_function(&name, |bencher| {
+            timed(bencher, figures, "life", bytes, &name, || {
+                let message = contender::shared_vec(black_box(&source));
+                assert!(black_box(&message).is_intact());
+            });
+        });
+    }
+    group.finish();
+}
+
 /// What a message costs besides its bytes.
 fn single_steps(criterion: &mut Criterion, figures: &mut Figures) {
     let class = SizeClass {
@@ -190,19 +228,6 @@ fn single_steps(criterion: &mut Criterion, figures: &mut Figures) {
         });
     });
     group.finish();
-    // Criterion's own loop, to have one figure here that does not come from ours.
-    criterion.bench_function("single steps/message of 4 KiB, whole life", |bencher| {
-        let source = source(4 * KIB);
-        bencher.iter_batched(
-            || (),
-            |()| {
-                let mut writer = pool.acquire(4 * KIB).unwrap();
-                writer.append(&source).unwrap();
-                black_box(writer.freeze().read().unwrap().len())
-            },
-            BatchSize::SmallInput,
-        );
-    });
 }
 
 fn print(figures: &Figures) {
@@ -237,7 +262,8 @@ fn print(figures: &Figures) {
             samples.best()
         };
         let step = match kind {
-            "partial write" => format!("64 B write into {}", label(size)),
+            "life" => format!("life of a message: {name}"),
+            "partial write" => format!("64 B write into {}: {name}", label(size)),
             "beside" => format!("4 KiB write beside {size} readers: {name}"),
             _ => name.to_owned(),
         };
@@ -257,6 +283,7 @@ fn main() {
     copies(&mut criterion, &mut figures);
     partial_writes(&mut criterion, &mut figures);
     readers_beside_a_writer(&mut criterion, &mut figures);
+    lives(&mut criterion, &mut figures);
     single_steps(&mut criterion, &mut figures);
     criterion.final_summary();
     print(&figures);
