@@ -39,6 +39,9 @@ const SIZES: [(usize, usize); 4] = [
     (1_048_000, 500),
 ];
 
+/// Calls of one kind before those of the next.
+const TURN: usize = 100;
+
 /// Levels of `[integrity]`; the first checks nothing, the second is the default.
 const LEVELS: [&str; 2] = ["off", "standard"];
 
@@ -64,29 +67,57 @@ async fn measure() {
         let bytes: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
         let bytes: &'static [u8] = bytes.leak();
         let mut typed = Vec::with_capacity(times);
-        let mut supervised = vec![Vec::with_capacity(times); components.len()];
+        let mut copied = vec![Vec::with_capacity(times); components.len()];
+        let mut borrowed = copied.clone();
         let mut dynamic = Vec::new();
-        for round in 0..times {
-            typed.push(bare.typed(bytes).await);
-            for (component, times) in components.iter().zip(&mut supervised) {
-                let began = Instant::now();
-                let back = component.call_bytes("echo", bytes).await.unwrap();
-                times.push(began.elapsed());
-                assert_eq!(back.len(), size);
+        let list = Val::List(bytes.iter().copied().map(Val::U8).collect());
+        let encode = |component: &ComponentRef| {
+            let list = std::slice::from_ref(&list);
+            component.encode("echo", list).unwrap()
+        };
+        let messages: Vec<_> = components.iter().map(encode).collect();
+        // In turns, each long enough for the caches to be its own.
+        for _ in 0..times / TURN {
+            for _ in 0..TURN {
+                typed.push(bare.typed(bytes).await);
             }
-            if size <= MOST_DYNAMIC && round % 100 == 0 {
-                dynamic.push(bare.dynamic(bytes).await);
+            for (component, times) in components.iter().zip(&mut copied) {
+                for _ in 0..TURN {
+                    let began = Instant::now();
+                    let back = component.call_bytes("echo", bytes).await.unwrap();
+                    times.push(began.elapsed());
+                    assert_eq!(back.len(), size);
+                }
+            }
+            for ((component, message), times) in components.iter().zip(&messages).zip(&mut borrowed)
+            {
+                for _ in 0..TURN {
+                    let message = message.clone();
+                    let began = Instant::now();
+                    let results = component.call_encoded("echo", message).await.unwrap();
+                    let length = results.bytes().unwrap().len();
+                    times.push(began.elapsed());
+                    assert_eq!(length, size);
+                }
+            }
+            if size <= MOST_DYNAMIC {
+                dynamic.push(bare.dynamic(&list).await);
             }
         }
         let floor = median(typed);
-        let dynamic = ratio(median(dynamic), floor);
-        print!("echo {size:>7} bytes: typed {floor:?}, dynamic {dynamic:.1} x");
-        for (level, times) in LEVELS.iter().zip(supervised) {
-            let took = median(times);
-            let times = ratio(took, floor);
-            print!(", supervised at {level} {took:?} = {times:.2} x");
+        print!("echo {size:>7} bytes: typed {floor:?}");
+        if !dynamic.is_empty() {
+            print!(", dynamic {:.1} x", ratio(median(dynamic), floor));
         }
         println!();
+        for ((level, copied), borrowed) in LEVELS.iter().zip(copied).zip(borrowed) {
+            let (copied, borrowed) = (median(copied), median(borrowed));
+            println!(
+                "    {level}: bytes to bytes {copied:?} = {:.2} x, message to message {borrowed:?} = {:.2} x",
+                ratio(copied, floor),
+                ratio(borrowed, floor)
+            );
+        }
     }
     host.shutdown().await;
 }
@@ -153,13 +184,13 @@ impl Bare {
         took
     }
 
-    async fn dynamic(&mut self, bytes: &[u8]) -> Duration {
-        let list = [Val::List(bytes.iter().copied().map(Val::U8).collect())];
+    async fn dynamic(&mut self, list: &Val) -> Duration {
+        let list = std::slice::from_ref(list);
         let mut results = [Val::Bool(false)];
         let began = Instant::now();
         self.store.set_epoch_deadline(1_000_000);
         self.func
-            .call_async(&mut self.store, &list, &mut results)
+            .call_async(&mut self.store, list, &mut results)
             .await
             .unwrap();
         began.elapsed()

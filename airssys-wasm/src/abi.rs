@@ -37,9 +37,12 @@ pub(crate) struct Passage {
 }
 
 impl Passage {
-    /// Counts a message of so many bytes against the instance's limit.
-    pub(crate) fn charge(&self, bytes: usize) -> Result<Charge, OutOfMemory> {
-        self.meter.charge(self.messages.footprint(bytes))
+    /// Counts a message of so many bytes against the instance's limit, where it counts at all.
+    pub(crate) fn charge(&self, bytes: usize) -> Result<Option<Charge>, OutOfMemory> {
+        match self.messages.footprint(bytes) {
+            0 => Ok(None),
+            footprint => self.meter.charge(footprint).map(Some),
+        }
     }
 }
 
@@ -60,7 +63,7 @@ pub(crate) struct Arguments(Mutex<Option<Carried>>);
 struct Carried {
     passage: Arc<Passage>,
     message: Message,
-    _charge: Charge,
+    _charge: Option<Charge>,
 }
 
 impl Arguments {

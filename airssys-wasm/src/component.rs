@@ -403,15 +403,25 @@ impl ComponentRef {
             generation,
             outcome,
         } = self.answer(answer)?;
-        let component = self.name().clone();
+        let component = || self.name().clone();
         let message = match outcome {
             Outcome::Results(message) => message,
-            Outcome::Unfit(source) => return Err(WasmError::Results { component, source }),
-            Outcome::Refused(source) => return Err(WasmError::Arguments { component, source }),
+            Outcome::Unfit(source) => {
+                return Err(WasmError::Results {
+                    component: component(),
+                    source,
+                });
+            }
+            Outcome::Refused(source) => {
+                return Err(WasmError::Arguments {
+                    component: component(),
+                    source,
+                });
+            }
             Outcome::NoInstance(cause) => return Err(self.no_instance(cause)),
             Outcome::Ran(_) => {
                 return Err(WasmError::Undecodable {
-                    component,
+                    component: component(),
                     source: DecodeError,
                 });
             }

@@ -27,8 +27,9 @@ pub const MESSAGE_SLOTS: [SizeClass; 3] = [
         slot_bytes: 4 * 1024,
         slots: 64,
     },
+    // A text of 64 KiB, and its length before it.
     SizeClass {
-        slot_bytes: 64 * 1024,
+        slot_bytes: 64 * 1024 + BLOCK_BYTES,
         slots: 16,
     },
 ];
@@ -219,23 +220,48 @@ impl Writer {
 
 /// A writer that is handed whole blocks: each hand-over takes the tag of the block under way anew.
 pub(crate) struct Runs {
-    writer: Writer,
+    sink: Hittable,
     run: [u8; BLOCK_BYTES],
     held: usize,
+}
+
+/// A writer, and where a test says so a hit on what it is given.
+struct Hittable {
+    writer: Writer,
     /// Happens once, to the bytes it falls on.
     #[cfg(feature = "fault-injection")]
-    pub(crate) hit: Option<crate::fault::Hit>,
+    hit: Option<crate::fault::Hit>,
+}
+
+impl Hittable {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        #[cfg(feature = "fault-injection")]
+        if let Some(hit) = self.hit
+            && let Some(hit) = hit.within(self.writer.len(), bytes.len())
+        {
+            self.hit = None;
+            return Ok(self.writer.append_with(bytes, hit)?);
+        }
+        Ok(self.writer.append(bytes)?)
+    }
 }
 
 impl Runs {
     pub(crate) fn new(writer: Writer) -> Self {
         Self {
-            writer,
+            sink: Hittable {
+                writer,
+                #[cfg(feature = "fault-injection")]
+                hit: None,
+            },
             run: [0; BLOCK_BYTES],
             held: 0,
-            #[cfg(feature = "fault-injection")]
-            hit: None,
         }
+    }
+
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn hit(&mut self, hit: crate::fault::Hit) {
+        self.sink.hit = Some(hit);
     }
 
     pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
@@ -255,29 +281,17 @@ impl Runs {
         if rest.len() < BLOCK_BYTES {
             return self.put(rest);
         }
-        self.append(rest)
+        self.sink.append(rest)
     }
 
     fn flush(&mut self) -> Result<(), EncodeError> {
-        let run = self.run;
         let held = std::mem::take(&mut self.held);
-        self.append(run.get(..held).unwrap_or_default())
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        #[cfg(feature = "fault-injection")]
-        if let Some(hit) = self.hit
-            && let Some(hit) = hit.within(self.writer.len(), bytes.len())
-        {
-            self.hit = None;
-            return Ok(self.writer.append_with(bytes, hit)?);
-        }
-        Ok(self.writer.append(bytes)?)
+        self.sink.append(self.run.get(..held).unwrap_or_default())
     }
 
     pub(crate) fn finish(mut self) -> Result<Message, EncodeError> {
         self.flush()?;
-        Ok(self.writer.finish())
+        Ok(self.sink.writer.finish())
     }
 }
 

@@ -75,7 +75,7 @@ pub(super) fn results(
         let limit = passage.messages.limit(Way::Out);
         let mut count = Count { bytes: 0, limit };
         guest.results(ty, slot, &mut count)?;
-        charge = Some(passage.charge(count.bytes)?);
+        charge = passage.charge(count.bytes)?;
         let writer = passage.messages.writer(Way::Out, count.bytes);
         let mut runs = Runs::new(writer.map_err(Stop::Unfit)?);
         guest.results(ty, slot, &mut runs)?;

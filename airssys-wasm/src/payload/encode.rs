@@ -40,7 +40,7 @@ pub(crate) fn encode_with_hit(
     hit: crate::fault::Hit,
 ) -> Result<Message, EncodeError> {
     let mut encoder = Encoder::new(messages.writer(Way::In, bytes_of_all(values, 0))?);
-    encoder.runs.hit = Some(hit);
+    encoder.runs.hit(hit);
     encoder.arguments(params, values)
 }
 
