@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use airssys_rt::{Events, ExitCause, TaskLimit, TaskRegistry, Tree};
-use airssys_wasm::{DEFAULT_MAX_COMPONENTS, EngineError, Runtime};
+use airssys_wasm::{CacheConfig, EngineError, LoadEvent, Runtime, RuntimeConfig};
 use tokio::sync::watch;
 
 use crate::snapshot::{self, Snapshot};
@@ -61,6 +61,7 @@ pub enum HostError {
 pub struct Host {
     runtime: Runtime,
     events: Events,
+    loads: Events<LoadEvent>,
     root: SupervisorRef,
     supervisors: HashMap<String, SupervisorRef>,
     ended: watch::Receiver<bool>,
@@ -71,24 +72,37 @@ pub struct Host {
 /// Collects what a [`Host`] starts with.
 #[derive(Debug)]
 pub struct HostBuilder {
-    max_components: u32,
+    runtime: RuntimeConfig,
     supervisors: Vec<SupervisorSpec>,
     events: Events,
 }
 
 impl From<SystemConfig> for HostBuilder {
     fn from(config: SystemConfig) -> Self {
-        let builder = Host::builder().max_components(config.max_components);
+        let mut builder = Host::builder().max_components(config.max_components);
+        if let Some(directory) = config.cache_directory.clone() {
+            builder = builder.cache(CacheConfig {
+                directory,
+                max_bytes: config.cache_bytes,
+            });
+        }
         let specs = config.specs().into_iter();
         specs.fold(builder, Self::supervisor)
     }
 }
 
 impl HostBuilder {
-    /// Sets how many instances the pool holds at a time, 1000 where nothing is said.
+    /// Sets how many instances live at a time, 1000 where nothing is said.
     #[must_use]
     pub fn max_components(mut self, components: u32) -> Self {
-        self.max_components = components;
+        self.runtime.max_components = components;
+        self
+    }
+
+    /// Keeps compiled code on disk for the next run.
+    #[must_use]
+    pub fn cache(mut self, cache: CacheConfig) -> Self {
+        self.runtime.cache = Some(cache);
         self
     }
 
@@ -105,12 +119,19 @@ impl HostBuilder {
         self.events.subscribe()
     }
 
+    /// What comes of each component's way from its binary to compiled code.
+    #[must_use]
+    pub fn loads(&self) -> EventStream<LoadEvent> {
+        self.runtime.loads.subscribe()
+    }
+
     /// Starts the tree: every supervisor and component in order.
     ///
     /// # Errors
     /// [`HostError::Engine`], [`HostError::Start`] or [`HostError::DuplicateSupervisor`].
     pub async fn start(self) -> Result<Host, HostError> {
-        let runtime = Runtime::new(self.max_components)?;
+        let loads = self.runtime.loads.clone();
+        let runtime = Runtime::new(self.runtime)?;
         let events = self.events;
         let root = self
             .supervisors
@@ -146,6 +167,7 @@ impl HostBuilder {
         Ok(Host {
             runtime,
             events,
+            loads,
             root,
             supervisors,
             ended,
@@ -176,7 +198,7 @@ impl Host {
     #[must_use]
     pub fn builder() -> HostBuilder {
         HostBuilder {
-            max_components: DEFAULT_MAX_COMPONENTS,
+            runtime: RuntimeConfig::default(),
             supervisors: Vec::new(),
             events: Events::default(),
         }
@@ -241,6 +263,12 @@ impl Host {
         .await
     }
 
+    /// What comes of each component's way from its binary to compiled code, from now on.
+    #[must_use]
+    pub fn loads(&self) -> EventStream<LoadEvent> {
+        self.loads.subscribe()
+    }
+
     /// Returns once the whole tree has ended: why the topmost supervisor gave up, or `None` after
     /// a shutdown.
     pub async fn ended(&self) -> Option<Arc<ExitCause>> {
@@ -258,6 +286,7 @@ impl Host {
         let mut ended = self.ended.clone();
         ended.wait_for(|ended| *ended).await.ok();
         self.tasks.shutdown(TASK_GRACE).await;
+        self.runtime.stop();
     }
 
     fn ask_to_stop(&self) {

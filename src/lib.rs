@@ -31,11 +31,13 @@ pub use airssys_rt::{
     TaskInfo, TaskRegistry, Trap,
 };
 pub use airssys_wasm::{
-    ComponentConfig, ComponentMetrics, ComponentName, ComponentRef, ComponentResourceLimiter,
-    ComponentSpec, ComponentState, ConfigError, Counts, CpuConfig, EngineError, Exports, Figures,
-    Function, FunctionError, IntegrityConfig, LastExit, Latency, MAX_MEMORY_BYTES,
-    MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, Message, ResourceLimitError, ResourceLimits,
-    ResourcesConfig, Runtime, ValueError, VerificationLevel, WasmError, config,
+    AbiViolation, CacheConfig, CacheError, CapacityError, ComponentConfig, ComponentMetrics,
+    ComponentName, ComponentRef, ComponentResourceLimiter, ComponentSpec, ComponentState,
+    ConfigError, Counts, CpuConfig, EngineError, Exports, Figures, Function, FunctionError,
+    IntegrityConfig, LastExit, Latency, LoadChange, LoadEvent, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES,
+    MemoryConfig, MemoryMetrics, Message, MessageConfig, ResourceLimitError, ResourceLimits,
+    ResourcesConfig, Results, Runtime, RuntimeConfig, StackConfig, ValueError, VerificationLevel,
+    WasmError, config,
 };
 pub use host::{Host, HostBuilder, HostError};
 pub use snapshot::{

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use airssys_wasm::config::{ConfigFile, Document, Problem, Rule, keys, parse_shutdown};
@@ -17,6 +17,10 @@ use crate::{ChildSpec, Intensity, Restart, Shutdown, Strategy, SupervisorSpec};
 pub struct SystemConfig {
     /// Instances the pool holds at a time.
     pub max_components: u32,
+    /// Where compiled code is kept, if anywhere.
+    pub cache_directory: Option<PathBuf>,
+    /// Most bytes of it.
+    pub cache_bytes: u64,
     /// The supervisors below the root, in start order.
     pub supervisors: Vec<SupervisorConfig>,
 }
@@ -109,6 +113,8 @@ impl SystemConfig {
         });
         Self {
             max_components: airssys_wasm::DEFAULT_MAX_COMPONENTS,
+            cache_directory: None,
+            cache_bytes: airssys_wasm::DEFAULT_CACHE_BYTES,
             supervisors: supervisor.into_iter().collect(),
         }
     }
@@ -139,12 +145,20 @@ impl SystemConfig {
         if !errors.is_empty() {
             return Err(ConfigErrors(errors));
         }
+        let RawCache {
+            directory,
+            max_bytes,
+        } = raw.system.cache;
         Ok(Self {
             max_components: raw
                 .system
                 .max_components
                 .or_else(|| default_of("system.max_components"))
                 .unwrap_or(airssys_wasm::DEFAULT_MAX_COMPONENTS),
+            cache_directory: directory.map(|directory| document.resolve(&directory)),
+            cache_bytes: max_bytes
+                .or_else(|| default_of("system.cache.max_bytes"))
+                .unwrap_or(airssys_wasm::DEFAULT_CACHE_BYTES),
             supervisors,
         })
     }
@@ -295,6 +309,14 @@ struct Raw {
 #[derive(Deserialize, Default)]
 struct RawSystem {
     max_components: Option<u32>,
+    #[serde(default)]
+    cache: RawCache,
+}
+
+#[derive(Deserialize, Default)]
+struct RawCache {
+    directory: Option<String>,
+    max_bytes: Option<u64>,
 }
 
 #[derive(Deserialize)]

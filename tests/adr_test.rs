@@ -11,6 +11,7 @@ use airssys::{
     Restart, Strategy, SystemConfig, VerificationLevel,
 };
 use airssys_guests::CALCULATOR;
+use airssys_wasm::{DEFAULT_CACHE_BYTES, MAX_STACK_BYTES, MIN_STACK_BYTES};
 use tempfile::TempDir;
 
 /// Front matter of every file in docs/adr: its id and its keys.
@@ -280,6 +281,25 @@ fn the_figures_in_the_code_are_those_of_the_adrs() {
         ResourceLimits::DEFAULT_TIMEOUT,
         Duration::from_secs(integer(&timeout.default))
     );
+    let load = key(ConfigFile::Component, "resources.cpu.load_timeout_seconds");
+    assert_eq!(
+        ResourceLimits::DEFAULT_LOAD_TIMEOUT,
+        Duration::from_secs(integer(&load.default))
+    );
+    let start = key(ConfigFile::Component, "resources.cpu.start_timeout_seconds");
+    assert_eq!(
+        ResourceLimits::DEFAULT_START_TIMEOUT,
+        Duration::from_secs(integer(&start.default))
+    );
+    let stack = key(ConfigFile::Component, "resources.stack.max_bytes");
+    assert_eq!(stack.min, i64::try_from(MIN_STACK_BYTES).ok());
+    assert_eq!(stack.max, i64::try_from(MAX_STACK_BYTES).ok());
+    assert_eq!(
+        Some(ResourceLimits::DEFAULT_STACK_BYTES),
+        integer(&stack.default).try_into().ok()
+    );
+    let cache = key(ConfigFile::System, "system.cache.max_bytes");
+    assert_eq!(DEFAULT_CACHE_BYTES, integer(&cache.default));
     let components = key(ConfigFile::System, "system.max_components");
     assert_eq!(
         u64::from(airssys_wasm::DEFAULT_MAX_COMPONENTS),

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use airssys::{ExitCause, ExitKind, FunctionError, HostError, Message, Val, ValueError, WasmError};
 use airssys_guests::{CALCULATOR, CRASHER};
-use airssys_wasm::{LoadError, MAX_PAYLOAD_BYTES};
+use airssys_wasm::{LoadError, MAX_MESSAGE_BYTES};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::support::{Alone, BUMP, block_on, component, exit, shared_machine, start_failure};
+use crate::support::{
+    Alone, BUMP, Values, block_on, component, exit, shared_machine, start_failure,
+};
 
 const MIB: usize = 1_048_576;
 
@@ -576,32 +578,33 @@ fn a_type_nested_deeper_than_a_message_may_be_is_refused_with_a_typed_error() {
 fn arguments_over_the_bound_of_a_message_are_refused() {
     let _machine = shared_machine();
     block_on(async {
-        let alone = Alone::guest(CALCULATOR, MIB, "").await;
+        let bounds = format!("[resources.message]\nmax_argument_bytes = {MAX_MESSAGE_BYTES}");
+        let alone = Alone::guest(CALCULATOR, MIB, &bounds).await;
         let bytes = |count: usize| [Val::List(vec![Val::U8(7); count])];
         let fits = alone
             .component
-            .encode("echo", &bytes(MAX_PAYLOAD_BYTES - 4))
+            .encode("echo", &bytes(MAX_MESSAGE_BYTES - 4))
             .unwrap();
-        assert_eq!(fits.len(), MAX_PAYLOAD_BYTES);
+        assert_eq!(fits.len(), MAX_MESSAGE_BYTES);
         let error = alone
-            .call("echo", &bytes(MAX_PAYLOAD_BYTES - 3))
+            .call("echo", &bytes(MAX_MESSAGE_BYTES - 3))
             .await
             .unwrap_err();
         let large = matches!(
             error,
             WasmError::Arguments {
-                source: ValueError::TooLarge,
+                source: ValueError::TooLarge { .. },
                 ..
             }
         );
         assert!(large, "{error}");
-        let numbers = [Val::List(vec![Val::S64(7); MAX_PAYLOAD_BYTES / 8])];
+        let numbers = [Val::List(vec![Val::S64(7); MAX_MESSAGE_BYTES / 8])];
         let error = alone.call("sum", &numbers).await.unwrap_err();
         assert!(
             matches!(
                 error,
                 WasmError::Arguments {
-                    source: ValueError::TooLarge,
+                    source: ValueError::TooLarge { .. },
                     ..
                 }
             ),
@@ -633,7 +636,7 @@ fn bytes_come_back_however_many_there_are() {
 
 /// Answers a list of `count` strings that are all the same `length` bytes of its memory.
 const REPEATER: &str = r#"
-    (memory (export "memory") 48)
+    (memory (export "memory") 18)
     (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable)
     (global $calls (mut i32) (i32.const 0))
     (func (export "calls") (result i32) (global.get $calls))
@@ -662,38 +665,36 @@ fn results_over_the_bound_of_a_message_are_refused_and_the_instance_goes_on() {
             true,
             &[("repeat", repeat), ("calls", "(result u32)")],
         );
-        let alone = Alone::text(&text, 4 * MIB, "").await;
+        let bounds = format!("[resources.message]\nmax_result_bytes = {}", 5 * MIB / 2);
+        let alone = Alone::text(&text, 4 * MIB, &bounds).await;
         let megabyte = u32::try_from(MIB).unwrap();
         let fits = alone
-            .call("repeat", &[Val::U32(3), Val::U32(megabyte)])
+            .call("repeat", &[Val::U32(2), Val::U32(megabyte)])
             .await
             .unwrap();
-        assert!(matches!(&fits[..], [Val::List(strings)] if strings.len() == 3));
+        assert!(matches!(&fits[..], [Val::List(strings)] if strings.len() == 2));
         let error = alone
-            .call("repeat", &[Val::U32(5), Val::U32(megabyte)])
+            .call("repeat", &[Val::U32(3), Val::U32(megabyte)])
             .await
             .unwrap_err();
         assert!(
             matches!(
                 error,
                 WasmError::Results {
-                    source: ValueError::TooLarge,
+                    source: ValueError::TooLarge { .. },
                     ..
                 }
             ),
             "{error}"
         );
         assert_eq!(alone.number("calls", &[]).await, 2);
-        // What would fill the host's memory is cut off while it is read out of the guest.
-        let cause = alone
-            .exit("repeat", &[Val::U32(8000), Val::U32(megabyte)])
-            .await;
-        assert_eq!(cause.kind(), ExitKind::HostError, "{cause}");
-        assert!(
-            cause.to_string().contains("fuel allocated for hostcalls"),
-            "{cause}"
-        );
-        assert_eq!(alone.number("calls", &[]).await, 0);
+        // What would fill the host's memory is not even counted to its end.
+        let error = alone
+            .call("repeat", &[Val::U32(8000), Val::U32(megabyte)])
+            .await
+            .unwrap_err();
+        assert!(matches!(error, WasmError::Results { .. }), "{error}");
+        assert_eq!(alone.number("calls", &[]).await, 3);
         alone.host.shutdown().await;
     });
 }
@@ -798,7 +799,13 @@ fn a_corrupt_buffer_is_never_delivered() {
         for bit in (0..bits).step_by(97).chain([bits - 1]) {
             let mut buffer: Message = encode();
             assert!(buffer.flip_bit(bit));
-            let cause = exit(alone.component.call_encoded("echo-string", buffer).await);
+            let cause = exit(
+                alone
+                    .component
+                    .call_encoded("echo-string", buffer)
+                    .await
+                    .values(),
+            );
             assert!(
                 matches!(&*cause, ExitCause::Integrity { .. }),
                 "bit {bit}: {cause}"
@@ -812,6 +819,7 @@ fn a_corrupt_buffer_is_never_delivered() {
             .component
             .call_encoded("echo-string", encode())
             .await
+            .values()
             .unwrap();
         assert_eq!(back, arguments);
         alone.host.shutdown().await;
@@ -833,7 +841,8 @@ fn a_message_for_another_function_is_not_delivered() {
             ("echo-u32", Val::U32(u32::MAX), "echo-string"),
         ] {
             let buffer = alone.component.encode(from, &list(value)).unwrap();
-            let cause: Arc<ExitCause> = exit(alone.component.call_encoded(to, buffer).await);
+            let cause: Arc<ExitCause> =
+                exit(alone.component.call_encoded(to, buffer).await.values());
             assert!(
                 matches!(&*cause, ExitCause::Integrity { .. }),
                 "{from} to {to}: {cause}"

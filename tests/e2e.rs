@@ -10,18 +10,22 @@
     reason = "a test that meets something unexpected should fail there"
 )]
 
+mod abi_test;
 mod adr_test;
 mod architecture_test;
 mod bad_input_test;
+mod capacity_test;
 mod cli_test;
 mod config_component_toml_test;
 mod deadline_and_trap_test;
 mod instance_life_test;
 mod isolation_security_test;
+mod loading_test;
 mod memory_isolation_test;
 mod memory_leak_test;
 mod memory_limits_test;
 mod memory_stress_test;
+mod message_size_test;
 mod message_test;
 mod supervision_test;
 mod support;

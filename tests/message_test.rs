@@ -10,7 +10,7 @@ use airssys::{
 use airssys_guests::{CALCULATOR, NOTEBOOK};
 use airssys_wasm::{Hit, MESSAGE_SLOTS};
 
-use crate::support::{Alone, Tree, block_on, exit, shared_machine};
+use crate::support::{Alone, Tree, Values, block_on, exit, shared_machine};
 
 const MIB: usize = 1_048_576;
 
@@ -123,7 +123,7 @@ fn damaged_arguments_end_the_instance_and_never_reach_the_guest() {
             assert_eq!(bits, 8 * (1_104 + 3 * 4 + 4 + mirror), "{level}");
             for bit in (0..bits).step_by(1_361).chain([bits - 1]) {
                 let message = flipped(notebook.encode("append", &arguments).unwrap(), bit);
-                let cause = exit(notebook.call_encoded("append", message).await);
+                let cause = exit(notebook.call_encoded("append", message).await.values());
                 assert!(matches!(&*cause, ExitCause::Integrity { .. }), "{cause}");
                 let told = (String::from("notebook"), ExitKind::Integrity);
                 assert_eq!(next_exit(&mut events).await, told, "{level}, bit {bit}");
@@ -185,7 +185,8 @@ fn at_off_damage_is_delivered() {
         let delivered = alone
             .component
             .call_encoded("echo", flipped(encode(), hit))
-            .await;
+            .await
+            .values();
         assert_eq!(delivered.unwrap(), changed);
         alone.component.flip_bit_of_next_result(hit);
         assert_eq!(alone.call("echo", &arguments).await.unwrap(), changed);
@@ -194,7 +195,8 @@ fn at_off_damage_is_delivered() {
         let delivered = alone
             .component
             .call_encoded("echo", flipped(encode(), tag))
-            .await;
+            .await
+            .values();
         assert_eq!(delivered.unwrap(), arguments);
         alone.component.flip_bit_of_next_result(tag);
         assert_eq!(alone.call("echo", &arguments).await.unwrap(), arguments);
@@ -215,7 +217,7 @@ fn at_sampling_damage_in_the_same_place_is_told_once_in_each_cycle_of_messages()
                 for _ in 0..CYCLE {
                     let message = alone.component.encode("echo", &arguments).unwrap();
                     let message = flipped(message, bit);
-                    match alone.component.call_encoded("echo", message).await {
+                    match alone.component.call_encoded("echo", message).await.values() {
                         Ok(_) => {}
                         Err(WasmError::Exited { cause, .. }) => {
                             assert_eq!(cause.kind(), ExitKind::Integrity);
@@ -253,7 +255,13 @@ fn a_copy_that_arrives_changed_is_refused_at_once_at_full_and_redundant() {
                 Err(WasmError::Damaged { .. }) => assert!(at_once, "{level}"),
                 Ok(message) => {
                     assert!(!at_once, "{level}");
-                    let cause = exit(alone.component.call_encoded("append", message).await);
+                    let cause = exit(
+                        alone
+                            .component
+                            .call_encoded("append", message)
+                            .await
+                            .values(),
+                    );
                     assert_eq!(cause.kind(), ExitKind::Integrity);
                 }
                 Err(error) => panic!("{error}"),
@@ -283,6 +291,7 @@ fn a_register_that_is_hit_on_the_way_to_a_guest_is_told_at_redundant_alone() {
                     .component
                     .call_encoded("append", message)
                     .await
+                    .values()
                     .unwrap();
                 let kept = alone.call("get", &[Val::U32(0)]).await.unwrap();
                 let wrong = Val::String(String::from("nnnonnnnn"));
@@ -294,26 +303,34 @@ fn a_register_that_is_hit_on_the_way_to_a_guest_is_told_at_redundant_alone() {
 }
 
 #[test]
-fn a_message_of_a_mebibyte_is_checked_on_the_heap_as_in_a_slot() {
+fn a_message_of_half_a_mebibyte_is_checked_on_the_heap_as_in_a_slot() {
     let _machine = shared_machine();
     block_on(async {
+        let half = MIB / 2;
         for level in ["off", "sampling", "standard", "full", "redundant"] {
             let alone = notebook_at(level, 4 * MIB).await;
-            let message = alone.component.encode("append", &note(MIB)).unwrap();
+            let message = alone.component.encode("append", &note(half)).unwrap();
             assert!(!message.is_pooled());
-            assert_eq!(message.len(), MIB + 4);
+            assert_eq!(message.len(), half + 4);
             alone
                 .component
                 .call_encoded("append", message)
                 .await
+                .values()
                 .unwrap();
             let kept = alone.call("get", &[Val::U32(0)]).await.unwrap();
-            let [text] = note(MIB);
+            let [text] = note(half);
             assert!(kept == [Val::Option(Some(Box::new(text)))], "{level}");
             if CHECKING.contains(&level) {
-                let message = alone.component.encode("append", &note(MIB)).unwrap();
-                let message = flipped(message, 4 * MIB);
-                let cause = exit(alone.component.call_encoded("append", message).await);
+                let message = alone.component.encode("append", &note(half)).unwrap();
+                let message = flipped(message, 4 * half);
+                let cause = exit(
+                    alone
+                        .component
+                        .call_encoded("append", message)
+                        .await
+                        .values(),
+                );
                 assert_eq!(cause.kind(), ExitKind::Integrity, "{level}");
             }
             alone.host.shutdown().await;
@@ -347,7 +364,8 @@ fn calls_beyond_the_slots_of_the_pool_fall_back_to_the_heap_and_are_answered() {
             alone
                 .component
                 .call_encoded("echo", flipped(encode(), 40))
-                .await,
+                .await
+                .values(),
         );
         assert_eq!(cause.kind(), ExitKind::Integrity);
         drop(kept);
@@ -366,7 +384,12 @@ fn a_message_can_be_sent_again_and_keeps_its_bytes() {
             let message = alone.component.encode("echo", &bytes(length)).unwrap();
             for _ in 0..3 {
                 let again = message.clone();
-                let answer = alone.component.call_encoded("echo", again).await.unwrap();
+                let answer = alone
+                    .component
+                    .call_encoded("echo", again)
+                    .await
+                    .values()
+                    .unwrap();
                 assert!(answer == bytes(length));
             }
             alone.host.shutdown().await;
@@ -383,7 +406,11 @@ fn a_message_encoded_at_another_level_is_refused_before_the_guest_is_entered() {
             notebook_at("full", MIB).await,
         );
         let message = off.component.encode("append", &note(3)).unwrap();
-        let refused = full.component.call_encoded("append", message).await;
+        let refused = full
+            .component
+            .call_encoded("append", message)
+            .await
+            .values();
         let Err(WasmError::OtherLevel {
             expected, found, ..
         }) = refused

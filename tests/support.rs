@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use airssys::{ComponentRef, ExitCause, Host, HostError, Intensity, Val, WasmError};
+use airssys::{ComponentRef, ExitCause, Host, HostError, Intensity, Results, Val, WasmError};
 use airssys_guests::Guest;
 use tempfile::TempDir;
 
@@ -195,6 +195,17 @@ impl Alone {
     }
 }
 
+/// The values of what a call with a message returned.
+pub trait Values {
+    fn values(self) -> Result<Vec<Val>, WasmError>;
+}
+
+impl Values for Result<Results, WasmError> {
+    fn values(self) -> Result<Vec<Val>, WasmError> {
+        self?.values()
+    }
+}
+
 /// The one number of an answer.
 pub fn number(answer: &[Val]) -> i64 {
     match answer {
@@ -275,5 +286,7 @@ pub const BUMP: &str = r#"
                             (i32.mul (memory.size) (i32.const 65536)))) (i32.const 16))))
                     (then unreachable))))
         (global.set $next (local.get $end))
+        (memory.copy (local.get $at) (local.get 0) (select (local.get 1) (local.get 3)
+            (i32.lt_u (local.get 1) (local.get 3))))
         (local.get $at))
 "#;

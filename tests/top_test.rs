@@ -270,6 +270,7 @@ fn the_json_stream_is_one_snapshot_a_line_of_a_known_shape() {
         ".components[].metrics.memory.peak_bytes",
         ".components[].metrics.memory.allocation_count",
         ".components[].metrics.memory.denied_count",
+        ".components[].metrics.memory.host_bytes",
     ]
     .map(String::from)
     .into();
@@ -361,6 +362,7 @@ fn crowd(components: usize) -> Snapshot {
                 }),
                 memory: Some(MemoryMetrics {
                     current_bytes: 65_536,
+                    host_bytes: 0,
                     max_bytes: 1_048_576,
                     peak_bytes: 65_536,
                     allocation_count: 1,

@@ -1,10 +1,13 @@
 //! What touches the operating system.
 //!
-//! Today: reading files whose content is not trusted, and the kernel limit that a pool of
-//! instances must fit. Grants, secrets and the audit log will live here too.
+//! Today: reading files whose content is not trusted, directories that nobody else can read or
+//! write, and the kernel limit that a pool of instances must fit. Grants, secrets and the audit log
+//! will live here too.
 
 mod file;
 mod map_count;
+mod private_directory;
 
 pub use file::{ReadError, read_regular_file};
 pub use map_count::{MapCountError, max_map_count};
+pub use private_directory::{PrivateDirectory, PrivateError, PrivateFile};

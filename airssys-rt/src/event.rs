@@ -89,20 +89,27 @@ pub struct DeadLetter {
     pub evicted: bool,
 }
 
-/// The sending side; every supervisor of a tree holds the same one.
-#[derive(Debug, Clone)]
-pub struct Events(broadcast::Sender<LifecycleEvent>);
+/// The sending side; every supervisor of a tree holds the same one. Others may tell of events of
+/// their own through one of these.
+#[derive(Debug)]
+pub struct Events<T = LifecycleEvent>(Arc<broadcast::Sender<T>>);
 
-impl Default for Events {
-    fn default() -> Self {
-        Self(broadcast::channel(EVENT_BUFFER).0)
+impl<T> Clone for Events<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
-impl Events {
+impl<T: Clone> Default for Events<T> {
+    fn default() -> Self {
+        Self(Arc::new(broadcast::channel(EVENT_BUFFER).0))
+    }
+}
+
+impl<T: Clone> Events<T> {
     /// A stream of everything that happens from now on.
     #[must_use]
-    pub fn subscribe(&self) -> EventStream {
+    pub fn subscribe(&self) -> EventStream<T> {
         EventStream(self.0.subscribe())
     }
 
@@ -111,8 +118,8 @@ impl Events {
         self.0.receiver_count() > 0
     }
 
-    /// Tells everybody who listens. Does not wait for them.
-    pub fn send(&self, event: LifecycleEvent) {
+    /// Tells everybody who listens. Never waits.
+    pub fn send(&self, event: T) {
         // An error only says that nobody listens, which is no failure.
         self.0.send(event).ok();
     }
@@ -120,20 +127,20 @@ impl Events {
 
 /// What a subscriber gets next.
 #[derive(Debug, Clone)]
-pub enum Received {
+pub enum Received<T = LifecycleEvent> {
     /// The next event.
-    Event(LifecycleEvent),
+    Event(T),
     /// The subscriber was too slow: this many events are gone.
     Lagged(u64),
 }
 
 /// The receiving side.
 #[derive(Debug)]
-pub struct EventStream(broadcast::Receiver<LifecycleEvent>);
+pub struct EventStream<T = LifecycleEvent>(broadcast::Receiver<T>);
 
-impl EventStream {
-    /// The next event, or how many were lost; `None` once the tree is gone. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Received> {
+impl<T: Clone> EventStream<T> {
+    /// The next event, or how many were lost; `None` once nobody can tell more. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Received<T>> {
         match self.0.recv().await {
             Ok(event) => Some(Received::Event(event)),
             Err(broadcast::error::RecvError::Lagged(lost)) => Some(Received::Lagged(lost)),

@@ -303,7 +303,9 @@ impl fmt::Display for Frame {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeadlinePhase {
-    /// While starting: compile, instantiate, start functions.
+    /// While waiting for what a start needs first: reading, compiling.
+    Load,
+    /// While starting: instantiate, start functions.
     Start,
     /// While computing.
     Computing,
@@ -314,6 +316,7 @@ pub enum DeadlinePhase {
 impl fmt::Display for DeadlinePhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Load => "while loading",
             Self::Start => "while starting",
             Self::Computing => "while computing",
             Self::Waiting => "while waiting for the host",

@@ -18,7 +18,10 @@ use crate::instance::{Answer, Instance, Invocation, Outcome};
 use crate::limits::ComponentResourceLimiter;
 use crate::metrics::{Herald, Stint, Tally};
 use crate::parking::Parking;
-use crate::runtime::{LoadFailed, Runtime, WeakRuntime};
+use crate::runtime::{Runtime, WeakRuntime};
+
+/// What a start may take beyond loading and starting, before its supervisor gives it up.
+const START_GRACE: Duration = Duration::from_secs(5);
 
 struct ComponentActor;
 
@@ -232,25 +235,16 @@ impl Child<Runtime> for ComponentChild {
             let runtime = &context.tree.environment;
             self.runtime.get_or_init(|| runtime.downgrade());
             runtime.register(&self.cell).map_err(failed)?;
-            let load = || runtime.load(&self.cell);
-            self.cell
-                .loaded
-                .get_or_try_init(load)
-                .await
-                .map_err(|error| match error {
-                    LoadFailed::Load(error) => failed(error),
-                    LoadFailed::Engine(error) => ExitCause::Capacity {
-                        source: Arc::new(error),
-                    },
-                })?;
-            let tasks = context.tree.tasks.clone();
+            let tasks = &context.tree.tasks;
+            runtime.load(&self.cell, tasks).await?;
             let herald = Herald {
                 events: context.tree.events.clone(),
                 supervisor: context.supervisor_name,
                 child: context.id,
                 limits: self.cell.limits,
             };
-            let arguments = (Arc::clone(&self.cell), context.generation, tasks, herald);
+            let cell = Arc::clone(&self.cell);
+            let arguments = (cell, context.generation, tasks.clone(), herald);
             let (actor, handle) =
                 ComponentActor::spawn_linked(None, ComponentActor, arguments, context.supervisor)
                     .await?;
@@ -305,7 +299,10 @@ impl ComponentSpec for ChildSpec<Runtime> {
 
     fn component_named(name: ComponentName, config: ComponentConfig) -> Self {
         let cell = Arc::new(ComponentCell::new(name.clone(), config));
+        let limits = &cell.limits;
+        // Loading and starting have limits of their own, which tell more.
+        let start_limit = limits.load_timeout() + limits.start_timeout() + START_GRACE;
         let runtime = OnceLock::new();
-        Self::new(name.as_str(), ComponentChild { cell, runtime })
+        Self::new(name.as_str(), ComponentChild { cell, runtime }).start_limit(start_limit)
     }
 }

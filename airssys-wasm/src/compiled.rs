@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use airssys_osl::{ReadError, read_regular_file};
+use airssys_rt::CaughtPanic;
 use sha2::{Digest, Sha256};
+use wasmtime::ResourcesRequired;
 use wasmtime::component::{Component, InstancePre};
 
 use crate::engine::Engine;
@@ -47,7 +49,7 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
         /// What the validator or compiler said.
-        reason: Box<dyn Error + Send + Sync>,
+        reason: Arc<dyn Error + Send + Sync>,
     },
     /// It imports something the host does not offer.
     #[error("{} cannot be linked: {}", path.display(), Chain(reason.as_ref()))]
@@ -55,13 +57,15 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
         /// The import that is missing or of another type.
-        reason: Box<dyn Error + Send + Sync>,
+        reason: Arc<dyn Error + Send + Sync>,
     },
     /// The compiler panicked on it.
-    #[error("the compiler panicked on {}", path.display())]
+    #[error("the compiler panicked on {}: {}", path.display(), panic.message)]
     CompilerPanic {
         /// The file.
         path: PathBuf,
+        /// What it said.
+        panic: CaughtPanic,
     },
 }
 
@@ -85,6 +89,8 @@ pub(crate) struct Compiled {
     pub(crate) engine: Arc<Engine>,
     pub(crate) pre: InstancePre<ComponentState>,
     pub(crate) exports: Exports,
+    /// What every instance takes to begin with; `None` where it depends on its imports.
+    pub(crate) required: Option<ResourcesRequired>,
 }
 
 impl fmt::Debug for Compiled {
@@ -102,34 +108,50 @@ pub(crate) fn read_wasm(path: &Path) -> Result<(Vec<u8>, WasmDigest), LoadError>
     Ok((bytes, digest))
 }
 
-/// Compiles and links. Blocks, for as long as the binary is large.
-pub(crate) fn compile(
-    engine: &Arc<Engine>,
-    path: &Path,
-    bytes: &[u8],
-) -> Result<Compiled, LoadError> {
-    let path = || path.to_path_buf();
-    match bytes.get(..8) {
-        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
-            return Err(LoadError::CoreModule { path: path() });
+/// Why bytes did not become a component, wherever they came from.
+#[derive(Debug, Clone)]
+pub(crate) enum Unfit {
+    CoreModule,
+    NotWasm,
+    Invalid(Arc<dyn Error + Send + Sync>),
+    Link(Arc<dyn Error + Send + Sync>),
+    CompilerPanic(CaughtPanic),
+}
+
+impl Unfit {
+    /// The error for the file at `path`.
+    pub(crate) fn at(self, path: &Path) -> LoadError {
+        let path = path.to_path_buf();
+        match self {
+            Self::CoreModule => LoadError::CoreModule { path },
+            Self::NotWasm => LoadError::NotWasm { path },
+            Self::Invalid(reason) => LoadError::Invalid { path, reason },
+            Self::Link(reason) => LoadError::Link { path, reason },
+            Self::CompilerPanic(panic) => LoadError::CompilerPanic { path, panic },
         }
-        Some([0, b'a', b's', b'm', ..]) => {}
-        _ => return Err(LoadError::NotWasm { path: path() }),
     }
-    let component =
-        Component::from_binary(&engine.wasmtime, bytes).map_err(|error| LoadError::Invalid {
-            path: path(),
-            reason: error.into(),
-        })?;
+}
+
+/// Compiles. Blocks, for as long as the binary is large.
+pub(crate) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, Unfit> {
+    match bytes.get(..8) {
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => return Err(Unfit::CoreModule),
+        Some([0, b'a', b's', b'm', ..]) => {}
+        _ => return Err(Unfit::NotWasm),
+    }
+    Component::from_binary(&engine.wasmtime, bytes)
+        .map_err(|error| Unfit::Invalid(Arc::from(Box::<dyn Error + Send + Sync>::from(error))))
+}
+
+/// Links what was compiled.
+pub(crate) fn link(engine: &Arc<Engine>, component: &Component) -> Result<Compiled, Unfit> {
     let pre = engine
         .linker
-        .instantiate_pre(&component)
-        .map_err(|error| LoadError::Link {
-            path: path(),
-            reason: error.into(),
-        })?;
+        .instantiate_pre(component)
+        .map_err(|error| Unfit::Link(Arc::from(Box::<dyn Error + Send + Sync>::from(error))))?;
     Ok(Compiled {
-        exports: Exports::of(&component, &engine.wasmtime),
+        exports: Exports::of(component, &engine.wasmtime),
+        required: component.resources_required(),
         engine: Arc::clone(engine),
         pre,
     })

@@ -12,16 +12,19 @@ use ractor::ActorRef;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use wasmtime::StoreContextMut;
-use wasmtime::component::{Instance, Val};
+use wasmtime::component::{Instance, Type, Val};
 
 use crate::config::{ComponentConfig, ComponentName};
 use crate::error::WasmError;
 use crate::exports::{Exports, Function};
 use crate::instance::{Answer, Invocation, Outcome, Run};
 use crate::limits::{MemoryMeter, MemoryMetrics, ResourceLimits};
-use crate::message::Message;
+use crate::message::{Message, Way};
 use crate::metrics::{ComponentMetrics, Metrics, Refused};
-use crate::payload::{EncodeError, decode, encode_arguments};
+use crate::payload::{
+    DecodeError, EncodeError, ValueError, encode_arguments, encode_run, type_name,
+};
+use crate::results::Results;
 use crate::runtime::Loaded;
 use crate::state::ComponentState;
 
@@ -100,7 +103,7 @@ impl ComponentCell {
 
     /// Ends an incarnation over a result of its that was damaged on its way, unless it has ended
     /// already.
-    fn condemn(&self, generation: u64, corrupt: Corrupt) {
+    pub(crate) fn condemn(&self, generation: u64, corrupt: Corrupt) {
         let held = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let standing = held.upgrade().filter(|s| s.generation == generation);
         drop(held);
@@ -214,7 +217,7 @@ impl ComponentRef {
     ) -> Result<Vec<Val>, WasmError> {
         let (function, call) = self.prepare(function, arguments)?;
         let outcome = self.cell.slot.call(call, after(deadline)).await;
-        self.results(function, outcome)
+        self.results(function, outcome)?.values()
     }
 
     /// As [`ComponentRef::call`], but a full mailbox is an error at once.
@@ -224,11 +227,12 @@ impl ComponentRef {
     pub async fn try_call(&self, function: &str, arguments: &[Val]) -> Result<Vec<Val>, WasmError> {
         let (function, call) = self.prepare(function, arguments)?;
         let outcome = self.cell.slot.try_call(call, after(self.patience())).await;
-        self.results(function, outcome)
+        self.results(function, outcome)?.values()
     }
 
-    /// Calls with arguments that are encoded already, as [`ComponentRef::encode`] does it: for
-    /// hosts that keep or forward messages.
+    /// Calls with arguments that are encoded already, as [`ComponentRef::encode`] does it, and
+    /// leaves the results as they came: for hosts that keep or forward messages, or whose bytes
+    /// need no values in between.
     ///
     /// # Errors
     /// As [`ComponentRef::call`], and [`WasmError::OtherLevel`]; damaged arguments end the instance
@@ -238,15 +242,20 @@ impl ComponentRef {
         &self,
         function: &str,
         arguments: Message,
-    ) -> Result<Vec<Val>, WasmError> {
+    ) -> Result<Results, WasmError> {
         let (position, function) = self.function(function)?;
-        let expected = self.loaded()?.messages.level();
-        if arguments.level() != expected {
+        let messages = &self.loaded()?.messages;
+        if arguments.level() != messages.level() {
             return Err(WasmError::OtherLevel {
                 component: self.name().clone(),
-                expected,
+                expected: messages.level(),
                 found: arguments.level(),
             });
+        }
+        let limit_bytes = messages.limit(Way::In);
+        if arguments.len() > limit_bytes {
+            let too_large = ValueError::TooLarge { limit_bytes };
+            return Err(self.not_encoded(too_large.into()));
         }
         let call = Invocation::Call {
             name: Arc::clone(&function.name),
@@ -255,6 +264,29 @@ impl ComponentRef {
         };
         let outcome = self.cell.slot.call(call, after(self.patience())).await;
         self.results(position, outcome)
+    }
+
+    /// Calls a function that takes one `list<u8>` and returns one, without a value for each byte.
+    ///
+    /// # Errors
+    /// As [`ComponentRef::call`]; [`WasmError::Arguments`] or [`WasmError::Results`] where the
+    /// function is of another type, in the latter case after the call.
+    pub async fn call_bytes(&self, function: &str, bytes: &[u8]) -> Result<Vec<u8>, WasmError> {
+        let is_bytes = |ty: &Type| matches!(ty, Type::List(list) if list.ty() == Type::U8);
+        let message = self.encode_run(function, "list<u8>", is_bytes, bytes)?;
+        let results = self.call_encoded(function, message).await?;
+        Ok(results.bytes()?.to_vec())
+    }
+
+    /// Calls a function that takes one `string` and returns one.
+    ///
+    /// # Errors
+    /// As [`ComponentRef::call_bytes`].
+    pub async fn call_text(&self, function: &str, text: &str) -> Result<String, WasmError> {
+        let is_text = |ty: &Type| *ty == Type::String;
+        let message = self.encode_run(function, "string", is_text, text.as_bytes())?;
+        let results = self.call_encoded(function, message).await?;
+        Ok(results.text()?.to_owned())
     }
 
     /// Encodes the arguments of a call, checked against the function's type, at the component's
@@ -291,12 +323,12 @@ impl ComponentRef {
         let any = match self.answer(outcome)?.outcome {
             Outcome::Ran(any) => any.downcast::<T>().ok(),
             Outcome::NoInstance(cause) => return Err(self.no_instance(cause)),
-            Outcome::Results(_) | Outcome::Unfit(_) => None,
+            Outcome::Results(_) | Outcome::Unfit(_) | Outcome::Refused(_) => None,
         };
         any.map(|value| *value)
             .ok_or_else(|| WasmError::Undecodable {
                 component: self.name().clone(),
-                source: crate::payload::DecodeError,
+                source: DecodeError,
             })
     }
 
@@ -335,6 +367,33 @@ impl ComponentRef {
         }
     }
 
+    /// The one argument of a function that takes a run of bytes, of a type that `is` tells.
+    fn encode_run(
+        &self,
+        function: &str,
+        found: &'static str,
+        is: impl Fn(&Type) -> bool,
+        run: &[u8],
+    ) -> Result<Message, WasmError> {
+        let (_, function) = self.function(function)?;
+        let refused = match &function.params[..] {
+            [(_, ty)] if is(ty) => {
+                return encode_run(&self.loaded()?.messages, run)
+                    .map_err(|error| self.not_encoded(error));
+            }
+            [(name, ty)] => ValueError::Type {
+                place: name.clone(),
+                expected: type_name(ty).to_owned(),
+                found,
+            },
+            params => ValueError::Arity {
+                expected: params.len(),
+                found: 1,
+            },
+        };
+        Err(self.not_encoded(refused.into()))
+    }
+
     fn prepare(&self, name: &str, arguments: &[Val]) -> Result<(usize, Invocation), WasmError> {
         let (position, function) = self.function(name)?;
         let call = Invocation::Call {
@@ -357,12 +416,12 @@ impl ComponentRef {
         &self,
         function: usize,
         answer: Result<Answer, CallError<Invocation>>,
-    ) -> Result<Vec<Val>, WasmError> {
-        let component = || self.name().clone();
+    ) -> Result<Results, WasmError> {
         let Answer {
             generation,
             outcome,
         } = self.answer(answer)?;
+        let component = || self.name().clone();
         let message = match outcome {
             Outcome::Results(message) => message,
             Outcome::Unfit(source) => {
@@ -371,11 +430,17 @@ impl ComponentRef {
                     source,
                 });
             }
+            Outcome::Refused(source) => {
+                return Err(WasmError::Arguments {
+                    component: component(),
+                    source,
+                });
+            }
             Outcome::NoInstance(cause) => return Err(self.no_instance(cause)),
             Outcome::Ran(_) => {
                 return Err(WasmError::Undecodable {
                     component: component(),
-                    source: crate::payload::DecodeError,
+                    source: DecodeError,
                 });
             }
         };
@@ -385,23 +450,7 @@ impl ComponentRef {
             self.flip(&mut message);
             message
         };
-        let Loaded { compiled, messages } = self.loaded()?;
-        let bytes = messages.read(&message).map_err(|source| {
-            self.cell.condemn(generation, source);
-            WasmError::Damaged {
-                component: component(),
-                source,
-            }
-        })?;
-        let types = compiled
-            .exports
-            .functions()
-            .get(function)
-            .map_or(&[][..], |function| &function.results);
-        decode(types.iter(), bytes).map_err(|source| WasmError::Undecodable {
-            component: component(),
-            source,
-        })
+        Ok(Results::new(self.clone(), generation, function, message))
     }
 
     fn no_instance(&self, cause: Arc<ExitCause>) -> WasmError {

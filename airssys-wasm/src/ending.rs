@@ -3,13 +3,17 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use airssys_rt::{DeadlinePhase, ExitCause, Frame, Trap};
+use airssys_integrity::Corrupt;
+use airssys_rt::{DeadlinePhase, ExitCause, Frame, OutOfMemory, Trap};
 use wasmtime::{PoolConcurrencyLimitError, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use crate::capacity::CapacityError;
+use crate::payload::DecodeError;
 use crate::state::ComponentState;
 
 /// What the guest was doing.
@@ -29,6 +33,18 @@ pub(crate) fn exit_cause(
 ) -> ExitCause {
     if let Some(I32Exit(status)) = error.downcast_ref() {
         return ExitCause::GuestExit { status: *status };
+    }
+    if let Some(corrupt) = error.downcast_ref::<Corrupt>() {
+        let source = Arc::new(*corrupt);
+        return ExitCause::Integrity { source };
+    }
+    if let Some(undecodable) = error.downcast_ref::<DecodeError>() {
+        let source = Arc::new(*undecodable);
+        return ExitCause::Integrity { source };
+    }
+    // Of a result that has no room in the host.
+    if let Some(refused) = error.downcast_ref::<OutOfMemory>() {
+        return ExitCause::OutOfMemory(*refused);
     }
     let trap = error.downcast_ref::<wasmtime::Trap>().copied();
     match trap {
@@ -60,13 +76,25 @@ pub(crate) fn exit_cause(
     {
         return ExitCause::OutOfMemory(refused);
     }
-    if limiter.is_some_and(|limiter| limiter.host_refused())
-        || error.is::<PoolConcurrencyLimitError>()
-        || error.is::<wasmtime::OutOfMemory>()
+    if let Some(refused) = limiter.and_then(|limiter| limiter.host_refused()) {
+        return refused.into();
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return CapacityError::Pool(Box::new(Reported(error))).into();
+    }
+    if error.is::<wasmtime::OutOfMemory>() {
+        return CapacityError::Host(Box::new(Reported(error))).into();
+    }
+    if let Some(refused) = error.downcast_ref::<io::Error>()
+        && refused.kind() == io::ErrorKind::OutOfMemory
+        && ending == Ending::Start
     {
-        return ExitCause::Capacity {
-            source: source(error),
-        };
+        let source = io::Error::from(io::ErrorKind::OutOfMemory);
+        return CapacityError::Memory {
+            requested_bytes: 0,
+            source,
+        }
+        .into();
     }
     match trap {
         Some(trap) => ExitCause::Trap(Trap {

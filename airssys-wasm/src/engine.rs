@@ -1,20 +1,15 @@
-//! The wasmtime engines, their pool of instances, and the clock that ends calls (ADR-WASM-002).
+//! The wasmtime engines and their pools of instances (ADR-WASM-002).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use airssys_osl::{MapCountError, max_map_count};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES};
+use crate::code_cache::{Fingerprint, fingerprint};
+use crate::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES, ResourceLimits};
 use crate::state::ComponentState;
-
-/// Time between two ticks of the epoch. A guest yields to the runtime, and is looked at for its
-/// deadline, once a tick.
-pub const TICK: Duration = Duration::from_millis(1);
+use crate::ticker::Pulse;
 
 /// Memory an instance leaves resident in the pool for its successor, in bytes.
 const KEEP_RESIDENT_BYTES: usize = 256 * 1024;
@@ -33,15 +28,17 @@ const MAP_SHARE: f64 = 0.8;
 pub enum EngineError {
     /// The pool would not fit the kernel's bound on mappings, which ends in an aborted process.
     #[error(
-        "pools of {components} components need up to {needed} memory mappings, and {allowed} are at hand: \
+        "{pools} pools of {components} components need up to {needed} memory mappings, and {allowed} are at hand: \
          lower system.max_components or raise vm.max_map_count"
     )]
     TooManyMappings {
-        /// Instances the pool was to hold.
+        /// Pools there would be: one for each kind of metering and each stack size in use.
+        pools: usize,
+        /// Instances each was to hold.
         components: u32,
-        /// Mappings it may need.
+        /// Mappings they may need.
         needed: u64,
-        /// Mappings it may use.
+        /// Mappings they may use.
         allowed: u64,
     },
     /// The kernel's bound is not known.
@@ -63,39 +60,63 @@ pub(crate) enum Metering {
     TimeAndFuel,
 }
 
-/// A wasmtime engine with its linker and its ticker. The ticker ends with it.
+/// What an engine compiles for and runs by; components that differ in it have engines of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct EngineKind {
+    pub(crate) metering: Metering,
+    /// Most bytes of stack a guest may use.
+    pub(crate) stack_bytes: usize,
+}
+
+impl EngineKind {
+    /// The kind of engine that can hold a component to its limits.
+    pub(crate) fn of(limits: &ResourceLimits) -> Self {
+        Self {
+            metering: match limits.max_fuel() {
+                Some(_) => Metering::TimeAndFuel,
+                None => Metering::Time,
+            },
+            stack_bytes: limits.max_stack_bytes(),
+        }
+    }
+}
+
+/// A wasmtime engine with its linker.
 pub(crate) struct Engine {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) linker: Linker<ComponentState>,
-    _ticker: Ticker,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 impl Engine {
     /// An engine whose pool holds `components` instances, beside `others` engines of that size.
     pub(crate) fn new(
         components: u32,
-        metering: Metering,
-        others: u64,
+        kind: EngineKind,
+        others: usize,
+        pulse: &Arc<Pulse>,
     ) -> Result<Self, EngineError> {
         let refused = |error: wasmtime::Error| EngineError::Engine(error.into());
-        let config = config(components, metering, others)?;
+        let config = config(components, kind, others)?;
         let wasmtime = wasmtime::Engine::new(&config).map_err(refused)?;
         let mut linker = Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(refused)?;
-        let ticker = Ticker::start(wasmtime.clone()).map_err(EngineError::Ticker)?;
+        pulse.drive(&wasmtime);
         Ok(Self {
+            fingerprint: fingerprint(&wasmtime),
             wasmtime,
             linker,
-            _ticker: ticker,
+            pulse: Arc::clone(pulse),
         })
     }
 }
 
-fn config(components: u32, metering: Metering, others: u64) -> Result<Config, EngineError> {
+fn config(components: u32, kind: EngineKind, others: usize) -> Result<Config, EngineError> {
     // Most components have one linear memory; interpreters have up to three.
     let memories = components.saturating_add(components / 4).saturating_add(8);
     // A pooled instance that has run takes up to two mappings for its stack and two a memory.
-    let needed = (others + 1) * 2 * (u64::from(components) + u64::from(memories));
+    let needed = (others as u64 + 1) * 2 * (u64::from(components) + u64::from(memories));
     if let Some(bound) = max_map_count()? {
         #[allow(
             clippy::cast_precision_loss,
@@ -106,6 +127,7 @@ fn config(components: u32, metering: Metering, others: u64) -> Result<Config, En
         let allowed = (bound as f64 * MAP_SHARE) as u64;
         if needed > allowed {
             return Err(EngineError::TooManyMappings {
+                pools: others + 1,
                 components,
                 needed,
                 allowed,
@@ -132,50 +154,14 @@ fn config(components: u32, metering: Metering, others: u64) -> Result<Config, En
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .epoch_interruption(true)
-        .consume_fuel(metering == Metering::TimeAndFuel)
+        .consume_fuel(kind.metering == Metering::TimeAndFuel)
+        .max_wasm_stack(kind.stack_bytes)
+        // Memory is counted in pages before there is an instance: all are of one size.
+        .wasm_custom_page_sizes(false)
         // Only WASI 0.3 needs it, and it triples the price of a call.
         .concurrency_support(false)
         .wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
     Ok(config)
-}
-
-/// An OS thread that advances the epoch. A tokio task would stand still exactly when guests keep
-/// every worker busy.
-struct Ticker {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ticker {
-    fn start(engine: wasmtime::Engine) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = thread::Builder::new()
-            .name(String::from("airssys-epoch"))
-            .spawn({
-                let stop = Arc::clone(&stop);
-                move || {
-                    while !stop.load(Ordering::Acquire) {
-                        thread::park_timeout(TICK);
-                        engine.increment_epoch();
-                    }
-                }
-            })?;
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // The thread runs nothing that could panic.
-            thread.join().ok();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -184,7 +170,11 @@ mod tests {
 
     #[test]
     fn a_pool_that_could_exceed_the_kernels_mappings_is_refused() {
-        let refused = Engine::new(1_000_000, Metering::Time, 0);
+        let kind = EngineKind {
+            metering: Metering::Time,
+            stack_bytes: ResourceLimits::DEFAULT_STACK_BYTES,
+        };
+        let refused = config(1_000_000, kind, 0);
         let Err(EngineError::TooManyMappings {
             needed, allowed, ..
         }) = refused

@@ -2,31 +2,34 @@
 //! trap.
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use airssys_rt::{BoxFuture, DeadlinePhase, ExitCause, Request};
 use futures_util::FutureExt;
-use wasmtime::component::{self, Func, Val};
+use wasmtime::component::{self, TypedFunc};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
+use crate::abi::{Arguments, Lifted, Passage, with_passage};
+use crate::capacity::{Place, fits};
 use crate::ending::{Ending, exit_cause, host_panic};
 use crate::limits::{ComponentResourceLimiter, ResourceLimits};
 use crate::message::Message;
-use crate::payload::{EncodeError, ValueError, decode, encode_results};
+use crate::payload::ValueError;
 use crate::runtime::Loaded;
 use crate::state::ComponentState;
-
-/// Time an instance may take to start, its start functions included.
-pub const START_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::ticker::Pulse;
 
 /// How much later than a call's deadline the runtime's timer cuts it, so that a guest that
 /// computes is stopped by its epoch, and only one that waits for the host by the timer.
 const TIMER_GRACE: Duration = Duration::from_millis(5);
 
-/// Most bytes a guest may hand to the host in one host call.
+/// Most bytes a guest may hand to the host in one host call, or as a result to a `run` body. Where
+/// no body of the embedder's is in play it is what the instance may hold.
 const HOSTCALL_BYTES: usize = 32 * 1024 * 1024;
 
 /// Most component-model handles an instance may hold.
@@ -70,6 +73,8 @@ pub(crate) struct Answer {
 
 /// What came of it.
 pub(crate) enum Outcome {
+    /// The arguments did not get as far as the guest.
+    Refused(ValueError),
     Results(Message),
     /// The call went well, but its results do not fit a message.
     Unfit(ValueError),
@@ -91,8 +96,11 @@ pub(crate) struct Instance {
     store: Store<ComponentState>,
     instance: component::Instance,
     loaded: Loaded,
+    passage: Arc<Passage>,
     limits: ResourceLimits,
-    functions: Vec<Option<Func>>,
+    functions: Vec<Option<TypedFunc<Arguments, Lifted>>>,
+    /// Given back once the Store is dropped: fields are dropped in order.
+    _place: Place,
 }
 
 impl Instance {
@@ -103,11 +111,20 @@ impl Instance {
         limiter: ComponentResourceLimiter,
     ) -> Result<Self, ExitCause> {
         let compiled = &loaded.compiled;
-        let deadline = Instant::now() + START_TIMEOUT;
+        let limit = limits.start_timeout();
+        if let Some(required) = &compiled.required {
+            fits(required, limits).map_err(ExitCause::OutOfMemory)?;
+        }
+        let place = loaded.live.admit()?;
+        let deadline = Instant::now() + limit;
+        let passage = Arc::new(Passage {
+            messages: Arc::clone(&loaded.messages),
+            meter: limiter.meter(),
+        });
         let state = ComponentState::new(limiter, deadline);
         let mut store = Store::try_new(&compiled.engine.wasmtime, state)
-            .map_err(|error| exit_cause(Ending::Start, error, None, START_TIMEOUT))?;
-        store.limiter(|state| &mut state.limiter);
+            .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
+        store.limiter(|state| state);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.set_max_component_handles(MAX_HANDLES);
         store.epoch_deadline_callback(|store| {
@@ -119,28 +136,31 @@ impl Instance {
             })
         });
         arm(&mut store, limits, deadline)
-            .map_err(|error| exit_cause(Ending::Start, error, None, START_TIMEOUT))?;
+            .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
         let attempt = compiled.pre.instantiate_async(&mut store);
-        let instance = match bounded(deadline, attempt).await {
+        let instance = match bounded(&compiled.engine.pulse, deadline, attempt).await {
             Ok(Ok(instance)) => instance,
             Ok(Err(error)) => {
                 let state = store.data();
-                return Err(exit_cause(Ending::Start, error, Some(state), START_TIMEOUT));
+                return Err(exit_cause(Ending::Start, error, Some(state), limit));
             }
             Err(Cut::Deadline) => {
                 return Err(ExitCause::Deadline {
-                    limit: START_TIMEOUT,
+                    limit,
                     phase: DeadlinePhase::Start,
                 });
             }
             Err(Cut::Panic(payload)) => return Err(host_panic(payload.as_ref())),
+            Err(Cut::Stopped) => return Err(ExitCause::Shutdown),
         };
         Ok(Self {
             functions: vec![None; compiled.exports.functions().len()],
             loaded: loaded.clone(),
+            passage,
             limits: *limits,
             store,
             instance,
+            _place: place,
         })
     }
 
@@ -151,19 +171,25 @@ impl Instance {
         arm(&mut self.store, &self.limits, deadline)
             .map_err(|error| exit_cause(Ending::Call, error, None, limit))?;
         self.store.data_mut().limiter.begin_call();
+        let pulse = Arc::clone(&self.loaded.compiled.engine.pulse);
+        self.store.data_mut().count_handles();
+        self.store.set_hostcall_fuel(match invocation {
+            Invocation::Call { .. } => self.limits.max_memory_bytes(),
+            Invocation::Run(_) => HOSTCALL_BYTES,
+        });
         let served = match invocation {
             Invocation::Call {
                 function,
                 arguments,
                 ..
-            } => bounded(deadline, self.call(function, arguments)).await,
+            } => bounded(&pulse, deadline, self.call(function, arguments)).await,
             Invocation::Run(body) => {
                 // Called inside, since the closure may panic before it gives a future.
                 let body = async {
                     let body = body.run(self.store.as_context_mut(), &self.instance);
                     body.await.map(Outcome::Ran).map_err(Failed::Guest)
                 };
-                bounded(deadline, body).await
+                bounded(&pulse, deadline, body).await
             }
         };
         match served {
@@ -178,6 +204,7 @@ impl Instance {
                 phase: DeadlinePhase::Waiting,
             }),
             Err(Cut::Panic(payload)) => Err(host_panic(payload.as_ref())),
+            Err(Cut::Stopped) => Err(ExitCause::Shutdown),
         }
     }
 
@@ -190,7 +217,7 @@ impl Instance {
     }
 
     async fn call(&mut self, function: usize, arguments: Message) -> Result<Outcome, Failed> {
-        let Loaded { compiled, messages } = self.loaded.clone();
+        let compiled = Arc::clone(&self.loaded.compiled);
         let missing = || Failed::Host(internal(format!("no function at {function}")));
         let export = compiled
             .exports
@@ -203,25 +230,27 @@ impl Instance {
                 let func = self
                     .instance
                     .get_func(&mut self.store, export.index)
-                    .ok_or_else(missing)?;
+                    .ok_or_else(missing)?
+                    .typed(&self.store)
+                    .map_err(Failed::Guest)?;
                 if let Some(cached) = self.functions.get_mut(function) {
                     *cached = Some(func);
                 }
                 func
             }
         };
-        let bytes = messages.read(&arguments).map_err(damaged)?;
-        let types = export.params.iter().map(|(_, ty)| ty);
-        let values = decode(types, bytes).map_err(damaged)?;
-        drop(arguments);
-        let mut results = vec![Val::Bool(false); export.results.len()];
-        func.call_async(&mut self.store, &values, &mut results)
-            .await
-            .map_err(Failed::Guest)?;
-        match encode_results(&messages, &export.results, &results) {
-            Ok(results) => Ok(Outcome::Results(results)),
-            Err(EncodeError::Value(unfit)) => Ok(Outcome::Unfit(unfit)),
-            Err(EncodeError::Damaged(corrupt)) => Err(damaged(corrupt)),
+        let passage = Arc::clone(&self.passage);
+        let arguments = match Arguments::new(Arc::clone(&passage), arguments) {
+            Ok(arguments) => arguments,
+            Err(no_room) => return Ok(Outcome::Refused(ValueError::NoRoom(no_room))),
+        };
+        let call = func.call_async(&mut self.store, arguments);
+        match with_passage(passage, call).await {
+            Ok(Lifted { message, .. }) => Ok(match message {
+                Ok(results) => Outcome::Results(results),
+                Err(unfit) => Outcome::Unfit(unfit),
+            }),
+            Err(error) => Err(Failed::Guest(error)),
         }
     }
 }
@@ -231,14 +260,11 @@ enum Failed {
     Host(ExitCause),
 }
 
-fn damaged(source: impl std::error::Error + Send + Sync + 'static) -> Failed {
-    let source = Arc::new(source);
-    Failed::Host(ExitCause::Integrity { source })
-}
-
 enum Cut {
     Deadline,
     Panic(Box<dyn Any + Send>),
+    /// The ticker has ended: nothing could stop the guest any more.
+    Stopped,
 }
 
 /// Gives the next entry into the guest its deadline and its fuel.
@@ -258,14 +284,24 @@ fn arm(
     }
 }
 
-/// Runs a guest with the runtime's timer and a panic boundary around it.
-async fn bounded<T>(deadline: Instant, guest: impl Future<Output = T>) -> Result<T, Cut> {
-    let guest = AssertUnwindSafe(guest).catch_unwind();
-    match tokio::time::timeout_at((deadline + TIMER_GRACE).into(), guest).await {
-        Ok(Ok(output)) => Ok(output),
-        Ok(Err(panic)) => Err(Cut::Panic(panic)),
-        Err(_) => Err(Cut::Deadline),
-    }
+/// Runs a guest with the runtime's timer and a panic boundary around it, and a ticker that ticks.
+async fn bounded<T>(
+    pulse: &Pulse,
+    deadline: Instant,
+    guest: impl Future<Output = T>,
+) -> Result<T, Cut> {
+    let mut guest = pin!(AssertUnwindSafe(guest).catch_unwind());
+    // Each poll may enter the guest.
+    let guest = poll_fn(|context| match pulse.beat() {
+        true => guest
+            .as_mut()
+            .poll(context)
+            .map(|ended| ended.map_err(Cut::Panic)),
+        false => Poll::Ready(Err(Cut::Stopped)),
+    });
+    tokio::time::timeout_at((deadline + TIMER_GRACE).into(), guest)
+        .await
+        .unwrap_or(Err(Cut::Deadline))
 }
 
 fn internal(message: String) -> ExitCause {

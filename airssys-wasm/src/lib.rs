@@ -5,7 +5,10 @@
 //! and a [`ComponentRef`] calls it, whichever instance serves it at the time. [`Runtime`] is what
 //! all components of one host share.
 
+mod abi;
 mod actor;
+mod capacity;
+mod code_cache;
 mod compiled;
 mod component;
 pub mod config;
@@ -16,36 +19,45 @@ mod exports;
 #[cfg(feature = "fault-injection")]
 mod fault;
 mod instance;
+mod library;
 mod limits;
 mod message;
 mod metrics;
 mod parking;
 mod payload;
+mod results;
 mod runtime;
 mod state;
+mod ticker;
 
+pub use abi::AbiViolation;
 pub use actor::ComponentSpec;
+pub use capacity::CapacityError;
+pub use code_cache::{CacheConfig, CacheError, DEFAULT_CACHE_BYTES, EntryFault};
 pub use compiled::{LoadError, MAX_WASM_BYTES};
 pub use component::{ComponentRef, DEFAULT_QUEUE_WAIT, MAILBOX_CAPACITY};
 pub use config::{
     ComponentConfig, ComponentName, ConfigError, CpuConfig, InstanceConfig, InstanceMode,
     IntegrityConfig, ResourcesConfig,
 };
-pub use engine::{EngineError, TICK};
+pub use engine::EngineError;
 pub use error::WasmError;
 pub use exports::{Exports, Function, FunctionError};
 #[cfg(feature = "fault-injection")]
 pub use fault::Hit;
-pub use instance::START_TIMEOUT;
+pub use library::{COMPILES_AT_ONCE, LoadChange, LoadEvent};
 pub use limits::{
     ComponentResourceLimiter, DEFAULT_WARN_PERCENT, MAX_CORE_INSTANCES, MAX_MEMORIES,
-    MAX_MEMORY_BYTES, MAX_TABLES, MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics,
-    ResourceLimitError, ResourceLimits, ResourceLimitsBuilder, TABLE_ELEMENT_BYTES,
+    MAX_MEMORY_BYTES, MAX_MESSAGE_BYTES, MAX_STACK_BYTES, MAX_TABLES, MIN_MEMORY_BYTES,
+    MIN_MESSAGE_BYTES, MIN_STACK_BYTES, MemoryConfig, MemoryMetrics, MessageConfig,
+    ResourceLimitError, ResourceLimits, ResourceLimitsBuilder, StackConfig, TABLE_ELEMENT_BYTES,
 };
-pub use message::{MESSAGE_SLOTS, Message};
+pub use message::{MESSAGE_SLOTS, Message, UNCOUNTED_BYTES};
 pub use metrics::{ComponentMetrics, Counts, Figures, LastExit, Latency};
-pub use payload::{DecodeError, MAX_PAYLOAD_BYTES, ValueError};
-pub use runtime::{DEFAULT_MAX_COMPONENTS, NameTaken, Runtime};
-pub use state::ComponentState;
+pub use payload::{DecodeError, MAX_VALUES_BYTES, ValueError};
+pub use results::Results;
+pub use runtime::{DEFAULT_MAX_COMPONENTS, LOAD_LIMIT, NameTaken, Runtime, RuntimeConfig};
+pub use state::{ComponentState, HANDLE_BYTES};
+pub use ticker::{IDLE_TICKS, TICK};
 // What `[integrity]` sets, and what a message is found to be.
 pub use airssys_integrity::{Corrupt, VerificationLevel};

@@ -1,15 +1,19 @@
 //! What an instance may hold, and the limiter that holds it to that.
 
+mod meter;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use airssys_rt::OutOfMemory;
 use wasmtime::ResourceLimiter;
 
+use crate::capacity::CapacityError;
 use crate::metrics::Tally;
+pub use meter::MemoryMetrics;
+pub(crate) use meter::{Charge, MemoryMeter};
 
 /// Least memory a component may be given, in bytes (ADR-WASM-002).
 pub const MIN_MEMORY_BYTES: usize = 524_288;
@@ -17,8 +21,20 @@ pub const MIN_MEMORY_BYTES: usize = 524_288;
 /// Most memory a component may be given, in bytes (ADR-WASM-002).
 pub const MAX_MEMORY_BYTES: usize = 4_194_304;
 
-/// Share of its memory limit at which an instance is told of, in percent (ADR-WASM-010).
+/// Share of its memory limit at which an instance is told of, in percent (ADR-WASM-012).
 pub const DEFAULT_WARN_PERCENT: u8 = 90;
+
+/// Least stack a component may be given, in bytes (ADR-WASM-010).
+pub const MIN_STACK_BYTES: usize = 65_536;
+
+/// Most stack a component may be given, in bytes (ADR-WASM-010).
+pub const MAX_STACK_BYTES: usize = 1_048_576;
+
+/// Most bytes the arguments of a call, or its results, may be allowed to take (ADR-WASM-007).
+pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Least bytes that arguments, or results, may be bounded to (ADR-WASM-007).
+pub const MIN_MESSAGE_BYTES: usize = 1024;
 
 /// What one table element is counted as, in bytes.
 pub const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
@@ -53,14 +69,30 @@ pub enum ResourceLimitError {
         requested: usize,
     },
     /// A share that no instance comes to, or that every one starts with.
-    #[error("a share of {requested} % of the memory limit is not within 1..=100 (ADR-WASM-010)")]
+    #[error("a share of {requested} % of the memory limit is not within 1..=100 (ADR-WASM-012)")]
     WarnPercent {
         /// Percent asked for.
         requested: u8,
     },
+    /// A bound on messages outside [`MIN_MESSAGE_BYTES`] to [`MAX_MESSAGE_BYTES`].
+    #[error(
+        "message limit {requested} is outside {MIN_MESSAGE_BYTES} to {MAX_MESSAGE_BYTES} bytes (ADR-WASM-007)"
+    )]
+    Message {
+        /// Bytes asked for.
+        requested: usize,
+    },
     /// No limit was given, and there is no default.
     #[error("a memory limit is mandatory and has no default (ADR-WASM-002)")]
     MemoryNotConfigured,
+    /// Less than [`MIN_STACK_BYTES`] or more than [`MAX_STACK_BYTES`].
+    #[error(
+        "stack limit {requested} is not within {MIN_STACK_BYTES}..={MAX_STACK_BYTES} bytes (ADR-WASM-010)"
+    )]
+    Stack {
+        /// Bytes asked for.
+        requested: usize,
+    },
 }
 
 /// `[resources.memory]`: a limit that has been checked.
@@ -116,6 +148,88 @@ impl MemoryConfig {
     }
 }
 
+/// `[resources.stack]`: a limit that has been checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StackConfig {
+    max_bytes: usize,
+}
+
+impl Default for StackConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: ResourceLimits::DEFAULT_STACK_BYTES,
+        }
+    }
+}
+
+impl StackConfig {
+    /// A limit from [`MIN_STACK_BYTES`] to [`MAX_STACK_BYTES`] bytes.
+    ///
+    /// # Errors
+    /// [`ResourceLimitError::Stack`].
+    pub fn new(max_bytes: usize) -> Result<Self, ResourceLimitError> {
+        match max_bytes {
+            MIN_STACK_BYTES..=MAX_STACK_BYTES => Ok(Self { max_bytes }),
+            requested => Err(ResourceLimitError::Stack { requested }),
+        }
+    }
+
+    /// The limit, in bytes.
+    #[must_use]
+    pub fn max_bytes(self) -> usize {
+        self.max_bytes
+    }
+}
+
+/// `[resources.message]`: bounds on messages that have been checked. The default is 1 MiB each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageConfig {
+    max_argument_bytes: usize,
+    max_result_bytes: usize,
+}
+
+impl Default for MessageConfig {
+    fn default() -> Self {
+        Self {
+            max_argument_bytes: 1024 * 1024,
+            max_result_bytes: 1024 * 1024,
+        }
+    }
+}
+
+impl MessageConfig {
+    /// Bounds from [`MIN_MESSAGE_BYTES`] to [`MAX_MESSAGE_BYTES`] bytes each.
+    ///
+    /// # Errors
+    /// [`ResourceLimitError::Message`].
+    pub fn new(
+        max_argument_bytes: usize,
+        max_result_bytes: usize,
+    ) -> Result<Self, ResourceLimitError> {
+        for requested in [max_argument_bytes, max_result_bytes] {
+            if !(MIN_MESSAGE_BYTES..=MAX_MESSAGE_BYTES).contains(&requested) {
+                return Err(ResourceLimitError::Message { requested });
+            }
+        }
+        Ok(Self {
+            max_argument_bytes,
+            max_result_bytes,
+        })
+    }
+
+    /// Most bytes the arguments of a call may take once encoded.
+    #[must_use]
+    pub fn max_argument_bytes(self) -> usize {
+        self.max_argument_bytes
+    }
+
+    /// Most bytes the results of a call may take once encoded.
+    #[must_use]
+    pub fn max_result_bytes(self) -> usize {
+        self.max_result_bytes
+    }
+}
+
 /// Everything an instance is held to. Without a memory limit there is none of these, and without
 /// one of these there is no Store:
 ///
@@ -127,20 +241,64 @@ pub struct ResourceLimits {
     memory: MemoryConfig,
     timeout: Duration,
     max_fuel: Option<u64>,
+    load_timeout: Duration,
+    start_timeout: Duration,
+    stack: StackConfig,
+    messages: MessageConfig,
 }
 
 impl ResourceLimits {
     /// Time one call may take where nothing else is said.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// Limits from checked parts.
+    /// Time a start may wait for compiled code where nothing else is said.
+    pub const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+    /// Time an instance may take to start where nothing else is said, its start functions included.
+    pub const DEFAULT_START_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Stack a guest may use where nothing else is said, in bytes.
+    pub const DEFAULT_STACK_BYTES: usize = 512 * 1024;
+
+    /// Limits from checked parts, with defaults for loading, starting and stack.
     #[must_use]
     pub fn new(memory: MemoryConfig, timeout: Duration, max_fuel: Option<u64>) -> Self {
         Self {
             memory,
             timeout,
             max_fuel,
+            load_timeout: Self::DEFAULT_LOAD_TIMEOUT,
+            start_timeout: Self::DEFAULT_START_TIMEOUT,
+            stack: StackConfig::default(),
+            messages: MessageConfig::default(),
         }
+    }
+
+    /// Sets the time a start may wait for compiled code.
+    #[must_use]
+    pub fn with_load_timeout(mut self, timeout: Duration) -> Self {
+        self.load_timeout = timeout;
+        self
+    }
+
+    /// Sets the time an instance may take to start.
+    #[must_use]
+    pub fn with_start_timeout(mut self, timeout: Duration) -> Self {
+        self.start_timeout = timeout;
+        self
+    }
+
+    /// Sets the stack a guest may use.
+    #[must_use]
+    pub fn with_stack(mut self, stack: StackConfig) -> Self {
+        self.stack = stack;
+        self
+    }
+
+    /// The same limits with these bounds on messages.
+    #[must_use]
+    pub fn with_messages(self, messages: MessageConfig) -> Self {
+        Self { messages, ..self }
     }
 
     /// Starts from nothing; a memory limit must be set before it builds.
@@ -149,7 +307,7 @@ impl ResourceLimits {
         ResourceLimitsBuilder::default()
     }
 
-    /// The sum of all linear memories and tables of the instance, in bytes.
+    /// The sum of all linear memories, tables and host-side buffers of the instance, in bytes.
     #[must_use]
     pub fn max_memory_bytes(&self) -> usize {
         self.memory.max_bytes()
@@ -172,6 +330,30 @@ impl ResourceLimits {
     pub fn max_fuel(&self) -> Option<u64> {
         self.max_fuel
     }
+
+    /// Time a start may wait for compiled code.
+    #[must_use]
+    pub fn load_timeout(&self) -> Duration {
+        self.load_timeout
+    }
+
+    /// Time an instance may take to start, its start functions included.
+    #[must_use]
+    pub fn start_timeout(&self) -> Duration {
+        self.start_timeout
+    }
+
+    /// Stack a guest may use, in bytes.
+    #[must_use]
+    pub fn max_stack_bytes(&self) -> usize {
+        self.stack.max_bytes()
+    }
+
+    /// How large arguments and results may be.
+    #[must_use]
+    pub fn messages(&self) -> MessageConfig {
+        self.messages
+    }
 }
 
 /// Collects [`ResourceLimits`] for hosts that do not read a Component.toml.
@@ -180,6 +362,7 @@ pub struct ResourceLimitsBuilder {
     max_memory_bytes: Option<usize>,
     timeout: Option<Duration>,
     max_fuel: Option<u64>,
+    messages: MessageConfig,
 }
 
 impl ResourceLimitsBuilder {
@@ -204,6 +387,13 @@ impl ResourceLimitsBuilder {
         self
     }
 
+    /// Sets how large arguments and results may be.
+    #[must_use]
+    pub fn messages(mut self, messages: MessageConfig) -> Self {
+        self.messages = messages;
+        self
+    }
+
     /// The limits.
     ///
     /// # Errors
@@ -213,85 +403,22 @@ impl ResourceLimitsBuilder {
         let bytes = self
             .max_memory_bytes
             .ok_or(ResourceLimitError::MemoryNotConfigured)?;
-        Ok(ResourceLimits {
-            memory: MemoryConfig::new(bytes)?,
-            timeout: self.timeout.unwrap_or(ResourceLimits::DEFAULT_TIMEOUT),
-            max_fuel: self.max_fuel,
-        })
+        let timeout = self.timeout.unwrap_or(ResourceLimits::DEFAULT_TIMEOUT);
+        let limits = ResourceLimits::new(MemoryConfig::new(bytes)?, timeout, self.max_fuel);
+        Ok(limits.with_messages(self.messages))
     }
 }
 
-/// An instance's memory at one moment. Reading it does not stop the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct MemoryMetrics {
-    /// Held now, in bytes.
-    pub current_bytes: usize,
-    /// The limit, in bytes.
-    pub max_bytes: usize,
-    /// The most ever held, in bytes.
-    pub peak_bytes: usize,
-    /// Growths granted, those of the instance's start included.
-    pub allocation_count: usize,
-    /// Growths refused because of the limit.
-    pub denied_count: usize,
-}
-
-impl MemoryMetrics {
-    /// Current use in percent of the limit, 0.0 to 100.0.
-    #[must_use]
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "byte counts up to 4 MiB are exact in f64"
-    )]
-    pub fn usage_percentage(&self) -> f64 {
-        self.current_bytes as f64 / self.max_bytes as f64 * 100.0
-    }
-
-    /// What may still be taken, in bytes.
-    #[must_use]
-    pub fn remaining_bytes(&self) -> usize {
-        self.max_bytes.saturating_sub(self.current_bytes)
-    }
-}
-
-/// The counters behind [`MemoryMetrics`]: written by the limiter, read by anyone. Each is
-/// consistent in itself; two of them may be one growth apart.
-#[derive(Debug)]
-pub(crate) struct MemoryMeter {
-    max_bytes: usize,
-    current: AtomicUsize,
-    peak: AtomicUsize,
-    granted: AtomicUsize,
-    denied: AtomicUsize,
-    /// Its instance is gone, and counted in its generation's figures.
-    over: AtomicBool,
-}
-
-impl MemoryMeter {
-    pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn metrics(&self) -> MemoryMetrics {
-        MemoryMetrics {
-            current_bytes: self.current.load(Ordering::Relaxed),
-            max_bytes: self.max_bytes,
-            peak_bytes: self.peak.load(Ordering::Relaxed),
-            allocation_count: self.granted.load(Ordering::Relaxed),
-            denied_count: self.denied.load(Ordering::Relaxed),
-        }
-    }
-}
-
-/// Holds one instance to its limit: the sum over all its linear memories and tables, during
-/// instantiation as well as in calls. Refusing means `memory.grow` answers -1.
+/// Holds one instance to its limit: the sum over all its linear memories and tables and what the
+/// host holds for it, during instantiation as well as in calls. Refusing means `memory.grow`
+/// answers -1.
 pub struct ComponentResourceLimiter {
     meter: Arc<MemoryMeter>,
-    held: usize,
     /// The last growth granted, so that a growth the operating system then refuses is given back.
     last_granted: usize,
     refused: Option<OutOfMemory>,
-    host_refused: bool,
+    /// What the operating system refused since the call began: bytes, and its error.
+    host_refused: Option<(usize, io::Error)>,
     /// From how many bytes held on the generation is to be told of; beyond reach once it is.
     warn_bytes: usize,
     tally: Option<Arc<Tally>>,
@@ -302,7 +429,7 @@ impl Drop for ComponentResourceLimiter {
         if let Some(tally) = &self.tally {
             tally.let_go(&self.metrics());
         }
-        self.meter.over.store(true, Ordering::Release);
+        self.meter.end();
     }
 }
 
@@ -320,18 +447,10 @@ impl ComponentResourceLimiter {
     #[must_use]
     pub fn new(limits: &ResourceLimits) -> Self {
         Self {
-            meter: Arc::new(MemoryMeter {
-                max_bytes: limits.max_memory_bytes(),
-                current: AtomicUsize::new(0),
-                peak: AtomicUsize::new(0),
-                granted: AtomicUsize::new(0),
-                denied: AtomicUsize::new(0),
-                over: AtomicBool::new(false),
-            }),
-            held: 0,
+            meter: Arc::new(MemoryMeter::new(limits.max_memory_bytes())),
             last_granted: 0,
             refused: None,
-            host_refused: false,
+            host_refused: None,
             warn_bytes: usize::MAX,
             tally: None,
         }
@@ -358,10 +477,14 @@ impl ComponentResourceLimiter {
         Arc::clone(&self.meter)
     }
 
+    pub(crate) fn set_handles(&self, bytes: usize) {
+        self.meter.set_handles(bytes);
+    }
+
     /// Forgets what was refused before, so that a trap is blamed on its own call only.
     pub(crate) fn begin_call(&mut self) {
         self.refused = None;
-        self.host_refused = false;
+        self.host_refused = None;
     }
 
     /// The last growth refused because of the limit since the call began.
@@ -369,9 +492,15 @@ impl ComponentResourceLimiter {
         self.refused
     }
 
-    /// Whether the operating system refused memory since the call began.
-    pub(crate) fn host_refused(&self) -> bool {
-        self.host_refused
+    /// What the operating system refused since the call began.
+    pub(crate) fn host_refused(&self) -> Option<CapacityError> {
+        let (requested_bytes, error) = self.host_refused.as_ref()?;
+        // An error of the operating system is its number; only such ones are kept.
+        let source = io::Error::from_raw_os_error(error.raw_os_error()?);
+        Some(CapacityError::Memory {
+            requested_bytes: *requested_bytes,
+            source,
+        })
     }
 
     /// As [`Self::grow`], of a memory or table whose type has a maximum.
@@ -379,41 +508,33 @@ impl ComponentResourceLimiter {
         // Past its own maximum the growth fails whatever we say. Where the limit has room for it,
         // counting it as held or as refused by the limit would both be wrong.
         let own_maximum = maximum.is_some_and(|maximum| desired > maximum);
-        let room = self.held.saturating_add(bytes) <= self.meter.max_bytes;
-        if own_maximum && room {
+        if own_maximum && self.meter.has_room(bytes) {
             return false;
         }
         self.grow(bytes)
     }
 
     fn grow(&mut self, bytes: usize) -> bool {
-        let after = self.held.saturating_add(bytes);
-        if after > self.meter.max_bytes {
-            self.meter.denied.fetch_add(1, Ordering::Relaxed);
-            self.refused = Some(OutOfMemory {
-                limit_bytes: self.meter.max_bytes,
-                current_bytes: self.held,
-                requested_bytes: bytes,
-                peak_bytes: self.meter.peak.load(Ordering::Relaxed),
-            });
-            return false;
+        match self.meter.grow(bytes) {
+            Ok(()) => {
+                self.last_granted = bytes;
+                if self.meter.held() >= self.warn_bytes {
+                    self.near_limit();
+                }
+                true
+            }
+            Err(refused) => {
+                self.refused = Some(refused);
+                false
+            }
         }
-        self.held = after;
-        self.last_granted = bytes;
-        self.meter.granted.fetch_add(1, Ordering::Relaxed);
-        self.meter.current.store(after, Ordering::Relaxed);
-        self.meter.peak.fetch_max(after, Ordering::Relaxed);
-        if after >= self.warn_bytes {
-            self.near_limit(after);
-        }
-        true
     }
 
     #[cold]
-    fn near_limit(&mut self, held: usize) {
+    fn near_limit(&mut self) {
         self.warn_bytes = usize::MAX;
         if let Some(tally) = &self.tally {
-            tally.cross(held);
+            tally.cross(self.meter.held());
         }
     }
 }
@@ -433,11 +554,10 @@ impl ResourceLimiter for ComponentResourceLimiter {
         // one byte, beyond what their type can hold). Giving those back would let a guest grow for
         // free, so only a refusal by the operating system, which always follows a grant, is given
         // back.
-        if error.is::<io::Error>() {
-            self.held = self.held.saturating_sub(self.last_granted);
-            self.last_granted = 0;
-            self.host_refused = true;
-            self.meter.current.store(self.held, Ordering::Relaxed);
+        if let Ok(error) = error.downcast::<io::Error>() {
+            let granted = std::mem::take(&mut self.last_granted);
+            self.host_refused = Some((granted, error));
+            self.meter.give_back(granted);
         }
         Ok(())
     }

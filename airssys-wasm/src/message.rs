@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use airssys_integrity::{
-    AppendError, BufferWriter, CheckedBuffer, Corrupt, FrozenBuffer, MessagePool, OnReturn,
-    PooledWriter, SizeClass, VerificationLevel,
+    AppendError, BLOCK_BYTES, BufferWriter, CheckedBuffer, Corrupt, FrozenBuffer, MessagePool,
+    OnReturn, PooledWriter, SizeClass, VerificationLevel,
 };
 
 use crate::config::ComponentName;
-use crate::payload::MAX_PAYLOAD_BYTES;
+use crate::limits::MessageConfig;
+use crate::payload::{EncodeError, ValueError};
 
 /// Slots of one level's pool, at most 1.5 MiB with their tags and twice that at `Redundant`: most calls are
 /// numbers and short strings, which fit the smallest block; few are pages of text, and fewer files.
@@ -26,11 +27,15 @@ pub const MESSAGE_SLOTS: [SizeClass; 3] = [
         slot_bytes: 4 * 1024,
         slots: 64,
     },
+    // A text of 64 KiB, and its length before it.
     SizeClass {
-        slot_bytes: 64 * 1024,
+        slot_bytes: 64 * 1024 + BLOCK_BYTES,
         slots: 16,
     },
 ];
+
+/// Messages up to this size do not count against an instance's memory limit, in bytes.
+pub const UNCOUNTED_BYTES: usize = 4 * 1024;
 
 /// One pool for each level in use: a level that no component asks for takes no memory.
 #[derive(Debug, Default)]
@@ -65,6 +70,7 @@ impl Pools {
 #[derive(Debug)]
 pub(crate) struct Messages {
     level: VerificationLevel,
+    limits: MessageConfig,
     pool: Option<Arc<MessagePool>>,
     /// Decides which blocks a sampling read takes.
     seed: u64,
@@ -81,11 +87,17 @@ pub(crate) enum Way {
 }
 
 impl Messages {
-    pub(crate) fn new(level: VerificationLevel, name: &ComponentName, pools: &Pools) -> Self {
+    pub(crate) fn new(
+        level: VerificationLevel,
+        limits: MessageConfig,
+        name: &ComponentName,
+        pools: &Pools,
+    ) -> Self {
         let mut hasher = DefaultHasher::new();
         name.as_str().hash(&mut hasher);
         Self {
             level,
+            limits,
             pool: pools.of(level),
             seed: hasher.finish(),
             arguments: AtomicUsize::new(0),
@@ -97,25 +109,52 @@ impl Messages {
         self.level
     }
 
-    /// A writer for a message of this many bytes. Above [`MAX_PAYLOAD_BYTES`] it refuses the rest.
-    pub(crate) fn writer(&self, way: Way, bytes: usize) -> Writer {
+    /// Most bytes a message may take that goes this way.
+    pub(crate) fn limit(&self, way: Way) -> usize {
+        match way {
+            Way::In => self.limits.max_argument_bytes(),
+            Way::Out => self.limits.max_result_bytes(),
+        }
+    }
+
+    /// What a message of so many bytes counts as, with its tags and its mirror. One that fits the
+    /// second smallest slot of the pool counts nothing: an instance has at most two in flight, and
+    /// a guest that holds all it may must still be callable.
+    pub(crate) fn footprint(&self, bytes: usize) -> usize {
+        if bytes <= UNCOUNTED_BYTES {
+            return 0;
+        }
+        let copies = match self.level {
+            VerificationLevel::Redundant => 2,
+            _ => 1,
+        };
+        let tags = size_of::<u32>() * (bytes.div_ceil(BLOCK_BYTES) + 1);
+        copies * bytes + tags
+    }
+
+    /// A writer for a message of this many bytes, which takes no more.
+    pub(crate) fn writer(&self, way: Way, bytes: usize) -> Result<Writer, ValueError> {
+        let limit_bytes = self.limit(way);
+        if bytes > limit_bytes {
+            return Err(ValueError::TooLarge { limit_bytes });
+        }
         let slot = self.pool.as_ref().map(|pool| pool.acquire(bytes));
-        let heap = || BufferWriter::with_limit(MAX_PAYLOAD_BYTES).level(self.level);
+        let heap = || BufferWriter::with_limit(limit_bytes).level(self.level);
         let VerificationLevel::Sampling(_) = self.level else {
-            return match slot {
+            return Ok(match slot {
                 Some(Ok(slot)) => Writer::Pooled(slot),
                 _ => Writer::Heap(heap()),
-            };
+            });
         };
         let read = match way {
             Way::In => &self.arguments,
             Way::Out => &self.results,
         };
         let read = read.fetch_add(1, Ordering::Relaxed);
-        match slot {
+        Ok(match slot {
             Some(Ok(slot)) => Writer::Pooled(slot.turn(self.seed, read)),
             _ => Writer::Heap(heap().turn(self.seed, read)),
-        }
+        })
     }
 
     /// The bytes, after the checks of the component's level.
@@ -179,7 +218,84 @@ impl Writer {
     }
 }
 
-/// Encoded arguments of a call, read-only. A clone shares the bytes.
+/// A writer that is handed whole blocks: each hand-over takes the tag of the block under way anew.
+pub(crate) struct Runs {
+    sink: Hittable,
+    run: [u8; BLOCK_BYTES],
+    held: usize,
+}
+
+/// A writer, and where a test says so a hit on what it is given.
+struct Hittable {
+    writer: Writer,
+    /// Happens once, to the bytes it falls on.
+    #[cfg(feature = "fault-injection")]
+    hit: Option<crate::fault::Hit>,
+}
+
+impl Hittable {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        #[cfg(feature = "fault-injection")]
+        if let Some(hit) = self.hit
+            && let Some(hit) = hit.within(self.writer.len(), bytes.len())
+        {
+            self.hit = None;
+            return Ok(self.writer.append_with(bytes, hit)?);
+        }
+        Ok(self.writer.append(bytes)?)
+    }
+}
+
+impl Runs {
+    pub(crate) fn new(writer: Writer) -> Self {
+        Self {
+            sink: Hittable {
+                writer,
+                #[cfg(feature = "fault-injection")]
+                hit: None,
+            },
+            run: [0; BLOCK_BYTES],
+            held: 0,
+        }
+    }
+
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn hit(&mut self, hit: crate::fault::Hit) {
+        self.sink.hit = Some(hit);
+    }
+
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        let end = self.held + bytes.len();
+        if let Some(free) = self.run.get_mut(self.held..end) {
+            free.copy_from_slice(bytes);
+            self.held = end;
+            return Ok(());
+        }
+        // Fill the block up, so that the next ones begin where the writer's do.
+        let (head, rest) = bytes.split_at(BLOCK_BYTES.saturating_sub(self.held).min(bytes.len()));
+        if let Some(free) = self.run.get_mut(self.held..) {
+            free.copy_from_slice(head);
+        }
+        self.held = BLOCK_BYTES;
+        self.flush()?;
+        if rest.len() < BLOCK_BYTES {
+            return self.put(rest);
+        }
+        self.sink.append(rest)
+    }
+
+    fn flush(&mut self) -> Result<(), EncodeError> {
+        let held = std::mem::take(&mut self.held);
+        self.sink.append(self.run.get(..held).unwrap_or_default())
+    }
+
+    pub(crate) fn finish(mut self) -> Result<Message, EncodeError> {
+        self.flush()?;
+        Ok(self.sink.writer.finish())
+    }
+}
+
+/// Encoded arguments or results of a call, read-only. A clone shares the bytes.
 ///
 /// While it is kept it may occupy a slot of the runtime's pool ([`MESSAGE_SLOTS`]).
 #[derive(Debug, Clone)]
@@ -261,12 +377,16 @@ mod tests {
         VerificationLevel::Redundant,
     ];
 
+    /// More than any slot holds.
+    const HEAP: usize = 100_000;
+
     fn messages(level: VerificationLevel, pools: &Pools) -> Messages {
-        Messages::new(level, &"component".parse().unwrap(), pools)
+        let limits = MessageConfig::default();
+        Messages::new(level, limits, &"component".parse().unwrap(), pools)
     }
 
     fn message(messages: &Messages, way: Way, bytes: &[u8], slot: usize) -> Message {
-        let mut writer = messages.writer(way, slot);
+        let mut writer = messages.writer(way, slot).unwrap();
         writer.append(bytes).unwrap();
         writer.finish()
     }
@@ -277,13 +397,13 @@ mod tests {
             let messages = messages(level, &Pools::default());
             let print = |bytes: &[u8], slot, function| {
                 let message = message(&messages, Way::In, bytes, slot);
-                assert_eq!(message.is_pooled(), slot < MAX_PAYLOAD_BYTES);
+                assert_eq!(message.is_pooled(), slot < HEAP);
                 message.fingerprint(function)
             };
             let bytes = [7; 1_300];
             let known = print(&bytes, 1_300, 3);
             assert_eq!(print(&bytes, 1_300, 3), known);
-            assert_eq!(print(&bytes, MAX_PAYLOAD_BYTES, 3), known);
+            assert_eq!(print(&bytes, HEAP, 3), known);
             assert_ne!(print(&bytes, 1_300, 4), known);
             assert_ne!(print(&[7; 1_299], 1_300, 3), known);
             let mut other = bytes;
@@ -298,10 +418,12 @@ mod tests {
         let slots: usize = MESSAGE_SLOTS.iter().map(|class| class.slots).sum();
         for level in LEVELS {
             let (one, other) = (messages(level, &pools), messages(level, &pools));
-            let kept: Vec<_> = (0..slots).map(|_| one.writer(Way::Out, 1)).collect();
+            let kept: Vec<_> = (0..slots)
+                .map(|_| one.writer(Way::Out, 1).unwrap())
+                .collect();
             let pooled = |writer: &Writer| matches!(writer, Writer::Pooled(_));
             assert!(kept.iter().all(pooled));
-            assert!(!pooled(&other.writer(Way::In, 1)));
+            assert!(!pooled(&other.writer(Way::In, 1).unwrap()));
         }
     }
 }

@@ -1,23 +1,56 @@
 //! What all components of one host share: engines, compiled code, and who is called what.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
+use airssys_rt::{
+    DeadlinePhase, Events, ExitCause, PanicBoundary, TaskEnd, TaskLimit, TaskRegistry,
+};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use crate::compiled::{Compiled, LoadError, WasmDigest, compile, read_wasm};
+use crate::capacity::{CapacityError, Live};
+use crate::code_cache::CacheConfig;
+use crate::compiled::Compiled;
 use crate::component::{ComponentCell, ComponentRef};
 use crate::config::ComponentName;
-use crate::engine::{Engine, EngineError, Metering};
+use crate::engine::{Engine, EngineError, EngineKind, Metering};
+use crate::library::{Library, LoadEvent, LoadFailed};
+use crate::limits::ResourceLimits;
 use crate::message::{Messages, Pools};
+use crate::ticker::Ticker;
 
 /// Instances the pool holds where nothing else is said.
 pub const DEFAULT_MAX_COMPONENTS: u32 = 1000;
 
-/// The environment of a tree of components. Cheap to clone; engines and their tickers end with
-/// the last clone.
+/// How long a load may go on for a start that no longer waits for it.
+pub const LOAD_LIMIT: Duration = Duration::from_secs(900);
+
+/// What a [`Runtime`] is made from.
+#[derive(Debug, Clone)]
+pub struct RuntimeConfig {
+    /// Instances that live at a time, at most.
+    pub max_components: u32,
+    /// Where compiled code is kept for the next run; nowhere without it.
+    pub cache: Option<CacheConfig>,
+    /// Where loads are told.
+    pub loads: Events<LoadEvent>,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        Self {
+            max_components: DEFAULT_MAX_COMPONENTS,
+            cache: None,
+            loads: Events::default(),
+        }
+    }
+}
+
+/// The environment of a tree of components. Cheap to clone; its ticker ends with
+/// [`Runtime::stop`], or with the last clone.
 #[derive(Clone)]
 pub struct Runtime {
     shared: Arc<Shared>,
@@ -25,10 +58,12 @@ pub struct Runtime {
 
 struct Shared {
     max_components: u32,
-    engine: Arc<Engine>,
-    /// Made when the first component with a fuel limit is loaded.
-    fuel_engine: Mutex<Option<Arc<Engine>>>,
-    compiled: DashMap<(WasmDigest, Metering), Weak<Compiled>>,
+    ticker: Ticker,
+    /// One for the default limits, the others made for the first component that needs them.
+    engines: Mutex<HashMap<EngineKind, Arc<Engine>>>,
+    library: Arc<Library>,
+    live: Arc<Live>,
+    panics: PanicBoundary,
     components: DashMap<ComponentName, ComponentRef>,
     pools: Pools,
 }
@@ -38,6 +73,7 @@ struct Shared {
 pub(crate) struct Loaded {
     pub(crate) compiled: Arc<Compiled>,
     pub(crate) messages: Arc<Messages>,
+    pub(crate) live: Arc<Live>,
 }
 
 impl fmt::Debug for Runtime {
@@ -54,31 +90,45 @@ impl fmt::Debug for Runtime {
 #[error("a component named `{0}` is in the tree already")]
 pub struct NameTaken(pub ComponentName);
 
-/// Why a component could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LoadFailed {
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-}
-
 impl Runtime {
-    /// A runtime whose pool holds at most `max_components` instances at a time.
+    /// A runtime with its engine and its ticker.
     ///
     /// # Errors
     /// [`EngineError`].
-    pub fn new(max_components: u32) -> Result<Self, EngineError> {
+    pub fn new(config: RuntimeConfig) -> Result<Self, EngineError> {
+        let ticker = Ticker::start().map_err(EngineError::Ticker)?;
+        let panics = PanicBoundary::new();
+        let library = Library::new(panics.entry("compile"), config.cache, config.loads);
+        let shared = Shared {
+            max_components: config.max_components,
+            ticker,
+            engines: Mutex::default(),
+            library: Arc::new(library),
+            live: Live::new(config.max_components),
+            panics,
+            components: DashMap::new(),
+            pools: Pools::default(),
+        };
+        shared.engine(EngineKind {
+            metering: Metering::Time,
+            stack_bytes: ResourceLimits::DEFAULT_STACK_BYTES,
+        })?;
         Ok(Self {
-            shared: Arc::new(Shared {
-                max_components,
-                engine: Arc::new(Engine::new(max_components, Metering::Time, 0)?),
-                fuel_engine: Mutex::new(None),
-                compiled: DashMap::new(),
-                components: DashMap::new(),
-                pools: Pools::default(),
-            }),
+            shared: Arc::new(shared),
         })
+    }
+
+    /// Ends the ticker, for when everything has stopped: whatever guest is still inside is ended
+    /// at its next look at the clock, and none is entered from then on. References that are kept
+    /// keep compiled code, and no thread. Waits a tick at most.
+    pub fn stop(&self) {
+        self.shared.ticker.stop();
+    }
+
+    /// Where panics of the compiler end.
+    #[must_use]
+    pub fn panics(&self) -> &PanicBoundary {
+        &self.shared.panics
     }
 
     /// The component of that name, once it has been started for the first time.
@@ -106,8 +156,7 @@ impl Runtime {
     /// Compiled components in use.
     #[must_use]
     pub fn compiled(&self) -> usize {
-        let compiled = self.shared.compiled.iter();
-        compiled.filter(|known| known.strong_count() > 0).count()
+        self.shared.library.in_use()
     }
 
     pub(crate) fn downgrade(&self) -> WeakRuntime {
@@ -126,52 +175,80 @@ impl Runtime {
         }
     }
 
-    /// The compiled component of a cell: from memory where the same binary is in use already.
-    pub(crate) async fn load(&self, cell: &ComponentCell) -> Result<Loaded, LoadFailed> {
-        let metering = match cell.limits.max_fuel() {
-            Some(_) => Metering::TimeAndFuel,
-            None => Metering::Time,
+    /// Loads what the cell needs to be instantiated. The work is a task of the tree: it goes on
+    /// when the start has no more time for it, and serves the next one.
+    pub(crate) async fn load(
+        &self,
+        cell: &Arc<ComponentCell>,
+        tasks: &TaskRegistry,
+    ) -> Result<(), ExitCause> {
+        if cell.loaded.get().is_some() {
+            return Ok(());
+        }
+        let limit = cell.limits.load_timeout();
+        let (runtime, of) = (self.clone(), Arc::clone(cell));
+        let work = async move {
+            let loaded = of.loaded.get_or_try_init(|| runtime.loaded(&of)).await;
+            loaded.map(|_| ())
         };
-        let path = cell.config.wasm.clone();
-        let shared = Arc::clone(&self.shared);
-        let loading = tokio::task::spawn_blocking(move || shared.load(&path, metering));
-        let compiled = loading.await.map_err(|_| LoadError::CompilerPanic {
-            path: cell.config.wasm.clone(),
-        })??;
+        let task = tasks
+            .spawn_within(
+                TaskLimit::Timeout(LOAD_LIMIT),
+                format!("load {}", cell.name),
+                work,
+            )
+            .map_err(|_| ExitCause::Shutdown)?;
+        match tokio::time::timeout(limit, task).await {
+            Ok(TaskEnd::Finished(outcome)) => outcome.map_err(exit_cause),
+            Ok(TaskEnd::Panicked { message }) => Err(ExitCause::HostPanic { message }),
+            Ok(TaskEnd::Aborted) => Err(ExitCause::Shutdown),
+            Ok(TaskEnd::TimedOut) | Err(_) => Err(ExitCause::Deadline {
+                limit,
+                phase: DeadlinePhase::Load,
+            }),
+        }
+    }
+
+    async fn loaded(&self, cell: &ComponentCell) -> Result<Loaded, LoadFailed> {
+        let shared = &self.shared;
+        let kind = EngineKind::of(&cell.limits);
+        let engine = {
+            let shared = Arc::clone(shared);
+            move || shared.engine(kind)
+        };
+        let (name, path) = (&cell.name, &cell.config.wasm);
+        let compiled = shared.library.load(name, path, kind, engine).await?;
         let level = cell.config.integrity.level;
-        let messages = Arc::new(Messages::new(level, &cell.name, &self.shared.pools));
-        Ok(Loaded { compiled, messages })
+        let limits = cell.limits.messages();
+        let messages = Arc::new(Messages::new(level, limits, name, &shared.pools));
+        Ok(Loaded {
+            compiled,
+            messages,
+            live: Arc::clone(&shared.live),
+        })
+    }
+}
+
+fn exit_cause(failed: LoadFailed) -> ExitCause {
+    match failed {
+        LoadFailed::Load(error) => ExitCause::Failed {
+            source: Arc::new(error),
+        },
+        LoadFailed::Engine(error) => CapacityError::Engine(error).into(),
+        LoadFailed::Interrupted => ExitCause::Shutdown,
     }
 }
 
 impl Shared {
-    fn load(&self, path: &Path, metering: Metering) -> Result<Arc<Compiled>, LoadFailed> {
-        let (bytes, digest) = read_wasm(path)?;
-        let known = self.compiled.get(&(digest, metering));
-        if let Some(compiled) = known.and_then(|known| known.upgrade()) {
-            return Ok(compiled);
-        }
-        let engine = self.engine(metering)?;
-        let compiled = Arc::new(compile(&engine, path, &bytes)?);
-        self.compiled.retain(|_, known| known.strong_count() > 0);
-        self.compiled
-            .insert((digest, metering), Arc::downgrade(&compiled));
-        Ok(compiled)
-    }
-
-    fn engine(&self, metering: Metering) -> Result<Arc<Engine>, EngineError> {
-        if metering == Metering::Time {
-            return Ok(Arc::clone(&self.engine));
-        }
-        let mut made = self
-            .fuel_engine
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(engine) = &*made {
+    fn engine(&self, kind: EngineKind) -> Result<Arc<Engine>, EngineError> {
+        let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = engines.get(&kind) {
             return Ok(Arc::clone(engine));
         }
-        let engine = Arc::new(Engine::new(self.max_components, metering, 1)?);
-        *made = Some(Arc::clone(&engine));
+        let pulse = self.ticker.pulse();
+        let engine = Engine::new(self.max_components, kind, engines.len(), pulse)?;
+        let engine = Arc::new(engine);
+        engines.insert(kind, Arc::clone(&engine));
         Ok(engine)
     }
 }
@@ -187,6 +264,7 @@ impl WeakRuntime {
             shared
                 .components
                 .remove_if(&cell.name, |_, held| Arc::ptr_eq(held.cell(), cell));
+            shared.library.weed();
         }
     }
 }

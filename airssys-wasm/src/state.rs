@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -50,6 +51,57 @@ impl std::fmt::Debug for ComponentState {
         f.debug_struct("ComponentState")
             .field("limiter", &self.limiter)
             .finish_non_exhaustive()
+    }
+}
+
+/// What a handle is counted as, in bytes: its place in the table, its pollable or stream, and
+/// what those point to.
+pub const HANDLE_BYTES: usize = 256;
+
+impl ComponentState {
+    /// Counts the handles there are. A guest makes them where no limiter is asked, so they are
+    /// counted when memory is.
+    pub(crate) fn count_handles(&mut self) {
+        let handles = self.table.iter_mut().count();
+        self.limiter.set_handles(handles * HANDLE_BYTES);
+    }
+}
+
+impl ResourceLimiter for ComponentState {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.count_handles();
+        self.limiter.memory_growing(current, desired, maximum)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.limiter.memory_grow_failed(error)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.count_handles();
+        self.limiter.table_growing(current, desired, maximum)
+    }
+
+    fn instances(&self) -> usize {
+        self.limiter.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.limiter.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.limiter.memories()
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use airssys::{
-    Change, EventStream, ExitCause, Host, HostBuilder, LifecycleEvent, Received, SystemConfig,
+    Change, EventStream, ExitCause, Host, HostBuilder, LifecycleEvent, LoadChange, LoadEvent,
+    Received, SystemConfig,
 };
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -23,7 +24,7 @@ pub(super) async fn run(args: &RunArgs, output: Output) -> Result<Exit, CliError
     let socket = Socket::bind(args)?;
     let builder = HostBuilder::from(config);
     let (ready, is_ready) = oneshot::channel();
-    let mut printer = tokio::spawn(print(builder.events(), is_ready, output));
+    let mut printer = tokio::spawn(print(builder.events(), builder.loads(), is_ready, output));
     let what = args.file.display().to_string();
     let host = match start::start(builder, &what, &mut interrupt, output).await {
         Ok(Some(host)) => host,
@@ -115,6 +116,7 @@ async fn finish(printer: JoinHandle<Result<(), CliError>>) -> Result<(), CliErro
 /// Prints what happens, and once the tree has started, how many components run.
 async fn print(
     mut events: EventStream,
+    mut loads: EventStream<LoadEvent>,
     mut is_ready: oneshot::Receiver<usize>,
     output: Output,
 ) -> Result<(), CliError> {
@@ -123,6 +125,10 @@ async fn print(
         let received = tokio::select! {
             // Everything up to the end of the start comes before the word that it has ended.
             biased;
+            Some(load) = loads.next() => {
+                print_load(&load, output)?;
+                continue;
+            }
             received = events.next() => received,
             components = &mut is_ready, if !told => {
                 told = true;
@@ -144,6 +150,41 @@ async fn print(
             }
         }
     }
+}
+
+fn print_load(received: &Received<LoadEvent>, output: Output) -> Result<(), CliError> {
+    let Received::Event(LoadEvent { component, change }) = received else {
+        return Ok(());
+    };
+    let (event, time, text) = match change {
+        LoadChange::Began { bytes } => ("load-began", None, format!("loading {bytes} bytes")),
+        LoadChange::Compiled { took } => {
+            ("compiled", Some(took), format!("compiled in {took:.1?}"))
+        }
+        LoadChange::FromCache { took } => (
+            "from-cache",
+            Some(took),
+            format!("from cache in {took:.1?}"),
+        ),
+        LoadChange::Shared { waited } => (
+            "load-shared",
+            Some(waited),
+            String::from("shares the code of another"),
+        ),
+        LoadChange::CacheUnused { error } => {
+            ("cache-unused", None, format!("cache not used: {error}"))
+        }
+        _ => return Ok(()),
+    };
+    if !output.is_json() {
+        output.note(&printable(&format!("{component}: {text}")));
+        return Ok(());
+    }
+    let mut line = json!({ "event": event, "component": component.to_string(), "message": text });
+    if let (Some(object), Some(time)) = (line.as_object_mut(), time) {
+        object.insert(String::from("took_us"), json!(time.as_micros() as u64));
+    }
+    output.json(&line)
 }
 
 fn print_ready(components: usize, output: Output) -> Result<(), CliError> {

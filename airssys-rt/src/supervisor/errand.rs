@@ -28,7 +28,8 @@ impl<T: Send + 'static> Errand<T> {
         matches!(self, Self::Own(_))
     }
 
-    pub(super) async fn outcome(self) -> TaskEnd<T> {
+    /// Not asked for again once it has come. A wait that is cut off takes nothing away.
+    pub(super) async fn outcome(&mut self) -> TaskEnd<T> {
         match self {
             Self::Task(task) => task.await,
             Self::Own(work) => TaskEnd::Finished(work.await),

@@ -2,6 +2,7 @@
 //! joining.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use futures_util::FutureExt;
 
 use crate::unwind::{Contained, message};
 use crate::{
-    BoxFuture, Child, ChildKind, ChildPolicy, DeadlinePhase, ExitCause, Running, Shutdown,
-    StartContext, Started,
+    Child, ChildKind, ChildPolicy, DeadlinePhase, ExitCause, Running, Shutdown, StartContext,
+    Started,
 };
 
 /// How long a killed actor may take to reach an await point before it is left behind.
@@ -51,22 +52,23 @@ pub(crate) async fn stop(running: Running, shutdown: Shutdown) -> ExitCause {
 pub(crate) fn attempt<E: Clone + Send + Sync + 'static>(
     child: &Arc<dyn Child<E>>,
     context: StartContext<E>,
-) -> BoxFuture<'static, Result<Started, ExitCause>> {
+) -> impl Future<Output = Result<Started, ExitCause>> + Send + 'static {
     let child = Arc::clone(child);
     let start = async move { child.start(context).await };
-    Box::pin(Contained::new(start, message).map(|outcome| match outcome {
+    Contained::new(start, message).map(|outcome| match outcome {
         Ok(outcome) => outcome,
         Err(message) => Err(ExitCause::HostPanic {
             message: format!("in the child's start: {message}"),
         }),
-    }))
+    })
 }
 
 /// Waits for a start within the child's limit.
 pub(crate) async fn within(
     policy: &ChildPolicy,
-    mut attempt: BoxFuture<'static, Result<Started, ExitCause>>,
+    attempt: impl Future<Output = Result<Started, ExitCause>>,
 ) -> Result<Started, ExitCause> {
+    let mut attempt = pin!(attempt);
     // Most starts are over with their first poll, and need no timer.
     let first = poll_fn(|context| Poll::Ready(attempt.as_mut().poll(context)));
     if let Poll::Ready(outcome) = first.await {

@@ -253,6 +253,15 @@ impl Entry {
         }
     }
 
+    fn begin_start(&mut self, origin: Origin) -> Effect {
+        self.generation += 1;
+        self.phase = Phase::Starting {
+            origin,
+            stop_for: Vec::new(),
+        };
+        Effect::Start(self.id(), self.generation)
+    }
+
     fn park(&mut self, cause: Arc<ExitCause>, effects: &mut Vec<Effect>) {
         self.parked = true;
         effects.push(Effect::Parked(self.id(), self.generation, cause));
@@ -396,10 +405,7 @@ impl Plan {
     }
 
     fn started(&mut self, id: &ChildId, generation: u64, now: Duration, effects: &mut Vec<Effect>) {
-        let Some(place) = self.current_place(id, generation) else {
-            return;
-        };
-        let Some(entry) = self.children.get_mut(&place) else {
+        let Some((_, entry)) = self.current(id, generation) else {
             return;
         };
         let Phase::Starting { origin, stop_for } = &mut entry.phase else {
@@ -425,10 +431,7 @@ impl Plan {
     }
 
     fn ignored(&mut self, id: &ChildId, generation: u64, effects: &mut Vec<Effect>) {
-        let Some(place) = self.current_place(id, generation) else {
-            return;
-        };
-        let Some(entry) = self.children.get_mut(&place) else {
+        let Some((place, entry)) = self.current(id, generation) else {
             return;
         };
         let Phase::Starting { origin, stop_for } = &mut entry.phase else {
@@ -454,10 +457,8 @@ impl Plan {
         now: Duration,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(place) = self.current_place(id, generation) else {
-            return;
-        };
-        let Some(entry) = self.children.get_mut(&place) else {
+        let ending = self.ending.is_some();
+        let Some((place, entry)) = self.current(id, generation) else {
             return;
         };
         let Phase::Starting { origin, stop_for } = &mut entry.phase else {
@@ -476,7 +477,7 @@ impl Plan {
                 entry.park(Arc::clone(&cause), effects);
                 effects.push(Effect::Answer(token, refusal(cause)));
             }
-            _ if self.ending.is_some() => entry.phase = Phase::Stopped,
+            _ if ending => entry.phase = Phase::Stopped,
             Origin::Restart | Origin::Group if stop_for.is_empty() => {
                 entry.phase = Phase::Waiting;
                 entry.last_exit = Some(cause);
@@ -496,12 +497,7 @@ impl Plan {
 
     fn begin_start(&mut self, place: Place, origin: Origin, effects: &mut Vec<Effect>) {
         if let Some(entry) = self.children.get_mut(&place) {
-            entry.generation += 1;
-            entry.phase = Phase::Starting {
-                origin,
-                stop_for: Vec::new(),
-            };
-            effects.push(Effect::Start(entry.id(), entry.generation));
+            effects.push(entry.begin_start(origin));
         }
     }
 
@@ -557,11 +553,11 @@ impl Plan {
         self.index.get(id).copied()
     }
 
-    /// Its place, if the report is about its current generation.
-    fn current_place(&self, id: &ChildId, generation: u64) -> Option<Place> {
+    /// Its place and itself, if the report is about its current generation.
+    fn current(&mut self, id: &ChildId, generation: u64) -> Option<(Place, &mut Entry)> {
         let place = self.place(id)?;
-        let entry = self.children.get(&place)?;
-        (entry.generation == generation).then_some(place)
+        let entry = self.children.get_mut(&place)?;
+        (entry.generation == generation).then_some((place, entry))
     }
 }
 

@@ -1,13 +1,14 @@
 //! The ractor shell: carries the plan's effects out and reports back to it.
 
 use std::collections::VecDeque;
-use std::marker::PhantomData;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashMap;
 use ractor::SupervisionEvent;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::sync::{Mutex, MutexGuard, TryLockError};
 use tokio::time::Instant;
 
 use super::errand::Bound;
@@ -29,20 +30,22 @@ use stops::{Live, Stop};
 const KILLED: &str = "killed";
 
 /// A supervisor: a ractor actor whose children restart as its [`SupervisorSpec`] says.
-#[derive(Debug)]
-pub(crate) struct Supervisor<E>(PhantomData<fn(E)>);
+///
+/// What ractor calls an actor's state is sent to the parent when an idle actor is killed, and may
+/// stay in the queue of a parent that is dead too. What is in here is dropped before the actor's
+/// handle resolves, and leaves those to be joined that were supervised ([`State`]'s drop).
+pub(crate) struct Supervisor<E: Clone + Send + Sync + 'static>(Mutex<State<E>>);
 
-impl<E> Default for Supervisor<E> {
-    fn default() -> Self {
-        Self(PhantomData)
+impl<E: Clone + Send + Sync + 'static> Supervisor<E> {
+    /// `root`: nobody starts it again; what it leaves down stays down.
+    pub(crate) fn new(spec: &SupervisorSpec<E>, tree: Tree<E>, root: bool) -> Self {
+        Self(Mutex::new(State::new(spec, tree, root)))
     }
-}
 
-pub(crate) struct Arguments<E: Clone + Send + Sync + 'static> {
-    pub(crate) spec: SupervisorSpec<E>,
-    pub(crate) tree: Tree<E>,
-    /// Nobody starts it again: what it leaves down stays down.
-    pub(crate) root: bool,
+    /// Nobody waits for it: ractor runs one handler of an actor at a time.
+    fn state(&self) -> Result<MutexGuard<'_, State<E>>, TryLockError> {
+        self.0.try_lock()
+    }
 }
 
 /// Who waits for the answer to a command, and what came with it.
@@ -68,6 +71,7 @@ struct Offer<E> {
 pub(crate) struct State<E: Clone + Send + Sync + 'static> {
     name: ChildId,
     flags: Flags,
+    /// Nobody starts it again.
     root: bool,
     tree: Tree<E>,
     cell: Arc<SupervisorCell<E>>,
@@ -77,23 +81,19 @@ pub(crate) struct State<E: Clone + Send + Sync + 'static> {
     made: u64,
     /// Those that a restart of this supervisor brings back.
     initial: HashMap<ChildId, Arc<dyn Child<E>>>,
-    specs: HashMap<ChildId, ChildSpec<E>>,
-    starting: HashMap<ChildId, Start>,
+    wards: HashMap<ChildId, Ward<E>>,
+    /// Those whose start is under way.
+    starting: usize,
     /// Kept for its room.
     effects: Vec<Effect>,
     /// Starts that were over with their first poll.
     settled: VecDeque<(ChildId, u64, Result<Started, ExitCause>)>,
-    /// Children whose starts are slow before they wait for anything.
-    slow: HashSet<ChildId>,
-    live: HashMap<ChildId, Live<E>>,
-    stopping: HashMap<ChildId, Stop<E>>,
     /// Running and stopping children.
     by_actor: HashMap<ActorId, ChildId>,
     /// Exits of children whose start has not been reported yet.
     early: HashMap<ActorId, ExitCause>,
     /// Why those are killed that the supervisor itself found wanting.
     doomed: HashMap<ActorId, ExitCause>,
-    timers: HashMap<ChildId, Bound>,
     askers: HashMap<Token, Asker<E>>,
     next_token: Token,
     began: Instant,
@@ -101,24 +101,63 @@ pub(crate) struct State<E: Clone + Send + Sync + 'static> {
     now: Duration,
 }
 
+/// A child as the shell knows it.
+struct Ward<E> {
+    spec: ChildSpec<E>,
+    life: Life<E>,
+    /// Of a restart that is put off, a cool-down or a probation.
+    timer: Option<Bound>,
+    /// Its starts are slow before they wait for anything.
+    slow: bool,
+}
+
+/// What there is of a child's incarnation.
+enum Life<E> {
+    Down,
+    Starting(Start),
+    Running(Live<E>),
+    Stopping(Box<Stop<E>>),
+}
+
+impl<E> Ward<E> {
+    fn new(spec: ChildSpec<E>) -> Self {
+        Self {
+            spec,
+            life: Life::Down,
+            timer: None,
+            slow: false,
+        }
+    }
+
+    /// The incarnation, where it runs; the child is down then.
+    fn take_running(&mut self) -> Option<Live<E>> {
+        match std::mem::replace(&mut self.life, Life::Down) {
+            Life::Running(live) => Some(live),
+            other => {
+                self.life = other;
+                None
+            }
+        }
+    }
+}
+
 impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
     type Msg = SupervisorMessage<E>;
-    type State = State<E>;
-    type Arguments = Arguments<E>;
+    type State = ();
+    type Arguments = SupervisorSpec<E>;
 
     async fn pre_start(
         &self,
         myself: ActorRef<Self::Msg>,
-        arguments: Arguments<E>,
-    ) -> Result<State<E>, ActorProcessingErr> {
-        let spec = &arguments.spec;
+        spec: SupervisorSpec<E>,
+    ) -> Result<(), ActorProcessingErr> {
         // Not boxed here: `?` does that, and twice boxed it would be no ExitCause to anybody.
         spec.check().map_err(|error| ExitCause::Failed {
             source: Arc::new(error),
         })?;
         spec.cell.join_orphans().await;
-        let mut state = State::new(&arguments, myself.get_id().pid());
-        for child in arguments.spec.children {
+        let mut state = self.state()?;
+        for child in spec.children {
             if state.flags.strategy == Strategy::SimpleOneForOne {
                 state.template = Some(child);
             } else if let Err(cause) = state.start_in_order(&myself, child).await {
@@ -128,15 +167,16 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
             }
         }
         state.cell.started(myself);
-        Ok(state)
+        Ok(())
     }
 
     async fn handle(
         &self,
         myself: ActorRef<Self::Msg>,
         message: Self::Msg,
-        state: &mut State<E>,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
+        let mut state = self.state()?;
         let event = match message {
             SupervisorMessage::StartChild(spec, reply) => state.start_child(spec, reply),
             SupervisorMessage::StartDynamic(argument, reply) => {
@@ -180,7 +220,7 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
             }
             SupervisorMessage::Stop => Some(Event::Shutdown),
             SupervisorMessage::Report(Report(finished)) => {
-                return state.finished(&myself, finished).await;
+                return Box::pin(state.finished(&myself, finished)).await;
             }
         };
         match event {
@@ -193,7 +233,7 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
         &self,
         myself: ActorRef<Self::Msg>,
         event: SupervisionEvent,
-        state: &mut State<E>,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
         let (actor, cause) = match event {
             SupervisionEvent::ActorFailed(actor, error) => (actor, ExitCause::from(error)),
@@ -210,47 +250,46 @@ impl<E: Clone + Send + Sync + 'static> Actor for Supervisor<E> {
             }
             _ => return Ok(()),
         };
-        state.child_ended(&myself, actor.get_id(), cause).await
+        let mut state = self.state()?;
+        // Its future is not to be moved for each start that is told as well.
+        Box::pin(state.child_ended(&myself, actor.get_id(), cause)).await
     }
 
     async fn post_stop(
         &self,
         _: ActorRef<Self::Msg>,
-        state: &mut State<E>,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
+        let mut state = self.state()?;
         state.stop_all(&Arc::new(ExitCause::Shutdown)).await;
         Ok(())
     }
 }
 
 impl<E: Clone + Send + Sync + 'static> State<E> {
-    fn new(arguments: &Arguments<E>, seed: u64) -> Self {
-        let Arguments { spec, tree, root } = arguments;
+    fn new(spec: &SupervisorSpec<E>, tree: Tree<E>, root: bool) -> Self {
         let dynamic = spec.flags.strategy == Strategy::SimpleOneForOne;
         let initial = spec.children.iter().filter(|_| !dynamic);
         Self {
             name: spec.name.clone(),
             flags: spec.flags,
-            root: *root,
-            tree: tree.clone(),
+            root,
+            tree,
             cell: Arc::clone(&spec.cell),
-            plan: Plan::new(spec.flags, seed),
+            // Two supervisors are not to put their restarts off alike.
+            plan: Plan::new(spec.flags, RandomState::new().hash_one(())),
             template: None,
             made: 0,
             initial: initial
                 .map(|child| (child.policy.id.clone(), Arc::clone(&child.child)))
                 .collect(),
-            specs: HashMap::default(),
-            starting: HashMap::default(),
+            wards: HashMap::default(),
+            starting: 0,
             effects: Vec::new(),
             settled: VecDeque::new(),
-            slow: HashSet::default(),
-            live: HashMap::default(),
-            stopping: HashMap::default(),
             by_actor: HashMap::default(),
             early: HashMap::default(),
             doomed: HashMap::default(),
-            timers: HashMap::default(),
             askers: HashMap::default(),
             next_token: 0,
             began: Instant::now(),
@@ -330,11 +369,11 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         let dynamic = spec.flags.strategy == Strategy::SimpleOneForOne;
         let template = spec.children.first().filter(|_| dynamic).cloned();
         let specs = if let Some(template) = &template {
-            let known = self.specs.iter();
+            let known = self.wards.iter();
             let made = known.map(|(id, known)| {
                 let mut child = template.clone();
                 Arc::make_mut(&mut child.policy).id = id.clone();
-                child.argument = known.argument.clone();
+                child.argument = known.spec.argument.clone();
                 (id.clone(), child)
             });
             made.collect()
@@ -361,36 +400,53 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     }
 
     /// Takes one event to the plan, carries its effects out, and so on with what comes of them at
-    /// once.
-    async fn apply(
+    /// once. The event is no part of the future: ractor moves that, with all that is in it, several
+    /// times for each message.
+    fn apply<'a>(
+        &'a mut self,
+        myself: &'a ActorRef<SupervisorMessage<E>>,
+        event: Event,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send + 'a {
+        self.now = self.began.elapsed();
+        let mut end = self.take_in(myself, event);
+        async move {
+            while end.is_none() && !self.settled.is_empty() {
+                // Thousands of starts in a row are not to hold a worker of the runtime.
+                tokio::task::coop::consume_budget().await;
+                end = self.take_in_settled(myself);
+            }
+            match end {
+                Some(cause) => Box::pin(self.end(myself, cause)).await,
+                None => Ok(()),
+            }
+        }
+    }
+
+    /// What the supervisor ends with, where it does.
+    fn take_in(
         &mut self,
         myself: &ActorRef<SupervisorMessage<E>>,
         event: Event,
-    ) -> Result<(), ActorProcessingErr> {
-        self.now = self.began.elapsed();
-        let mut next = Some(event);
-        while let Some(event) = next {
-            let mut effects = std::mem::take(&mut self.effects);
-            self.plan.step(event, self.now, &mut effects);
-            let mut end = None;
-            for effect in effects.drain(..) {
-                end = end.or(self.carry_out(myself, effect));
-            }
-            self.effects = effects;
-            if let Some(cause) = end {
-                return self.end(myself, cause).await;
-            }
-            next = match self.settled.pop_front() {
-                Some((id, generation, outcome)) => {
-                    self.note_if_slow(&id);
-                    // Thousands of starts in a row are not to hold a worker of the runtime.
-                    tokio::task::coop::consume_budget().await;
-                    Some(self.settle(myself, id, generation, outcome))
-                }
-                None => None,
-            };
+    ) -> Option<Arc<ExitCause>> {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.plan.step(event, self.now, &mut effects);
+        let mut end = None;
+        for effect in effects.drain(..) {
+            end = end.or(self.carry_out(myself, effect));
         }
-        Ok(())
+        self.effects = effects;
+        end
+    }
+
+    /// As [`State::take_in`], of a start that was over with its first poll.
+    fn take_in_settled(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage<E>>,
+    ) -> Option<Arc<ExitCause>> {
+        let (id, generation, outcome) = self.settled.pop_front()?;
+        self.note_if_slow(&id);
+        let event = self.settle(myself, id, generation, outcome);
+        self.take_in(myself, event)
     }
 
     /// Does one thing; what the supervisor ends with, if that is it.
@@ -401,7 +457,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     ) -> Option<Arc<ExitCause>> {
         match effect {
             Effect::Adopt(id, token) => self.adopt(id, token),
-            Effect::Start(id, generation) => self.begin_start(myself, &id, generation),
+            Effect::Start(id, generation) => self.begin_start(myself, id, generation),
             Effect::Stop(id, generation, shutdown) => {
                 self.begin_stop(myself, &id, generation, shutdown);
             }
@@ -438,27 +494,29 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         let Some(spec) = offered else {
             return;
         };
-        if let Some(before) = self.specs.insert(id.clone(), spec) {
-            // One that runs is let go when its incarnation ends.
-            if !self.live.contains_key(&id) && !self.stopping.contains_key(&id) {
-                self.let_go(&id, &before.child);
-            }
+        let Some(ward) = self.wards.get_mut(&id) else {
+            self.wards.insert(id, Ward::new(spec));
+            return;
+        };
+        let before = std::mem::replace(&mut ward.spec, spec);
+        // One that runs is let go when its incarnation ends.
+        if matches!(ward.life, Life::Down | Life::Starting(_)) {
+            self.let_go(&id, &before.child);
         }
     }
 
     /// The spec is gone.
     fn forget(&mut self, id: &ChildId) {
-        self.timers.remove(id);
-        self.slow.remove(id);
-        if let Some(spec) = self.specs.remove(id) {
-            spec.child.stopped(id, &Arc::new(ExitCause::Shutdown));
-            spec.child.removed(id);
+        if let Some(ward) = self.wards.remove(id) {
+            let child = ward.spec.child;
+            child.stopped(id, &Arc::new(ExitCause::Shutdown));
+            child.removed(id);
         }
     }
 
     /// Tells a child that is no longer the one of that name, if it is not.
     fn let_go(&self, id: &ChildId, before: &Arc<dyn Child<E>>) {
-        let now = self.specs.get(id).map(|spec| &spec.child);
+        let now = self.wards.get(id).map(|ward| &ward.spec.child);
         if !now.is_some_and(|now| same(now, before)) {
             before.stopped(id, &Arc::new(ExitCause::Shutdown));
             before.removed(id);
@@ -466,8 +524,8 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     }
 
     fn close(&self, id: &ChildId, cause: &Arc<ExitCause>) {
-        if let Some(spec) = self.specs.get(id) {
-            spec.child.stopped(id, cause);
+        if let Some(ward) = self.wards.get(id) {
+            ward.spec.child.stopped(id, cause);
         }
     }
 

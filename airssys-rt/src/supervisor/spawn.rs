@@ -6,7 +6,7 @@ use ractor::Actor;
 
 use super::message::SupervisorMessage;
 use super::reference::SupervisorRef;
-use super::shell::{Arguments, Supervisor};
+use super::shell::Supervisor;
 use super::spec::SupervisorSpec;
 use crate::child::BoxFuture;
 use crate::{
@@ -44,12 +44,8 @@ impl<E: Clone + Send + Sync + 'static> SupervisorSpec<E> {
     ) -> Result<(SupervisorRef<E>, TaskHandle<()>), ExitCause> {
         let (name, cell) = (self.name.clone(), Arc::clone(&self.cell));
         let tasks = tree.tasks.clone();
-        let arguments = Arguments {
-            spec: self.clone(),
-            tree,
-            root: true,
-        };
-        let started = Supervisor::spawn(None, Supervisor::default(), arguments).await;
+        let supervisor = Supervisor::new(&self, tree, true);
+        let started = Supervisor::spawn(None, supervisor, self.clone()).await;
         let (actor, handle) = started.map_err(|error| {
             let cause = ExitCause::from(error);
             // Those it did not come to: their callers are not to wait either.
@@ -76,15 +72,11 @@ impl<E: Clone + Send + Sync + 'static> SupervisorSpec<E> {
 
 impl<E: Clone + Send + Sync + 'static> Child<E> for SupervisorSpec<E> {
     fn start(&self, context: StartContext<E>) -> BoxFuture<'_, Result<Started, ExitCause>> {
-        let arguments = Arguments {
-            spec: self.clone(),
-            tree: context.tree,
-            root: false,
-        };
         Box::pin(async move {
-            let supervisor = Supervisor::default();
+            let supervisor = Supervisor::new(self, context.tree, false);
             let (actor, handle) =
-                Supervisor::spawn_linked(None, supervisor, arguments, context.supervisor).await?;
+                Supervisor::spawn_linked(None, supervisor, self.clone(), context.supervisor)
+                    .await?;
             let asked = actor.clone();
             let ask = move || {
                 // One that has ended needs no asking.

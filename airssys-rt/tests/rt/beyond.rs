@@ -7,9 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use airssys_rt::{
-    Backoff, CallError, Change, ChildState, EventStream, ExitCause, ExitKind, Partitions, Poison,
-    Probe, Quarantine, Received, SlotLimits, Strategy, SupervisorSpec, TaskEnd, Tree,
+    Backoff, BoxFuture, CallError, Change, Child, ChildSpec, ChildState, EventStream, ExitCause,
+    ExitKind, Partitions, Poison, Probe, Quarantine, Received, SlotLimits, StartContext, Started,
+    Strategy, SupervisorSpec, TaskEnd, Tree,
 };
+use ractor::{ActorCell, ActorStatus};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use crate::worker::{Log, Request, Worker, lines, often};
@@ -384,7 +387,8 @@ async fn a_killed_supervisors_children_are_joined_before_their_successors_start(
     assert!(matches!(refused, CallError::Stopped { .. }), "{refused}");
 }
 
-/// On threads, so that a killed worker can go on computing while its supervisor is replaced.
+/// On threads, so that a killed worker can go on computing while its supervisor is replaced, and
+/// that supervisors which are killed together end side by side.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_killed_supervisors_busy_child_is_waited_for() {
     let log = Log::default();
@@ -396,20 +400,28 @@ async fn a_killed_supervisors_busy_child_is_waited_for() {
     let tree = Tree::new(());
     let mut events = tree.events.subscribe();
     let (root, handle) = root.start(tree).await.unwrap();
-    let spinning = worker.clone();
     let busy = Duration::from_millis(300);
-    let in_flight = tokio::spawn(async move { spinning.call(Request::Spin(busy)).await });
-    while worker.told.load(Ordering::SeqCst) == 0 {
-        tokio::task::yield_now().await;
-    }
-    let killed = Instant::now();
+    let spin = || async {
+        let (spinning, began) = (worker.clone(), Instant::now());
+        let in_flight = tokio::spawn(async move { spinning.call(Request::Spin(busy)).await });
+        while worker.told.swap(0, Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        (in_flight, began)
+    };
+    let (in_flight, began) = spin().await;
     tools.handle().unwrap().actor().kill();
     // Killed or, on a busy machine, answered just before.
     drop(in_flight.await.unwrap());
     assert_eq!(worker.call(Request::Answer(1)).await.unwrap(), 1);
-    assert!(killed.elapsed() > busy / 2, "{:?}", killed.elapsed());
-    root.stop(Duration::from_secs(5)).await.unwrap();
+    assert!(began.elapsed() >= busy, "{:?}", began.elapsed());
+
+    let (in_flight, began) = spin().await;
+    root.actor().kill();
     assert_eq!(handle.await, TaskEnd::Finished(()));
+    assert_eq!(worker.live.load(Ordering::SeqCst), 0, "joined");
+    assert!(began.elapsed() >= busy, "{:?}", began.elapsed());
+    drop(in_flight.await.unwrap());
     while let Some(received) = events.next().await {
         let Received::Event(event) = received else {
             continue;
@@ -417,6 +429,88 @@ async fn a_killed_supervisors_busy_child_is_waited_for() {
         let change = event.change;
         assert!(!matches!(change, Change::StartFailed { .. }), "{change:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_supervisor_killed_while_it_stops_leaves_no_child_behind() {
+    let worker = Worker::new("w", &Log::default());
+    let spec = SupervisorSpec::new("root").child(worker.spec());
+    let (root, handle) = spec.start(Tree::new(())).await.unwrap();
+    let (spinning, busy) = (worker.clone(), Duration::from_millis(300));
+    let in_flight = tokio::spawn(async move { spinning.call(Request::Spin(busy)).await });
+    while worker.told.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    root.actor().stop(None);
+    while root.actor().get_status() < ActorStatus::Stopping {
+        tokio::task::yield_now().await;
+    }
+    root.actor().kill();
+    assert_eq!(handle.await, TaskEnd::Finished(()));
+    assert_eq!(worker.live.load(Ordering::SeqCst), 0, "joined");
+    drop(in_flight.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_supervisor_whose_parent_is_killed_while_it_starts_leaves_no_child_behind() {
+    let worker = Worker::new("w", &Log::default());
+    let mut slow = Worker::new("slow", &Log::default());
+    slow.start_takes = Duration::from_millis(100);
+    let tools = SupervisorSpec::new("tools")
+        .child(worker.spec())
+        .child(slow.spec());
+    let root = SupervisorSpec::new("root");
+    let (root, handle) = root.start(Tree::new(())).await.unwrap();
+    let asked = root.clone();
+    let starting = tokio::spawn(async move { asked.start_child(tools.into_child()).await });
+    let (spinning, busy) = (worker.clone(), Duration::from_millis(300));
+    let in_flight = tokio::spawn(async move { spinning.call(Request::Spin(busy)).await });
+    while worker.told.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    root.actor().kill();
+    assert_eq!(handle.await, TaskEnd::Finished(()));
+    assert_eq!(worker.live.load(Ordering::SeqCst), 0, "joined");
+    assert_eq!(slow.live.load(Ordering::SeqCst), 0, "joined");
+    starting.await.unwrap().unwrap_err();
+    drop(in_flight.await.unwrap());
+}
+
+/// Says which supervisor it is for, and does not come up.
+struct Telling(mpsc::Sender<ActorCell>);
+
+impl Child<()> for Telling {
+    fn start(&self, context: StartContext<()>) -> BoxFuture<'_, Result<Started, ExitCause>> {
+        Box::pin(async move {
+            self.0.send(context.supervisor).await.unwrap();
+            std::future::pending().await
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_supervisor_killed_while_it_starts_leaves_no_child_behind() {
+    let worker = Worker::new("w", &Log::default());
+    let (telling, mut told) = mpsc::channel(1);
+    let tools = SupervisorSpec::new("tools")
+        .child(worker.spec())
+        .child(ChildSpec::new("telling", Telling(telling)));
+    let root = SupervisorSpec::new("root");
+    let (root, handle) = root.start(Tree::new(())).await.unwrap();
+    let asked = root.clone();
+    let starting = tokio::spawn(async move { asked.start_child(tools.into_child()).await });
+    let half_up = told.recv().await.unwrap();
+    let (spinning, busy) = (worker.clone(), Duration::from_millis(300));
+    let in_flight = tokio::spawn(async move { spinning.call(Request::Spin(busy)).await });
+    while worker.told.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    half_up.kill();
+    starting.await.unwrap().unwrap_err();
+    root.stop(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(handle.await, TaskEnd::Finished(()));
+    assert_eq!(worker.live.load(Ordering::SeqCst), 0, "joined");
+    drop(in_flight.await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

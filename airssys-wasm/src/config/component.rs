@@ -12,7 +12,7 @@ use super::document::Document;
 use super::keys::{ConfigFile, keys};
 use super::name::ComponentName;
 use super::problem::{ConfigError, Rule};
-use crate::limits::{MemoryConfig, ResourceLimits};
+use crate::limits::{MemoryConfig, MessageConfig, ResourceLimits, StackConfig};
 
 /// A component as its Component.toml describes it. It always has limits.
 #[derive(Debug, Clone)]
@@ -38,6 +38,10 @@ pub struct ResourcesConfig {
     pub memory: MemoryConfig,
     /// `[resources.cpu]`.
     pub cpu: CpuConfig,
+    /// `[resources.stack]`.
+    pub stack: StackConfig,
+    /// `[resources.message]`.
+    pub message: MessageConfig,
 }
 
 /// `[resources.cpu]`.
@@ -47,6 +51,10 @@ pub struct CpuConfig {
     pub timeout: Duration,
     /// Fuel one call may use.
     pub max_fuel: Option<u64>,
+    /// Time a start may wait for compiled code.
+    pub load_timeout: Duration,
+    /// Time an instance may take to start, its start functions included.
+    pub start_timeout: Duration,
 }
 
 /// `[integrity]`.
@@ -84,11 +92,17 @@ impl Default for InstanceMode {
 
 impl From<ResourcesConfig> for ResourceLimits {
     fn from(resources: ResourcesConfig) -> Self {
-        Self::new(
-            resources.memory,
-            resources.cpu.timeout,
-            resources.cpu.max_fuel,
-        )
+        let ResourcesConfig {
+            memory,
+            cpu,
+            stack,
+            message,
+        } = resources;
+        Self::new(memory, cpu.timeout, cpu.max_fuel)
+            .with_load_timeout(cpu.load_timeout)
+            .with_start_timeout(cpu.start_timeout)
+            .with_stack(stack)
+            .with_messages(message)
     }
 }
 
@@ -139,21 +153,51 @@ impl ComponentConfig {
                 .map_err(|_| broken("resources.memory.warn_percent", &percent.to_string()))?,
             None => memory,
         };
-        let timeout_seconds = resources
-            .cpu
-            .timeout_seconds
-            .or_else(|| default_of("resources.cpu.timeout_seconds"))
-            .ok_or_else(|| broken("resources.cpu.timeout_seconds", ""))?;
+        let seconds = |given: Option<u64>, key: &str| {
+            let given = given.or_else(|| default_of(key));
+            given
+                .map(Duration::from_secs)
+                .ok_or_else(|| broken(key, ""))
+        };
+        let RawCpu {
+            timeout_seconds,
+            max_fuel,
+            load_timeout_seconds,
+            start_timeout_seconds,
+        } = resources.cpu;
+        let cpu = CpuConfig {
+            timeout: seconds(timeout_seconds, "resources.cpu.timeout_seconds")?,
+            max_fuel,
+            load_timeout: seconds(load_timeout_seconds, "resources.cpu.load_timeout_seconds")?,
+            start_timeout: seconds(start_timeout_seconds, "resources.cpu.start_timeout_seconds")?,
+        };
+        let stack = match resources.stack.max_bytes {
+            None => StackConfig::default(),
+            Some(bytes) => StackConfig::new(bytes)
+                .map_err(|_| broken("resources.stack.max_bytes", &bytes.to_string()))?,
+        };
+        let message_bytes = |set: Option<usize>, key: &str| {
+            let default = || usize::try_from(default_of(key)?).ok();
+            set.or_else(default).ok_or_else(|| broken(key, ""))
+        };
+        let RawMessage {
+            max_argument_bytes,
+            max_result_bytes,
+        } = resources.message;
+        let message = MessageConfig::new(
+            message_bytes(max_argument_bytes, "resources.message.max_argument_bytes")?,
+            message_bytes(max_result_bytes, "resources.message.max_result_bytes")?,
+        )
+        .map_err(|error| broken("resources.message", &error.to_string()))?;
         Ok(Self {
             name,
             version,
             wasm: document.resolve(&component.wasm),
             resources: ResourcesConfig {
                 memory,
-                cpu: CpuConfig {
-                    timeout: Duration::from_secs(timeout_seconds),
-                    max_fuel: resources.cpu.max_fuel,
-                },
+                cpu,
+                stack,
+                message,
             },
             integrity: integrity.into(),
             instance: instance.try_into().map_err(|ParkedPerCall(at)| {
@@ -258,6 +302,21 @@ struct RawResources {
     memory: RawMemory,
     #[serde(default)]
     cpu: RawCpu,
+    #[serde(default)]
+    stack: RawStack,
+    #[serde(default)]
+    message: RawMessage,
+}
+
+#[derive(Deserialize, Default)]
+struct RawStack {
+    max_bytes: Option<usize>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawMessage {
+    max_argument_bytes: Option<usize>,
+    max_result_bytes: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -270,4 +329,6 @@ struct RawMemory {
 struct RawCpu {
     timeout_seconds: Option<u64>,
     max_fuel: Option<u64>,
+    load_timeout_seconds: Option<u64>,
+    start_timeout_seconds: Option<u64>,
 }

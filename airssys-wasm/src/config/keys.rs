@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 /// The ADRs that decide keys, by id. `no_key_without_an_adr` fails when one is left out.
-const DECISIONS: [(&str, &str); 6] = [
+const DECISIONS: [(&str, &str); 9] = [
     (
         "ADR-SYS-001",
         include_str!("../../../docs/adr/ADR-SYS-001-configuration-comes-from-adrs.md"),
@@ -14,6 +14,20 @@ const DECISIONS: [(&str, &str); 6] = [
     (
         "ADR-WASM-002",
         include_str!("../../../docs/adr/ADR-WASM-002-engine-and-mandatory-memory-limits.md"),
+    ),
+    (
+        "ADR-WASM-007",
+        include_str!("../../../docs/adr/ADR-WASM-007-values-cross-by-the-canonical-abi.md"),
+    ),
+    (
+        "ADR-WASM-009",
+        include_str!(
+            "../../../docs/adr/ADR-WASM-009-compiled-once-and-kept-on-disk-under-a-mac.md"
+        ),
+    ),
+    (
+        "ADR-WASM-010",
+        include_str!("../../../docs/adr/ADR-WASM-010-capacity-before-the-engine-says-so.md"),
     ),
     (
         "ADR-RT-001",
@@ -24,9 +38,9 @@ const DECISIONS: [(&str, &str); 6] = [
         include_str!("../../../docs/adr/ADR-INT-004-messages-of-components-in-pools-by-level.md"),
     ),
     (
-        "ADR-WASM-010",
+        "ADR-WASM-012",
         include_str!(
-            "../../../docs/adr/ADR-WASM-010-figures-without-locks-and-a-socket-to-read-them.md"
+            "../../../docs/adr/ADR-WASM-012-figures-without-locks-and-a-socket-to-read-them.md"
         ),
     ),
     (

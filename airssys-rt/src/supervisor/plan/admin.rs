@@ -33,9 +33,10 @@ impl Plan {
         }
         // Names of a template's children are not used again.
         let before = if self.dynamic() { 0 } else { self.retired };
-        let place = self.append(Entry::new(policy, before));
+        let mut entry = Entry::new(policy, before);
         effects.push(Effect::Adopt(id, token));
-        self.begin_start(place, Origin::New(token), effects);
+        effects.push(entry.begin_start(Origin::New(token)));
+        self.append(entry);
     }
 
     pub(super) fn terminate(&mut self, id: &ChildId, token: Token, effects: &mut Vec<Effect>) {

@@ -24,7 +24,7 @@ impl Plan {
         effects: &mut Vec<Effect>,
     ) {
         let (busy, in_group) = (self.busy(), !self.agenda.is_empty());
-        let Some(place) = self.current_place(id, generation) else {
+        let Some((place, _)) = self.current(id, generation) else {
             return;
         };
         let Some(entry) = self.children.get_mut(&place) else {
@@ -102,10 +102,7 @@ impl Plan {
         now: Duration,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(place) = self.current_place(id, generation) else {
-            return;
-        };
-        let Some(entry) = self.children.get(&place) else {
+        let Some((place, entry)) = self.current(id, generation) else {
             return;
         };
         if !matches!(entry.phase, Phase::Waiting) {
@@ -120,10 +117,7 @@ impl Plan {
 
     /// A delay, a cool-down or a probation is over.
     pub(super) fn due(&mut self, id: &ChildId, generation: u64, effects: &mut Vec<Effect>) {
-        let Some(place) = self.current_place(id, generation) else {
-            return;
-        };
-        let Some(entry) = self.children.get_mut(&place) else {
+        let Some((place, entry)) = self.current(id, generation) else {
             return;
         };
         match entry.phase {

@@ -11,10 +11,10 @@ use super::super::errand::{Bound, Errand};
 use super::super::incarnation::{attempt, within};
 use super::super::message::{Finished, StartedChild, SupervisorMessage};
 use super::super::plan::Event;
-use super::{Live, State, report};
+use super::{Life, Live, State, Ward, report};
 use crate::{
-    Change, Child, ChildId, ChildSpec, ExitCause, Probe, Restart, Running, StartContext, Started,
-    TaskEnd, TaskLimit,
+    Change, Child, ChildId, ChildKind, ChildSpec, ExitCause, Probe, Restart, Running, StartContext,
+    Started, TaskEnd, TaskLimit, TaskRegistry, Tree,
 };
 
 /// A child whose start has held the supervisor's task for longer than this is started beside it
@@ -36,7 +36,10 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     ) -> Result<(), ExitCause> {
         let id = spec.policy.id.clone();
         let span = self.span(&id, 1);
-        let attempt = attempt(&spec.child, self.context(myself, &spec, 1));
+        let attempt = attempt(
+            &spec.child,
+            context(&self.name, &self.tree, myself, &spec, 1),
+        );
         let outcome = within(&spec.policy, attempt).instrument(span).await;
         match outcome {
             Ok(started) => {
@@ -51,7 +54,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
                     }
                 }
                 self.plan.adopt(Arc::clone(&spec.policy), running);
-                self.specs.insert(id.clone(), spec);
+                self.wards.insert(id.clone(), Ward::new(spec));
                 if let Started::Running(running) = started {
                     self.run(myself, &id, 1, running);
                 }
@@ -70,25 +73,27 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     pub(super) fn begin_start(
         &mut self,
         myself: &ActorRef<SupervisorMessage<E>>,
-        id: &ChildId,
+        id: ChildId,
         generation: u64,
     ) {
-        self.timers.remove(id);
-        let Some(spec) = self.specs.get(id) else {
+        let span = self.span(&id, generation);
+        let Some(ward) = self.wards.get_mut(&id) else {
             return;
         };
-        let span = self.span(id, generation);
-        let mut attempt = attempt(&spec.child, self.context(myself, spec, generation));
-        if !self.slow.contains(id) {
+        ward.timer = None;
+        let spec = &ward.spec;
+        let context = context(&self.name, &self.tree, myself, spec, generation);
+        let mut attempt = Box::pin(attempt(&spec.child, context));
+        if !ward.slow {
             let mut nobody = Context::from_waker(Waker::noop());
             let first = span.in_scope(|| attempt.as_mut().poll(&mut nobody));
             if let Poll::Ready(outcome) = first {
-                self.settled.push_back((id.clone(), generation, outcome));
+                self.settled.push_back((id, generation, outcome));
                 return;
             }
         }
         let policy = Arc::clone(&spec.policy);
-        self.note_if_slow(id);
+        self.note_if_slow(&id);
         let (told, name) = (myself.clone(), id.clone());
         let work = async move {
             let outcome = within(&policy, attempt).await;
@@ -99,14 +104,23 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         if work.is_own() {
             report(myself, Finished::Start(id.clone(), generation));
         }
-        self.starting.insert(id.clone(), Start { generation, work });
+        self.put_on_way_up(&id, Start { generation, work });
+    }
+
+    pub(super) fn put_on_way_up(&mut self, id: &ChildId, start: Start) {
+        if let Some(ward) = self.wards.get_mut(id) {
+            ward.life = Life::Starting(start);
+            self.starting += 1;
+        }
     }
 
     /// Whether the first poll of a start held the supervisor's task too long.
     pub(super) fn note_if_slow(&mut self, id: &ChildId) {
         let now = self.began.elapsed();
-        if now.saturating_sub(self.now) > OWN_TASK_LIMIT {
-            self.slow.insert(id.clone());
+        if now.saturating_sub(self.now) > OWN_TASK_LIMIT
+            && let Some(ward) = self.wards.get_mut(id)
+        {
+            ward.slow = true;
         }
         self.now = now;
     }
@@ -117,20 +131,26 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         id: ChildId,
         generation: u64,
     ) -> Result<(), ActorProcessingErr> {
-        let current = |start: &Start| start.generation == generation;
-        if !self.starting.get(&id).is_some_and(current) {
-            return Ok(());
-        }
-        let Some(start) = self.starting.remove(&id) else {
+        let Some(ward) = self.wards.get_mut(&id) else {
             return Ok(());
         };
-        let outcome = start.outcome().await;
+        let outcome = match &mut ward.life {
+            // It stays there meanwhile: a supervisor that is killed leaves it to be joined.
+            Life::Starting(start) if start.generation == generation => start.outcome().await,
+            _ => return Ok(()),
+        };
+        ward.life = Life::Down;
+        self.starting -= 1;
+        if outcome.is_err() && ward.spec.policy.kind == ChildKind::Supervisor {
+            // Killed on its way up, it has left what it had brought up by then.
+            self.cell.leave(ward.spec.child.join());
+        }
         let actor = match &outcome {
             Ok(Started::Running(running)) => Some(running.actor.get_id()),
             _ => None,
         };
         let ended = actor.and_then(|actor| Some((actor, self.early.remove(&actor)?)));
-        if self.starting.is_empty() {
+        if self.starting == 0 {
             self.early.clear();
         }
         let event = self.settle(myself, id, generation, outcome);
@@ -174,55 +194,30 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         generation: u64,
         running: Running,
     ) {
-        let Some(spec) = self.specs.get_mut(id) else {
+        let span = self.span(id, generation);
+        let Some(ward) = self.wards.get_mut(id) else {
             return;
         };
+        let spec = &mut ward.spec;
         if spec.policy.restart == Restart::Temporary {
             spec.argument = None;
         }
         let child = Arc::clone(&spec.child);
-        let probe = spec.policy.probe;
         let recovery = child.recovery(id);
-        let span = self.span(id, generation);
         span.in_scope(|| tracing::debug!(?recovery, "child started"));
-        self.tell(id, generation, Change::Started { recovery });
         self.by_actor.insert(running.actor.get_id(), id.clone());
+        let tasks = &self.tree.tasks;
+        let probe = spec.policy.probe;
         let probe =
-            probe.and_then(|probe| self.ask_for_life(myself, id, generation, probe, &child));
-        let live = Live {
+            probe.and_then(|probe| ask_for_life(tasks, myself, id, generation, probe, &child));
+        ward.life = Life::Running(Live {
             generation,
             running,
             child,
             span,
             probe,
-        };
-        self.live.insert(id.clone(), live);
-    }
-
-    fn ask_for_life(
-        &self,
-        myself: &ActorRef<SupervisorMessage<E>>,
-        id: &ChildId,
-        generation: u64,
-        probe: Probe,
-        child: &Arc<dyn Child<E>>,
-    ) -> Option<Bound> {
-        let (myself, id, child) = (myself.clone(), id.clone(), Arc::clone(child));
-        let asking = async move {
-            let mut missed = 0;
-            while missed < probe.misses {
-                tokio::time::sleep(probe.interval).await;
-                let answer = tokio::time::timeout(probe.timeout, child.probe(&id)).await;
-                missed = if answer == Ok(true) { 0 } else { missed + 1 };
-            }
-            let cause = ExitCause::Unresponsive {
-                misses: probe.misses,
-                timeout: probe.timeout,
-            };
-            report(&myself, Finished::Unresponsive(id, generation, cause));
-        };
-        // It lasts as long as the incarnation it asks.
-        Bound::begin(&self.tree.tasks, TaskLimit::Unlimited, "probe", asking)
+        });
+        self.tell(id, generation, Change::Started { recovery });
     }
 
     pub(super) fn set_timer(
@@ -238,22 +233,19 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             report(&told, Finished::Due(name, generation));
         };
         let limit = TaskLimit::Timeout(delay.saturating_add(crate::DEFAULT_TASK_TIMEOUT));
-        if let Some(timer) = Bound::begin(&self.tree.tasks, limit, "timer", waiting) {
-            self.timers.insert(id, timer);
+        let timer = Bound::begin(&self.tree.tasks, limit, "timer", waiting);
+        if let Some(ward) = self.wards.get_mut(&id) {
+            ward.timer = timer;
         }
     }
 
     pub(super) fn started_child(&self, id: ChildId) -> StartedChild {
-        if let Some(Live {
-            generation,
-            running,
-            ..
-        }) = self.live.get(&id)
-        {
+        let ward = self.wards.get(&id);
+        if let Some(Life::Running(live)) = ward.map(|ward| &ward.life) {
             return StartedChild {
-                generation: *generation,
-                actor: Some(running.actor.clone()),
-                info: running.info.clone(),
+                generation: live.generation,
+                actor: Some(live.running.actor.clone()),
+                info: live.running.info.clone(),
                 id,
             };
         }
@@ -265,27 +257,54 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             id,
         }
     }
+}
 
-    fn context(
-        &self,
-        myself: &ActorRef<SupervisorMessage<E>>,
-        spec: &ChildSpec<E>,
-        generation: u64,
-    ) -> StartContext<E> {
-        StartContext {
-            supervisor: ActorCell::from(myself.clone()),
-            supervisor_name: self.name.clone(),
-            id: spec.policy.id.clone(),
-            generation,
-            argument: spec.argument.clone(),
-            tree: self.tree.clone(),
+fn ask_for_life<E: Clone + Send + Sync + 'static>(
+    tasks: &TaskRegistry,
+    myself: &ActorRef<SupervisorMessage<E>>,
+    id: &ChildId,
+    generation: u64,
+    probe: Probe,
+    child: &Arc<dyn Child<E>>,
+) -> Option<Bound> {
+    let (myself, id, child) = (myself.clone(), id.clone(), Arc::clone(child));
+    let asking = async move {
+        let mut missed = 0;
+        while missed < probe.misses {
+            tokio::time::sleep(probe.interval).await;
+            let answer = tokio::time::timeout(probe.timeout, child.probe(&id)).await;
+            missed = if answer == Ok(true) { 0 } else { missed + 1 };
         }
+        let cause = ExitCause::Unresponsive {
+            misses: probe.misses,
+            timeout: probe.timeout,
+        };
+        report(&myself, Finished::Unresponsive(id, generation, cause));
+    };
+    // It lasts as long as the incarnation it asks.
+    Bound::begin(tasks, TaskLimit::Unlimited, "probe", asking)
+}
+
+fn context<E: Clone + Send + Sync + 'static>(
+    supervisor_name: &ChildId,
+    tree: &Tree<E>,
+    myself: &ActorRef<SupervisorMessage<E>>,
+    spec: &ChildSpec<E>,
+    generation: u64,
+) -> StartContext<E> {
+    StartContext {
+        supervisor: ActorCell::from(myself.clone()),
+        supervisor_name: supervisor_name.clone(),
+        id: spec.policy.id.clone(),
+        generation,
+        argument: spec.argument.clone(),
+        tree: tree.clone(),
     }
 }
 
 impl Start {
     /// What the start came to; a task that was cut off has failed.
-    pub(super) async fn outcome(self) -> Result<Started, ExitCause> {
+    pub(super) async fn outcome(&mut self) -> Result<Started, ExitCause> {
         match self.work.outcome().await {
             TaskEnd::Finished(outcome) => outcome,
             TaskEnd::Panicked { message } => Err(ExitCause::HostPanic { message }),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use futures_util::future::join_all;
 use ractor::{ActorId, ActorProcessingErr, ActorRef};
 use tracing::Span;
@@ -10,7 +11,7 @@ use super::super::errand::{Bound, Errand};
 use super::super::incarnation::stop;
 use super::super::message::{Finished, SupervisorMessage};
 use super::super::plan::{Event, Strategy};
-use super::{Start, State, report, same};
+use super::{Life, Start, State, Ward, report, same};
 use crate::{Child, ChildId, ChildKind, ExitCause, Running, Shutdown, Started, TaskEnd};
 
 /// An incarnation that runs.
@@ -26,10 +27,12 @@ pub(super) struct Live<E> {
 /// An incarnation that is being stopped.
 pub(super) struct Stop<E> {
     generation: u64,
-    actor: ActorId,
+    /// `None`: not known yet, or it does not matter any more.
+    actor: Option<ActorId>,
     child: Arc<dyn Child<E>>,
     span: Span,
-    work: Errand<ExitCause>,
+    /// `None`: it was on its way up and did not come to run.
+    work: Errand<Option<ExitCause>>,
     /// How it ended by itself, where it did.
     seen: Option<ExitCause>,
 }
@@ -50,9 +53,13 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         generation: u64,
         shutdown: Shutdown,
     ) {
-        let Some(live) = self.live.remove(id) else {
+        let Some(ward) = self.wards.get_mut(id) else {
             return;
         };
+        let Some(live) = ward.take_running() else {
+            return;
+        };
+        drop(live.probe);
         let actor = live.running.actor.get_id();
         let (told, name) = (myself.clone(), id.clone());
         let (running, joined) = (live.running, live.child.join());
@@ -60,21 +67,20 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             let cause = stop(running, shutdown).await;
             joined.await;
             report(&told, Finished::Stop(name, generation));
-            cause
+            Some(cause)
         };
         let work = Errand::begin(&self.tree.tasks, "stop", work);
         if work.is_own() {
             report(myself, Finished::Stop(id.clone(), generation));
         }
-        let stop = Stop {
+        ward.life = Life::Stopping(Box::new(Stop {
             generation,
-            actor,
+            actor: Some(actor),
             child: live.child,
             span: live.span,
             work,
             seen: None,
-        };
-        self.stopping.insert(id.clone(), stop);
+        }));
     }
 
     pub(super) async fn finished(
@@ -85,15 +91,18 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         match finished {
             Finished::Start(id, generation) => self.start_finished(myself, id, generation).await,
             Finished::Stop(id, generation) => {
-                let current = |stop: &Stop<E>| stop.generation == generation;
-                if !self.stopping.get(&id).is_some_and(current) {
-                    return Ok(());
-                }
-                let Some(stop) = self.stopping.remove(&id) else {
+                let Some(ward) = self.wards.get_mut(&id) else {
                     return Ok(());
                 };
-                self.by_actor.remove(&stop.actor);
-                let ended = stop.ended().await;
+                match &ward.life {
+                    Life::Stopping(stop) if stop.generation == generation => {
+                        stop.actor.map(|actor| self.by_actor.remove(&actor));
+                    }
+                    _ => return Ok(()),
+                }
+                let Some(ended) = ward.ended().await else {
+                    return Ok(());
+                };
                 let cause = Arc::clone(&ended.cause);
                 self.mourn(&id, ended);
                 self.apply(myself, Event::Exited(id, generation, cause))
@@ -104,7 +113,8 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             }
             Finished::Due(id, generation) => self.apply(myself, Event::Due(id, generation)).await,
             Finished::Unresponsive(id, generation, cause) => {
-                if let Some(live) = self.live.get(&id)
+                let ward = self.wards.get(&id);
+                if let Some(Life::Running(live)) = ward.map(|ward| &ward.life)
                     && live.generation == generation
                 {
                     let actor = &live.running.actor;
@@ -124,25 +134,32 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     ) -> Result<(), ActorProcessingErr> {
         let cause = self.doomed.remove(&actor).unwrap_or(cause);
         let Some(id) = self.by_actor.get(&actor).cloned() else {
-            if !self.starting.is_empty() {
+            if self.starting > 0 {
                 self.early.insert(actor, cause);
             }
             return Ok(());
         };
-        if let Some(stop) = self.stopping.get_mut(&id) {
-            // A child that failed on its way down keeps its own reason.
-            if !matches!(cause, ExitCause::Normal) {
-                stop.seen = Some(cause);
-            }
-            return Ok(());
-        }
-        self.by_actor.remove(&actor);
-        let Some(live) = self.live.remove(&id) else {
+        let Some(ward) = self.wards.get_mut(&id) else {
             return Ok(());
         };
-        // The event comes before the actor's state is dropped; the next generation must not.
-        live.running.handle.await.ok();
-        if matches!(cause, ExitCause::Killed) && self.is_supervisor(&id) {
+        match &mut ward.life {
+            Life::Stopping(stop) => {
+                // A child that failed on its way down keeps its own reason.
+                if !matches!(cause, ExitCause::Normal) {
+                    stop.seen = Some(cause);
+                }
+                return Ok(());
+            }
+            // The event comes before the actor's state is dropped; the next generation must not.
+            // It stays there meanwhile: a supervisor that is killed leaves it to be joined.
+            Life::Running(live) => _ = (&mut live.running.handle).await,
+            Life::Starting(_) | Life::Down => return Ok(()),
+        }
+        self.by_actor.remove(&actor);
+        let Some(live) = ward.take_running() else {
+            return Ok(());
+        };
+        if matches!(cause, ExitCause::Killed) && ward.spec.policy.kind == ChildKind::Supervisor {
             // Its next incarnation waits for what it has left; should there be none, we do.
             self.cell.leave(live.child.join());
         }
@@ -175,35 +192,37 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     /// Stops every child, joined, whatever state it is in: one after the other in reverse start
     /// order, those of a template all at once.
     pub(super) async fn stop_all(&mut self, cause: &Arc<ExitCause>) {
-        self.timers.clear();
         self.put_settled_back();
         let order = self.plan.order();
         if self.flags.strategy == Strategy::SimpleOneForOne {
-            let endings: Vec<_> = order.iter().map(|id| self.ending(id)).collect();
-            let ended = join_all(endings.into_iter().map(Ending::ended)).await;
-            for (id, ended) in order.iter().zip(ended) {
-                self.put_down(id, ended, cause);
+            let stops = self.wards.iter_mut().map(|(id, ward)| {
+                ward.put_on_way_down(ward.spec.policy.shutdown);
+                async { (id.clone(), ward.ended().await) }
+            });
+            let mut ended: HashMap<_, _> = join_all(stops).await.into_iter().collect();
+            for id in &order {
+                self.put_down(id, ended.remove(id).flatten(), cause);
             }
         } else {
             for id in order.iter().rev() {
-                let ended = self.ending(id).ended().await;
+                let Some(ward) = self.wards.get_mut(id) else {
+                    continue;
+                };
+                ward.put_on_way_down(ward.spec.policy.shutdown);
+                let ended = ward.ended().await;
                 self.put_down(id, ended, cause);
             }
         }
+        self.starting = 0;
         self.by_actor.clear();
         self.cell.join_orphans().await;
     }
 
-    fn is_supervisor(&self, id: &ChildId) -> bool {
-        let child = self.plan.child(id);
-        child.is_some_and(|(policy, ..)| policy.kind == ChildKind::Supervisor)
-    }
-
     /// Starts that the plan has not heard of are as good as under way.
     fn put_settled_back(&mut self) {
-        for (id, generation, outcome) in self.settled.drain(..) {
+        while let Some((id, generation, outcome)) = self.settled.pop_front() {
             let work = Errand::Own(Box::pin(std::future::ready(outcome)));
-            self.starting.insert(id, Start { generation, work });
+            self.put_on_way_up(&id, Start { generation, work });
         }
     }
 
@@ -211,7 +230,7 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         if let Some(ended) = ended {
             self.mourn(id, ended);
         }
-        let Some(spec) = self.specs.get(id) else {
+        let Some(Ward { spec, .. }) = self.wards.get(id) else {
             return;
         };
         let initial = self.initial.get(id);
@@ -223,72 +242,81 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
             spec.child.removed(id);
         }
     }
+}
 
-    fn ending(&mut self, id: &ChildId) -> Ending<E> {
-        let spec = self.specs.get(id);
-        Ending {
-            stop: self.stopping.remove(id),
-            start: self.starting.remove(id),
-            live: self.live.remove(id),
-            shutdown: spec.map_or(Shutdown::Brutal, |spec| spec.policy.shutdown),
-            child: spec.map(|spec| Arc::clone(&spec.child)),
-            span: Span::current(),
-        }
+impl<E: Clone + Send + Sync + 'static> Ward<E> {
+    /// Stops what there is of it, in place of whoever waits for that.
+    fn put_on_way_down(&mut self, shutdown: Shutdown) {
+        self.timer = None;
+        let stop = match std::mem::replace(&mut self.life, Life::Down) {
+            Life::Down => return,
+            Life::Stopping(stop) => stop,
+            Life::Running(live) => {
+                drop(live.probe);
+                let joined = live.child.join();
+                let work = async move {
+                    let cause = stop(live.running, shutdown).await;
+                    joined.await;
+                    Some(cause)
+                };
+                Box::new(Stop {
+                    generation: live.generation,
+                    actor: None,
+                    child: live.child,
+                    span: live.span,
+                    work: Errand::Own(Box::pin(work)),
+                    seen: None,
+                })
+            }
+            Life::Starting(mut start) => {
+                let (generation, joined) = (start.generation, self.spec.child.join());
+                let work = async move {
+                    let cause = match start.outcome().await {
+                        Ok(Started::Running(running)) => Some(stop(running, shutdown).await),
+                        Ok(Started::Ignored) | Err(_) => None,
+                    };
+                    // Also where it did not start: it may have had children by then.
+                    joined.await;
+                    cause
+                };
+                Box::new(Stop {
+                    generation,
+                    actor: None,
+                    child: Arc::clone(&self.spec.child),
+                    span: Span::current(),
+                    work: Errand::Own(Box::pin(work)),
+                    seen: None,
+                })
+            }
+        };
+        self.life = Life::Stopping(stop);
     }
-}
 
-/// Whatever there is of a child when its supervisor ends.
-struct Ending<E> {
-    stop: Option<Stop<E>>,
-    start: Option<Start>,
-    live: Option<Live<E>>,
-    shutdown: Shutdown,
-    child: Option<Arc<dyn Child<E>>>,
-    span: Span,
-}
-
-impl<E: Clone + Send + Sync + 'static> Ending<E> {
-    async fn ended(self) -> Option<Ended<E>> {
-        if let Some(stop) = self.stop {
-            return Some(stop.ended().await);
-        }
-        if let Some(live) = self.live {
-            drop(live.probe);
-            let cause = stop(live.running, self.shutdown).await;
-            live.child.join().await;
-            return Some(Ended {
-                generation: live.generation,
-                child: live.child,
-                span: live.span,
-                cause: Arc::new(cause),
-            });
-        }
-        let (start, child) = (self.start?, self.child?);
-        let generation = start.generation;
-        match start.outcome().await {
-            Ok(Started::Running(running)) => Some(Ended {
-                generation,
-                child,
-                span: self.span,
-                cause: Arc::new(stop(running, self.shutdown).await),
-            }),
-            Ok(Started::Ignored) | Err(_) => None,
-        }
+    /// Waits for the end of what is on its way down.
+    async fn ended(&mut self) -> Option<Ended<E>> {
+        let Life::Stopping(stop) = &mut self.life else {
+            return None;
+        };
+        let ended = stop.ended().await;
+        self.life = Life::Down;
+        ended
     }
 }
 
 impl<E> Stop<E> {
-    async fn ended(self) -> Ended<E> {
+    async fn ended(&mut self) -> Option<Ended<E>> {
         let stopped = match self.work.outcome().await {
             TaskEnd::Finished(cause) => cause,
-            TaskEnd::TimedOut | TaskEnd::Panicked { .. } | TaskEnd::Aborted => ExitCause::Killed,
+            TaskEnd::TimedOut | TaskEnd::Panicked { .. } | TaskEnd::Aborted => {
+                Some(ExitCause::Killed)
+            }
         };
-        Ended {
+        Some(Ended {
             generation: self.generation,
-            child: self.child,
-            span: self.span,
-            cause: Arc::new(self.seen.unwrap_or(stopped)),
-        }
+            child: Arc::clone(&self.child),
+            span: self.span.clone(),
+            cause: Arc::new(self.seen.take().or(stopped)?),
+        })
     }
 }
 
@@ -298,32 +326,25 @@ impl<E: Clone + Send + Sync + 'static> Drop for State<E> {
     fn drop(&mut self) {
         self.put_settled_back();
         let killed = Arc::new(ExitCause::Killed);
-        for (id, live) in self.live.drain() {
-            live.running.actor.kill();
-            live.child.exited(&id, live.generation, &killed);
-            let joined = live.child.join();
-            self.cell.leave(Box::pin(async move {
-                live.running.handle.await.ok();
-                joined.await;
-            }));
-        }
-        for (id, stop) in self.stopping.drain() {
-            stop.child.exited(&id, stop.generation, &killed);
-            self.cell.leave(Box::pin(async move {
-                stop.work.outcome().await;
-            }));
-        }
-        for (_, start) in self.starting.drain() {
-            self.cell.leave(Box::pin(async move {
-                if let Ok(Started::Running(running)) = start.outcome().await {
-                    running.actor.kill();
-                    running.handle.await.ok();
+        for (id, mut ward) in self.wards.drain() {
+            match &ward.life {
+                Life::Running(live) => {
+                    live.running.actor.kill();
+                    live.child.exited(&id, live.generation, &killed);
                 }
-            }));
-        }
-        if self.root {
-            for (id, spec) in &self.specs {
-                spec.child.stopped(id, &killed);
+                Life::Stopping(stop) => {
+                    stop.child.exited(&id, stop.generation, &killed);
+                }
+                Life::Starting(_) | Life::Down => {}
+            }
+            if self.root {
+                ward.spec.child.stopped(&id, &killed);
+            }
+            ward.put_on_way_down(Shutdown::Brutal);
+            if let Life::Stopping(mut stop) = ward.life {
+                self.cell.leave(Box::pin(async move {
+                    stop.ended().await;
+                }));
             }
         }
     }

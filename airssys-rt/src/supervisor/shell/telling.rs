@@ -6,7 +6,7 @@ use tracing::Span;
 
 use super::super::message::{ChildCounts, ChildStatus, SupervisorStatus};
 use super::super::plan::{ChildState, Strategy};
-use super::State;
+use super::{Life, State};
 use crate::{
     Change, ChildId, ChildKind, ChildPolicy, ChildSpec, DeadLetter, ExitCause, LifecycleEvent,
 };
@@ -89,13 +89,17 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         &self,
         (policy, generation, state): (&ChildPolicy, u64, ChildState),
     ) -> ChildStatus {
-        let live = self.live.get(&policy.id);
+        let ward = self.wards.get(&policy.id);
+        let actor = match ward.map(|ward| &ward.life) {
+            Some(Life::Running(live)) => Some(live.running.actor.get_id()),
+            _ => None,
+        };
         ChildStatus {
             id: policy.id.clone(),
             generation,
             state,
             kind: policy.kind,
-            actor: live.map(|live| live.running.actor.get_id()),
+            actor,
         }
     }
 
@@ -103,7 +107,8 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
     pub(super) fn spec(&self, id: &ChildId) -> Option<ChildSpec<E>> {
         let template = self.template.as_ref();
         let template = template.filter(|template| template.policy.id == *id);
-        self.specs.get(id).or(template).cloned()
+        let known = self.wards.get(id).map(|ward| &ward.spec);
+        known.or(template).cloned()
     }
 
     pub(super) fn counts(&self) -> ChildCounts {

@@ -1,0 +1,119 @@
+//! What the host has room for, told before the engine or the kernel has to.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use airssys_rt::{ExitCause, OutOfMemory};
+use wasmtime::ResourcesRequired;
+
+use crate::engine::EngineError;
+use crate::limits::{ResourceLimits, TABLE_ELEMENT_BYTES};
+
+/// Size of a page of linear memory, in bytes.
+const PAGE_BYTES: u64 = 65_536;
+
+/// Why the host had no room for an instance, or for more memory of one: the `source` of
+/// [`ExitCause::Capacity`]. Never the guest's fault.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CapacityError {
+    /// As many instances live as may.
+    #[error("{live} of {most} instances are live; raise system.max_components")]
+    Instances {
+        /// Instances that live.
+        live: u32,
+        /// Instances that may.
+        most: u32,
+    },
+    /// The pool has no room for the instance's memories, tables or stack.
+    #[error("the pool is full: {0}")]
+    Pool(Box<dyn std::error::Error + Send + Sync>),
+    /// The operating system refused memory that was within the guest's limit.
+    #[error("the operating system refused {requested_bytes} bytes of memory: {source}")]
+    Memory {
+        /// What the guest asked for; 0 where it was the instance itself.
+        requested_bytes: usize,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The engine could not allocate.
+    #[error("the host is out of memory: {0}")]
+    Host(Box<dyn std::error::Error + Send + Sync>),
+    /// The component needs an engine of its own, and there is no room for one.
+    #[error(transparent)]
+    Engine(Arc<EngineError>),
+}
+
+impl From<CapacityError> for ExitCause {
+    fn from(error: CapacityError) -> Self {
+        Self::Capacity {
+            source: Arc::new(error),
+        }
+    }
+}
+
+/// Counts the instances that live.
+#[derive(Debug)]
+pub(crate) struct Live {
+    count: AtomicU32,
+    most: u32,
+}
+
+/// The right of one instance to live.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Live>);
+
+impl Live {
+    pub(crate) fn new(most: u32) -> Arc<Self> {
+        Arc::new(Self {
+            count: AtomicU32::new(0),
+            most,
+        })
+    }
+
+    /// A place, where there is one.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Place, CapacityError> {
+        let one_more = |live| (live < self.most).then_some(live + 1);
+        // Acquire: the Store that gave the place back has been dropped before.
+        match self
+            .count
+            .fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more)
+        {
+            Ok(_) => Ok(Place(Arc::clone(self))),
+            Err(live) => Err(CapacityError::Instances {
+                live,
+                most: self.most,
+            }),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Refuses an instance that would begin beyond its limit: its largest memory and its largest table
+/// alone are more than it may hold.
+pub(crate) fn fits(
+    required: &ResourcesRequired,
+    limits: &ResourceLimits,
+) -> Result<(), OutOfMemory> {
+    let pages = required.max_initial_memory_size.unwrap_or(0);
+    let elements = required.max_initial_table_size.unwrap_or(0);
+    let bytes = pages
+        .saturating_mul(PAGE_BYTES)
+        .saturating_add(elements.saturating_mul(TABLE_ELEMENT_BYTES as u64));
+    let requested_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    if requested_bytes <= limits.max_memory_bytes() {
+        return Ok(());
+    }
+    Err(OutOfMemory {
+        limit_bytes: limits.max_memory_bytes(),
+        current_bytes: 0,
+        requested_bytes,
+        peak_bytes: 0,
+    })
+}

@@ -1,0 +1,125 @@
+//! What a call returned, as it came.
+
+use wasmtime::component::{Type, Val};
+
+use crate::component::ComponentRef;
+use crate::error::WasmError;
+use crate::message::Message;
+use crate::payload::{
+    DecodeError, MAX_VALUES_BYTES, Reader, Undecoded, ValueError, decode, type_name,
+};
+
+/// The results of one call, in the message they came in. Each reading checks it as the component's
+/// level says.
+#[derive(Debug, Clone)]
+pub struct Results {
+    component: ComponentRef,
+    generation: u64,
+    function: usize,
+    message: Message,
+}
+
+impl Results {
+    pub(crate) fn new(
+        component: ComponentRef,
+        generation: u64,
+        function: usize,
+        message: Message,
+    ) -> Self {
+        Self {
+            component,
+            generation,
+            function,
+            message,
+        }
+    }
+
+    /// The message itself.
+    #[must_use]
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// The bytes of a function that returns one `list<u8>`, where they lie.
+    ///
+    /// # Errors
+    /// [`WasmError::Results`] if it returns something else, [`WasmError::Damaged`].
+    pub fn bytes(&self) -> Result<&[u8], WasmError> {
+        self.run(
+            "list<u8>",
+            |ty| matches!(ty, Type::List(list) if list.ty() == Type::U8),
+        )
+    }
+
+    /// The text of a function that returns one `string`, where it lies.
+    ///
+    /// # Errors
+    /// As [`Results::bytes`].
+    pub fn text(&self) -> Result<&str, WasmError> {
+        let bytes = self.run("string", |ty| *ty == Type::String)?;
+        std::str::from_utf8(bytes).map_err(|_| self.undecodable(DecodeError))
+    }
+
+    /// The results as values, which take at most [`MAX_VALUES_BYTES`].
+    ///
+    /// # Errors
+    /// [`WasmError::Results`] with [`ValueError::TooLargeAsValues`], [`WasmError::Damaged`].
+    pub fn values(&self) -> Result<Vec<Val>, WasmError> {
+        let bytes = self.read()?;
+        decode(self.types()?.iter(), bytes).map_err(|undecoded| match undecoded {
+            Undecoded::Malformed(source) => self.undecodable(source),
+            Undecoded::TooLarge => self.unfit(ValueError::TooLargeAsValues {
+                limit_bytes: MAX_VALUES_BYTES,
+            }),
+        })
+    }
+
+    /// What follows the length of a list of bytes or a text.
+    fn run(&self, expected: &str, is: impl Fn(&Type) -> bool) -> Result<&[u8], WasmError> {
+        match self.types()? {
+            [ty] if is(ty) => {}
+            types => {
+                return Err(self.unfit(ValueError::Type {
+                    place: String::from("result"),
+                    expected: expected.to_owned(),
+                    found: types.first().map_or("none", type_name),
+                }));
+            }
+        }
+        let mut reader = Reader::new(self.read()?);
+        let mut run = || {
+            let length = reader.length()?;
+            let bytes = reader.bytes(length)?;
+            reader.end()?;
+            Ok(bytes)
+        };
+        run().map_err(|source| self.undecodable(source))
+    }
+
+    fn types(&self) -> Result<&[Type], WasmError> {
+        let functions = self.component.exports()?.functions();
+        let function = functions.get(self.function);
+        Ok(function.map_or(&[], |function| &function.results))
+    }
+
+    fn read(&self) -> Result<&[u8], WasmError> {
+        let messages = &self.component.loaded()?.messages;
+        messages.read(&self.message).map_err(|source| {
+            self.component.cell().condemn(self.generation, source);
+            WasmError::Damaged {
+                component: self.component.name().clone(),
+                source,
+            }
+        })
+    }
+
+    fn unfit(&self, source: ValueError) -> WasmError {
+        let component = self.component.name().clone();
+        WasmError::Results { component, source }
+    }
+
+    fn undecodable(&self, source: DecodeError) -> WasmError {
+        let component = self.component.name().clone();
+        WasmError::Undecodable { component, source }
+    }
+}
