@@ -516,7 +516,7 @@ impl Terminal {
                 continue;
             }
             let mut sequence: String = rest.by_ref().take(1).collect();
-            while let Some(c) = rest.next() {
+            for c in rest.by_ref() {
                 sequence.push(c);
                 if c.is_ascii_alphabetic() {
                     break;

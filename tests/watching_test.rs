@@ -34,8 +34,8 @@ async fn settled(alone: &Alone, generation: u64) -> ComponentMetrics {
 
 #[test]
 fn calls_failures_and_refusals_are_counted_by_their_cause() {
+    let _load = shared_machine();
     block_on(async {
-        let _load = shared_machine();
         let alone = Alone::text(&growing(), MIB, "").await;
         for _ in 0..3 {
             alone.call("grow", &[Val::U32(0)]).await.unwrap();
@@ -62,8 +62,8 @@ fn calls_failures_and_refusals_are_counted_by_their_cause() {
 
 #[test]
 fn figures_of_a_generation_outlive_it() {
+    let _load = shared_machine();
     block_on(async {
-        let _load = shared_machine();
         let alone = Alone::text(&growing(), MIB, "").await;
         for generation in 1..=3 {
             for _ in 0..generation {
@@ -96,8 +96,8 @@ fn figures_of_a_generation_outlive_it() {
 
 #[test]
 fn wait_and_service_are_told_apart_and_only_work_is_busy() {
+    let _alone = machine_to_itself();
     block_on(async {
-        let _alone = machine_to_itself();
         let alone = Alone::text(&growing(), MIB, "").await;
         let nap = Duration::from_millis(60);
         let component = &alone.component;
@@ -131,8 +131,8 @@ fn wait_and_service_are_told_apart_and_only_work_is_busy() {
 
 #[test]
 fn fuel_is_counted_where_it_is_metered() {
+    let _load = shared_machine();
     block_on(async {
-        let _load = shared_machine();
         let metered = Alone::text(&growing(), MIB, "max_fuel = 100000").await;
         metered.call("grow", &[Val::U32(0)]).await.unwrap();
         let once = metered.component.metrics().current.fuel;
@@ -149,8 +149,8 @@ fn fuel_is_counted_where_it_is_metered() {
 
 #[test]
 fn a_snapshot_does_not_wait_for_a_guest_that_spins() {
+    let _alone = machine_to_itself();
     block_on(async {
-        let _alone = machine_to_itself();
         let tree = Tree::new()
             .guest("spinner", SPINNER)
             .guest("crasher", CRASHER);
@@ -204,8 +204,8 @@ fn a_snapshot_does_not_wait_for_a_guest_that_spins() {
 
 #[test]
 fn a_snapshot_shows_restarts_in_the_window_of_their_supervisor() {
+    let _load = shared_machine();
     block_on(async {
-        let _load = shared_machine();
         let alone = Alone::text(&growing(), MIB, "").await;
         let restarts = async || {
             let snapshot = alone.host.snapshot().await;
@@ -239,8 +239,8 @@ async fn near_limit(events: &mut airssys::EventStream) -> (u64, usize, usize, u8
 
 #[test]
 fn an_instance_near_its_limit_is_told_of_once_in_a_generation() {
+    let _load = shared_machine();
     block_on(async {
-        let _load = shared_machine();
         let alone = Alone::text(&growing(), MIB, "").await;
         let mut events = alone.host.events();
         let grow = async |pages| alone.number("grow", &[Val::U32(pages)]).await;
@@ -264,8 +264,8 @@ fn an_instance_near_its_limit_is_told_of_once_in_a_generation() {
 
 #[test]
 fn the_share_to_be_told_of_is_the_components_own() {
+    let _load = shared_machine();
     block_on(async {
-        let _load = shared_machine();
         let tree = Tree::new().text("alone", &growing(), MIB, "");
         let file = tree.path().join("alone/Component.toml");
         let text = std::fs::read_to_string(&file).unwrap();
@@ -283,8 +283,8 @@ fn the_share_to_be_told_of_is_the_components_own() {
 
 #[test]
 fn a_killed_call_and_a_refused_one_are_told_apart() {
+    let _load = shared_machine();
     block_on(async {
-        let _load = shared_machine();
         let alone = Alone::guest(SPINNER, MIB, "").await;
         let late = Duration::from_millis(80);
         let spun = alone.component.call_within("spin", &[], late).await;
@@ -309,8 +309,8 @@ fn a_killed_call_and_a_refused_one_are_told_apart() {
 /// Ten thousand with `AIRSSYS_FULL=1`.
 #[test]
 fn a_snapshot_grows_no_faster_than_its_components() {
+    let _alone = machine_to_itself();
     block_on(async {
-        let _alone = machine_to_itself();
         let full = std::env::var_os("AIRSSYS_FULL").is_some();
         let (few, many) = if full { (1_000, 10_000) } else { (60, 600) };
         let mut cost = Vec::new();
@@ -359,8 +359,8 @@ async fn crowd(components: usize) -> Host {
 
 #[test]
 fn an_out_of_memory_is_counted_with_what_was_refused() {
+    let _load = shared_machine();
     block_on(async {
-        let _load = shared_machine();
         let alone = Alone::guest(LEAKY, MIB, "").await;
         alone.exit("leak-until-refused", &[]).await;
         let metrics = settled(&alone, 2).await;
