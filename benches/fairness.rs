@@ -55,7 +55,9 @@ enum Turn {
     Own,
     /// `tokio::task::yield_now`.
     Tokio,
-    /// `tokio::task::yield_now`, and then it waits until fewer than so many others compute.
+    /// `tokio::task::yield_now`, and then behind all that was woken meanwhile.
+    Behind,
+    /// As `Behind`, and then it waits until fewer than so many others compute.
     Gate(usize),
     /// It yields through tokio once, and the task that holds it moves to a runtime for guests.
     Move,
@@ -88,41 +90,30 @@ fn main() {
             None,
             Turn::Tokio,
         ),
+        ("tokio's yield, then behind", plain(), None, Turn::Behind),
         (
-            "tokio's yield, 2 may compute at a time",
+            "tokio's yield, then behind, event_interval 1",
+            embedder(1),
+            None,
+            Turn::Behind,
+        ),
+        (
+            "the same, 2 may compute at a time",
             plain(),
             None,
             Turn::Gate(2),
         ),
         (
-            "tokio's yield, 1 may compute at a time",
-            plain(),
+            "the same, event_interval 1",
+            embedder(1),
             None,
-            Turn::Gate(1),
-        ),
-        (
-            "runtime of its own, trap only",
-            plain(),
-            Some(guests()),
-            Turn::Trap,
+            Turn::Gate(2),
         ),
         (
             "runtime of its own, tokio's yield",
             plain(),
             Some(guests()),
             Turn::Tokio,
-        ),
-        (
-            "1 at a time, event_interval 1",
-            embedder(1),
-            None,
-            Turn::Gate(1),
-        ),
-        (
-            "moved at the first tick, event_interval 1",
-            embedder(1),
-            Some(guests()),
-            Turn::Move,
         ),
         (
             "moved to it at the first tick",
@@ -231,9 +222,23 @@ struct Held {
 type Pass = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
 
 async fn turn_at(gate: Arc<Semaphore>, pass: Pass) {
-    tokio::task::yield_now().await;
+    behind().await;
+    pass.lock().unwrap().take();
     let turn = gate.acquire_owned().await.unwrap();
     *pass.lock().unwrap() = Some(turn);
+}
+
+async fn behind() {
+    tokio::task::yield_now().await;
+    let mut woken = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut woken, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 type Ask = (bool, oneshot::Sender<()>);
@@ -316,7 +321,9 @@ impl Raw {
                         let mut call = Box::pin(call);
                         poll_fn(|context| {
                             let polled = call.as_mut().poll(context);
-                            pass.lock().unwrap().take();
+                            if polled.is_ready() {
+                                pass.lock().unwrap().take();
+                            }
                             polled
                         })
                         .await
@@ -438,6 +445,7 @@ async fn store(engine: &Engine, pre: &InstancePre<Held>, turn: Turn, held: Held)
             Turn::Trap => UpdateDeadline::Continue(1),
             Turn::Own => UpdateDeadline::Yield(1),
             Turn::Tokio => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),
+            Turn::Behind => UpdateDeadline::YieldCustom(1, Box::pin(behind())),
             Turn::Gate(_) => UpdateDeadline::YieldCustom(
                 1,
                 Box::pin(turn_at(

@@ -23,6 +23,7 @@ use crate::payload::ValueError;
 use crate::runtime::Loaded;
 use crate::state::ComponentState;
 use crate::ticker::Pulse;
+use crate::turn::Turn;
 
 /// How much later than a call's deadline the runtime's timer cuts it, so that a guest that
 /// computes is stopped by its epoch, and only one that waits for the host by the timer.
@@ -97,6 +98,7 @@ pub(crate) struct Instance {
     instance: component::Instance,
     loaded: Loaded,
     passage: Arc<Passage>,
+    turn: Arc<Turn>,
     limits: ResourceLimits,
     functions: Vec<Option<TypedFunc<Arguments, Lifted>>>,
     /// Given back once the Store is dropped: fields are dropped in order.
@@ -127,10 +129,11 @@ impl Instance {
         store.limiter(|state| state);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.set_max_component_handles(MAX_HANDLES);
-        store.epoch_deadline_callback(|store| {
+        let turn = loaded.turns.turn();
+        let next = Arc::clone(&turn);
+        store.epoch_deadline_callback(move |store| {
             Ok(if Instant::now() < store.data().deadline {
-                // wasmtime's own yield wakes itself at once and starves tokio's timers.
-                UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
+                UpdateDeadline::YieldCustom(1, Box::pin(Arc::clone(&next).next()))
             } else {
                 UpdateDeadline::Interrupt
             })
@@ -138,7 +141,7 @@ impl Instance {
         arm(&mut store, limits, deadline)
             .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
         let attempt = compiled.pre.instantiate_async(&mut store);
-        let instance = match bounded(&compiled.engine.pulse, deadline, attempt).await {
+        let instance = match bounded(&compiled.engine.pulse, &turn, deadline, attempt).await {
             Ok(Ok(instance)) => instance,
             Ok(Err(error)) => {
                 let state = store.data();
@@ -157,6 +160,7 @@ impl Instance {
             functions: vec![None; compiled.exports.functions().len()],
             loaded: loaded.clone(),
             passage,
+            turn,
             limits: *limits,
             store,
             instance,
@@ -172,6 +176,7 @@ impl Instance {
             .map_err(|error| exit_cause(Ending::Call, error, None, limit))?;
         self.store.data_mut().limiter.begin_call();
         let pulse = Arc::clone(&self.loaded.compiled.engine.pulse);
+        let turn = Arc::clone(&self.turn);
         self.store.data_mut().count_handles();
         self.store.set_hostcall_fuel(match invocation {
             Invocation::Call { .. } => self.limits.max_memory_bytes(),
@@ -182,14 +187,14 @@ impl Instance {
                 function,
                 arguments,
                 ..
-            } => bounded(&pulse, deadline, self.call(function, arguments)).await,
+            } => bounded(&pulse, &turn, deadline, self.call(function, arguments)).await,
             Invocation::Run(body) => {
                 // Called inside, since the closure may panic before it gives a future.
                 let body = async {
                     let body = body.run(self.store.as_context_mut(), &self.instance);
                     body.await.map(Outcome::Ran).map_err(Failed::Guest)
                 };
-                bounded(&pulse, deadline, body).await
+                bounded(&pulse, &turn, deadline, body).await
             }
         };
         match served {
@@ -201,7 +206,10 @@ impl Instance {
             Ok(Err(Failed::Host(cause))) => Err(cause),
             Err(Cut::Deadline) => Err(ExitCause::Deadline {
                 limit,
-                phase: DeadlinePhase::Waiting,
+                phase: match turn.waits() {
+                    true => DeadlinePhase::Computing,
+                    false => DeadlinePhase::Waiting,
+                },
             }),
             Err(Cut::Panic(payload)) => Err(host_panic(payload.as_ref())),
             Err(Cut::Stopped) => Err(ExitCause::Shutdown),
@@ -287,17 +295,19 @@ fn arm(
 /// Runs a guest with the runtime's timer and a panic boundary around it, and a ticker that ticks.
 async fn bounded<T>(
     pulse: &Pulse,
+    turn: &Turn,
     deadline: Instant,
     guest: impl Future<Output = T>,
 ) -> Result<T, Cut> {
     let mut guest = pin!(AssertUnwindSafe(guest).catch_unwind());
     // Each poll may enter the guest.
-    let guest = poll_fn(|context| match pulse.beat() {
-        true => guest
-            .as_mut()
-            .poll(context)
-            .map(|ended| ended.map_err(Cut::Panic)),
-        false => Poll::Ready(Err(Cut::Stopped)),
+    let guest = poll_fn(|context| {
+        if !pulse.beat() {
+            return Poll::Ready(Err(Cut::Stopped));
+        }
+        let polled = guest.as_mut().poll(context);
+        turn.polled();
+        polled.map(|ended| ended.map_err(Cut::Panic))
     });
     tokio::time::timeout_at((deadline + TIMER_GRACE).into(), guest)
         .await

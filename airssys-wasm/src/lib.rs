@@ -29,6 +29,7 @@ mod results;
 mod runtime;
 mod state;
 mod ticker;
+mod turn;
 
 pub use abi::AbiViolation;
 pub use actor::ComponentSpec;

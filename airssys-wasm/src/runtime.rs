@@ -21,6 +21,7 @@ use crate::library::{Library, LoadEvent, LoadFailed};
 use crate::limits::ResourceLimits;
 use crate::message::{Messages, Pools};
 use crate::ticker::Ticker;
+use crate::turn::Turns;
 
 /// Instances the pool holds where nothing else is said.
 pub const DEFAULT_MAX_COMPONENTS: u32 = 1000;
@@ -63,6 +64,7 @@ struct Shared {
     engines: Mutex<HashMap<EngineKind, Arc<Engine>>>,
     library: Arc<Library>,
     live: Arc<Live>,
+    turns: Turns,
     panics: PanicBoundary,
     components: DashMap<ComponentName, ComponentRef>,
     pools: Pools,
@@ -74,6 +76,7 @@ pub(crate) struct Loaded {
     pub(crate) compiled: Arc<Compiled>,
     pub(crate) messages: Arc<Messages>,
     pub(crate) live: Arc<Live>,
+    pub(crate) turns: Turns,
 }
 
 impl fmt::Debug for Runtime {
@@ -105,6 +108,7 @@ impl Runtime {
             engines: Mutex::default(),
             library: Arc::new(library),
             live: Live::new(config.max_components),
+            turns: Turns::new(),
             panics,
             components: DashMap::new(),
             pools: Pools::default(),
@@ -225,6 +229,7 @@ impl Runtime {
             compiled,
             messages,
             live: Arc::clone(&shared.live),
+            turns: shared.turns.clone(),
         })
     }
 }

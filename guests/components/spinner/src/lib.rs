@@ -37,6 +37,12 @@ impl Guest for Spinner {
         std::thread::sleep(Duration::from_millis(milliseconds));
     }
 
+    fn spin_then_park(iterations: u64, milliseconds: u64) -> u64 {
+        let state = Self::spin_for(iterations);
+        Self::park_ms(milliseconds);
+        state
+    }
+
     fn ping() -> u32 {
         PINGS.fetch_add(1, Relaxed) + 1
     }
