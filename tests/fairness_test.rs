@@ -41,22 +41,25 @@ fn timers_and_siblings_wait_for_one_guests_turn_however_many_compute() {
     for (name, runtime) in runtimes {
         runtime.block_on(async {
             let host = tree.start().await.unwrap();
-            // A machine that is busy elsewhere is late now and then.
-            let mut median = Duration::MAX;
-            for _ in 0..3 {
-                median = median.min(nap_beside_spinners(&host).await);
-                if median < MEDIAN {
-                    break;
+            // As many as there are workers never wait for a turn, and are fair all the same.
+            for spinners in [2, SPINNERS] {
+                // A machine that is busy elsewhere is late now and then.
+                let mut median = Duration::MAX;
+                for _ in 0..3 {
+                    median = median.min(nap_beside(spinners, &host).await);
+                    if median < MEDIAN {
+                        break;
+                    }
                 }
+                assert!(median < MEDIAN, "{name}, {spinners} spin: {median:?}");
             }
-            assert!(median < MEDIAN, "{name}: {median:?}");
             host.shutdown().await;
         });
     }
 }
 
-async fn nap_beside_spinners(host: &Host) -> Duration {
-    let spinning: Vec<_> = (0..SPINNERS)
+async fn nap_beside(spinners: usize, host: &Host) -> Duration {
+    let spinning: Vec<_> = (0..spinners)
         .map(|n| {
             let spinner = host.component(&format!("spinner-{n}")).unwrap();
             tokio::spawn(async move { spinner.call("spin", &[]).await })
