@@ -289,7 +289,9 @@ impl<T: Request, R: Send> Slot<T, R> {
                 deaths: 0,
                 roomy: true,
             });
-            inner.wake();
+            let woken = inner.wake();
+            drop(inner);
+            woken.wake();
         }
         match timeout_at(deadline + DEADLINE_GRACE, answer).await {
             Ok(Ok(Outcome::Answer(answer))) => Ok(answer),
@@ -320,9 +322,9 @@ impl<T: Request, R: Send> Slot<T, R> {
         inner.state = State::Serving(actor);
         inner.recovery = inner.died.take().map(|died| died.elapsed());
         inner.woken = false;
-        if !inner.queue.is_empty() {
-            inner.wake();
-        }
+        let woken = inner.wake_for_work();
+        drop(inner);
+        woken.wake();
     }
 
     /// The next request for this incarnation. Requests whose caller has gone or whose deadline has
@@ -365,10 +367,9 @@ impl<T: Request, R: Send> Slot<T, R> {
         }
         let answered = inner.in_flight.take();
         inner.woken = false;
-        if !inner.queue.is_empty() {
-            inner.wake();
-        }
+        let woken = inner.wake_for_work();
         drop(inner);
+        woken.wake();
         if let Some(answered) = answered {
             // A caller that has gone does not want the answer.
             answered.reply.send(Outcome::Answer(answer)).ok();
@@ -503,13 +504,34 @@ impl<T: Request, R: Send> Slot<T, R> {
     }
 }
 
-impl<T, R> Inner<T, R> {
-    fn wake(&mut self) {
-        if let State::Serving(actor) = &self.state
-            && !self.woken
-        {
+/// Whom to tell of work, once the lock is free: whoever is told may be at it at once.
+#[must_use]
+struct Woken(Option<ActorRef<Work>>);
+
+impl Woken {
+    fn wake(self) {
+        if let Some(actor) = self.0 {
             // A failing send means the actor is dying; its successor is told on attaching.
-            self.woken = actor.send_message(Work).is_ok();
+            actor.send_message(Work).ok();
+        }
+    }
+}
+
+impl<T, R> Inner<T, R> {
+    fn wake(&mut self) -> Woken {
+        match &self.state {
+            State::Serving(actor) if !self.woken => {
+                self.woken = true;
+                Woken(Some(actor.clone()))
+            }
+            _ => Woken(None),
+        }
+    }
+
+    fn wake_for_work(&mut self) -> Woken {
+        match self.queue.is_empty() {
+            true => Woken(None),
+            false => self.wake(),
         }
     }
 }

@@ -53,8 +53,11 @@ tokio::task_local! {
 }
 
 /// Makes `call`, whose results take this passage.
-pub(crate) async fn with_passage<F: Future>(passage: Arc<Passage>, call: F) -> F::Output {
-    PASSAGE.scope(passage, call).await
+pub(crate) fn with_passage<F: Future>(
+    passage: Arc<Passage>,
+    call: F,
+) -> impl Future<Output = F::Output> {
+    PASSAGE.scope(passage, call)
 }
 
 /// The arguments of one call, whatever the function. The message goes once they are in the guest.

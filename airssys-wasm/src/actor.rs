@@ -141,7 +141,8 @@ impl Serving {
                 let limiter = ComponentResourceLimiter::new(&self.cell.limits)
                     .counted_in(&self.tally, &self.cell.limits);
                 self.cell.set_meter(limiter.meter());
-                Instance::start(loaded, &self.cell.limits, limiter).await?
+                // A call seldom needs it, and its future is large.
+                Box::pin(Instance::start(loaded, &self.cell.limits, limiter)).await?
             }
         };
         Ok(self.instance.insert(instance))

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -140,8 +140,11 @@ impl Instance {
         });
         arm(&mut store, limits, deadline)
             .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
-        let attempt = compiled.pre.instantiate_async(&mut store);
-        let instance = match bounded(&compiled.engine.pulse, &turn, deadline, attempt).await {
+        let attempt = {
+            let attempt = pin!(compiled.pre.instantiate_async(&mut store));
+            bounded(&compiled.engine.pulse, &turn, deadline, attempt).await
+        };
+        let instance = match attempt {
             Ok(Ok(instance)) => instance,
             Ok(Err(error)) => {
                 let state = store.data();
@@ -187,13 +190,16 @@ impl Instance {
                 function,
                 arguments,
                 ..
-            } => bounded(&pulse, &turn, deadline, self.call(function, arguments)).await,
+            } => {
+                let call = pin!(self.call(function, arguments));
+                bounded(&pulse, &turn, deadline, call).await
+            }
             Invocation::Run(body) => {
                 // Called inside, since the closure may panic before it gives a future.
-                let body = async {
+                let body = pin!(async {
                     let body = body.run(self.store.as_context_mut(), &self.instance);
                     body.await.map(Outcome::Ran).map_err(Failed::Guest)
-                };
+                });
                 bounded(&pulse, &turn, deadline, body).await
             }
         };
@@ -297,15 +303,15 @@ async fn bounded<T>(
     pulse: &Pulse,
     turn: &Turn,
     deadline: Instant,
-    guest: impl Future<Output = T>,
+    guest: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Cut> {
-    let mut guest = pin!(AssertUnwindSafe(guest).catch_unwind());
+    let mut guest = AssertUnwindSafe(guest).catch_unwind();
     // Each poll may enter the guest.
     let guest = poll_fn(|context| {
         if !pulse.beat() {
             return Poll::Ready(Err(Cut::Stopped));
         }
-        let polled = guest.as_mut().poll(context);
+        let polled = guest.poll_unpin(context);
         turn.polled();
         polled.map(|ended| ended.map_err(Cut::Panic))
     });
