@@ -18,6 +18,7 @@ mod capacity_test;
 mod cli_test;
 mod config_component_toml_test;
 mod deadline_and_trap_test;
+mod density_test;
 mod fairness_test;
 mod instance_life_test;
 mod isolation_security_test;
@@ -28,6 +29,7 @@ mod memory_limits_test;
 mod memory_stress_test;
 mod message_size_test;
 mod message_test;
+mod soak_test;
 mod supervision_test;
 mod support;
 #[cfg(unix)]

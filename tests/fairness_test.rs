@@ -52,6 +52,7 @@ fn timers_and_siblings_wait_for_one_guests_turn_however_many_compute() {
                         break;
                     }
                 }
+                println!("{name}, {spinners} spin: {median:?}");
                 assert!(median < MEDIAN, "{name}, {spinners} spin: {median:?}");
             }
             host.shutdown().await;

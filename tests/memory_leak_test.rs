@@ -4,20 +4,14 @@ use airssys::Val;
 use airssys_guests::CALCULATOR;
 
 use crate::support::{
-    Alone, PAGE, block_on, component, in_a_process_of_its_own, number, shared_machine,
+    Alone, PAGE, Tree, block_on, component, in_a_process_of_its_own, number, resident,
+    shared_machine,
 };
 
 const MIB: usize = 1_048_576;
 
 /// How much more of the process may be resident after a loop than before it.
 const RESIDENT_SLACK: usize = 6 * MIB;
-
-/// Resident memory of this process, in bytes.
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096
-}
 
 async fn echo(alone: &Alone, times: u32) {
     for i in 0..times {
@@ -58,6 +52,52 @@ fn ten_thousand_calls_leave_the_process_as_large_as_it_was() {
         assert!(grown < RESIDENT_SLACK, "{grown} bytes more");
         assert_eq!(alone.component.memory().unwrap(), memory);
         alone.host.shutdown().await;
+    });
+}
+
+/// A hundred calls each; ten thousand each with `AIRSSYS_FULL=1`.
+#[test]
+fn calls_of_a_hundred_components_leave_the_process_as_large_as_it_was() {
+    let _machine = shared_machine();
+    if !in_a_process_of_its_own(
+        "memory_leak_test::calls_of_a_hundred_components_leave_the_process_as_large_as_it_was",
+    ) {
+        return;
+    }
+    let full = std::env::var_os("AIRSSYS_FULL").is_some();
+    let (calls, limit) = if full { (10_000, 1_200) } else { (100, 60) };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let tree = (0..100).fold(Tree::new(), |tree, n| {
+            tree.guest(&format!("calculator-{n}"), CALCULATOR)
+        });
+        let host = tree.start().await.unwrap();
+        let round = async |calls: usize| {
+            let callers = (0..100).map(|n| {
+                let calculator = host.component(&format!("calculator-{n}")).unwrap();
+                tokio::spawn(async move {
+                    let bytes = vec![7; 1024];
+                    for _ in 0..calls {
+                        assert_eq!(calculator.call_bytes("echo", &bytes).await.unwrap(), bytes);
+                    }
+                })
+            });
+            for caller in callers.collect::<Vec<_>>() {
+                caller.await.unwrap();
+            }
+        };
+        round(50).await;
+        let before = resident();
+        let limit = std::time::Duration::from_secs(limit);
+        tokio::time::timeout(limit, round(calls)).await.unwrap();
+        let grown = resident().saturating_sub(before);
+        println!("100 x {calls} calls: {} KiB more", grown / 1024);
+        assert!(grown < RESIDENT_SLACK, "{grown} bytes more");
+        host.shutdown().await;
     });
 }
 

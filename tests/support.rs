@@ -133,6 +133,13 @@ pub fn in_a_process_of_its_own(test: &str) -> bool {
     false
 }
 
+/// Resident memory of this process, in bytes.
+pub fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
 /// A runtime with two workers, as an embedder has them; a test that hangs fails.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread()
