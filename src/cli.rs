@@ -1,5 +1,6 @@
 //! The commands, as the help describes them.
 
+mod bench;
 mod call;
 mod demo;
 mod error;
@@ -49,6 +50,12 @@ WAVE values: 42  -7  1.5  true  'x'  \"text\"  [1, 2]  (1, \"a\")  {name: \"a\",
              some(1)  none  ok(1)  err(\"why\")  case-name  case-name(1)
 Strings keep their quotes, so quote them once more for the shell; write -- before -inf.
 `airssys inspect` shows the types.";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  cargo run --release -- bench
+  cargo run --release -- bench call recovery --quick
+  cargo run --release -- --json bench | jq '.rows[] | {name, ratio, holds}'";
 
 #[cfg(unix)]
 const TOP_EXAMPLES: &str = "\
@@ -177,6 +184,14 @@ enum Command {
     /// restart after an out-of-memory, a trap or a deadline was seen.
     #[command(after_long_help = EXIT_CODES)]
     Demo(DemoArgs),
+
+    /// Measure what supervision and limits cost on this machine, beside bare wasmtime and tokio
+    ///
+    /// Each row is a pair, done turn by turn in one run, so that a busy machine is busy for both:
+    /// what a host takes, what the same takes bare, their ratio, and what is asked of it. Takes
+    /// about a minute; build with --release, or it measures the missing optimisation.
+    #[command(after_help = BENCH_EXAMPLES, after_long_help = format!("{BENCH_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Bench(BenchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -251,6 +266,22 @@ struct DemoArgs {
     keep: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct BenchArgs {
+    /// Only these measurements
+    #[arg(value_name = "NAME", value_parser = bench::NAMES)]
+    only: Vec<String>,
+    /// A tenth of the rounds, and a thousand components instead of ten thousand
+    #[arg(long)]
+    quick: bool,
+    /// Fail when a row is over what is asked of it
+    #[arg(long)]
+    check: bool,
+    /// One side of `density`, in this process
+    #[arg(long, hide = true)]
+    alone: Option<bench::Side>,
+}
+
 impl Cli {
     /// Carries the command out.
     pub(crate) async fn run(self, output: Output) -> Result<Exit, CliError> {
@@ -262,6 +293,7 @@ impl Cli {
             Command::Validate(args) => validate::validate(&args.files, output),
             Command::Explain(args) => explain::explain(args.key.as_deref(), output),
             Command::Inspect(args) => inspect::inspect(&args.wasm, output),
+            Command::Bench(args) => bench::bench(&args, output).await,
             Command::Demo(args) => demo::demo(&args, output, self.verbose > 0).await,
         }
     }

@@ -71,7 +71,11 @@ fn ten_thousand_components_live_at_once_and_each_answers() {
         let began = Instant::now();
         let host = Host::from_config(&path).await.unwrap();
         let idle = resident().saturating_sub(before) / LIVE;
-        println!("{LIVE} started in {:.2?}, {:.1} KiB resident each", began.elapsed(), idle as f64 / 1024.0);
+        println!(
+            "{LIVE} started in {:.2?}, {:.1} KiB resident each",
+            began.elapsed(),
+            idle as f64 / 1024.0
+        );
         let cells: Vec<_> = (0..LIVE)
             .map(|n| host.component(&format!("cell-{n}")).unwrap())
             .collect();

@@ -135,6 +135,11 @@ pub(crate) enum Failure {
     /// A result that is no JSON: a defect of this program.
     #[error("cannot write the result as JSON: {source}")]
     Json { source: serde_json::Error },
+    /// A measurement did not come about.
+    #[error("cannot measure: {source}")]
+    Bench {
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The component's interface cannot be printed.
     #[error("cannot print the interface of {}: {reason:#}", path.display())]
     Print {
