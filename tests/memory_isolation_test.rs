@@ -1,6 +1,8 @@
 //! Two components side by side: what one does to its memory is nothing to the other.
 
-use airssys::{Val, WasmError};
+use std::time::Duration;
+
+use airssys::{Host, Val, WasmError};
 use airssys_guests::{CALCULATOR, LEAKY, NOTEBOOK};
 
 use crate::support::{PAGE, Tree, block_on, component, number, shared_machine};
@@ -155,6 +157,78 @@ fn growth_of_many_components_at_once_is_held_to_each_limit() {
             assert_eq!(cell.memory().unwrap().current_bytes, limit(i));
             let pages = u32::try_from(limit(i) / PAGE).unwrap();
             assert_eq!(cell.call("size", &[]).await.unwrap(), [Val::U32(pages)]);
+        }
+        host.shutdown().await;
+    });
+}
+
+/// Writes a secret into every word it may hold, and ends in some way; or counts the words that are
+/// not zero in all it may hold.
+const SECRETS: &str = r#"
+    (memory 1)
+    (func $hide (local $at i32)
+        (drop (memory.grow (i32.const 15)))
+        (loop $next
+            (i64.store (local.get $at) (i64.const 0x5ec2e75ec2e75ec2))
+            (local.set $at (i32.add (local.get $at) (i32.const 8)))
+            (br_if $next (i32.lt_u (local.get $at) (i32.mul (memory.size) (i32.const 65536))))))
+    (func (export "hide") (call $hide))
+    (func (export "hide-then-trap") (call $hide) unreachable)
+    (func (export "hide-then-leak") (call $hide) (drop (memory.grow (i32.const 1))) unreachable)
+    (func (export "hide-then-spin") (call $hide) (loop $l (br $l)))
+    (func (export "seek") (result i32) (local $at i32) (local $found i32)
+        (drop (memory.grow (i32.const 15)))
+        (loop $next
+            (local.set $found (i32.add (local.get $found) (i64.ne (i64.load (local.get $at)) (i64.const 0))))
+            (local.set $at (i32.add (local.get $at) (i32.const 8)))
+            (br_if $next (i32.lt_u (local.get $at) (i32.mul (memory.size) (i32.const 65536)))))
+        (local.get $found))
+"#;
+
+#[test]
+fn whoever_has_the_place_next_finds_no_word_of_a_secret() {
+    let _machine = shared_machine();
+    block_on(async {
+        let exports = [
+            ("hide", ""),
+            ("hide-then-trap", ""),
+            ("hide-then-leak", ""),
+            ("hide-then-spin", ""),
+            ("seek", "(result u32)"),
+        ];
+        let text = component(SECRETS, false, &exports);
+        // Another binary, so that nothing is reused for being the same.
+        let other = text.replace("unreachable", "nop unreachable");
+        let cpu = "timeout_seconds = 1\n[instance]\nmode = \"per-call\"";
+        let tree = Tree::new()
+            .intensity(100, 1)
+            .text("keeper", &text, MIB, cpu)
+            .text("seeker", &other, MIB, cpu);
+        // One place, so that each instance has the one of the last.
+        let path = tree.write();
+        let toml = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, toml + "\n[system]\nmax_components = 1\n").unwrap();
+        let host = Host::from_config(&path).await.unwrap();
+        let keeper = host.component("keeper").unwrap();
+        let seeker = host.component("seeker").unwrap();
+        let seek = async |component: &airssys::ComponentRef| {
+            loop {
+                match component.call("seek", &[]).await {
+                    // The other one is being started, and has the place for a moment.
+                    Err(WasmError::NoInstance { .. }) => tokio::task::yield_now().await,
+                    found => break number(&found.unwrap()),
+                }
+            }
+        };
+        for _ in 0..10 {
+            for way in ["hide", "hide-then-trap", "hide-then-leak", "hide-then-spin"] {
+                let patience =
+                    Duration::from_millis(if way == "hide-then-spin" { 30 } else { 1000 });
+                let ended = keeper.call_within(way, &[], patience).await;
+                assert_eq!(ended.is_ok(), way == "hide", "{way}: {ended:?}");
+                assert_eq!(seek(&seeker).await, 0, "another component after {way}");
+                assert_eq!(seek(&keeper).await, 0, "itself after {way}");
+            }
         }
         host.shutdown().await;
     });
