@@ -19,6 +19,7 @@ mod cli_test;
 mod config_component_toml_test;
 mod deadline_and_trap_test;
 mod instance_life_test;
+mod instance_limits_test;
 mod isolation_security_test;
 mod loading_test;
 mod memory_isolation_test;

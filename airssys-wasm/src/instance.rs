@@ -6,10 +6,11 @@ use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use airssys_rt::{BoxFuture, DeadlinePhase, ExitCause, Request};
+use airssys_rt::{BoxFuture, Counted, DeadlinePhase, ExitCause, Request};
 use futures_util::FutureExt;
 use wasmtime::component::{self, TypedFunc};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
@@ -17,6 +18,7 @@ use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 use crate::abi::{Arguments, Lifted, Passage, with_passage};
 use crate::capacity::{Place, fits};
 use crate::ending::{Ending, exit_cause, host_panic};
+use crate::host_wait::{Computes, HostWait};
 use crate::limits::{ComponentResourceLimiter, ResourceLimits};
 use crate::message::Message;
 use crate::payload::ValueError;
@@ -31,9 +33,6 @@ const TIMER_GRACE: Duration = Duration::from_millis(5);
 /// Most bytes a guest may hand to the host in one host call, or as a result to a `run` body. Where
 /// no body of the embedder's is in play it is what the instance may hold.
 const HOSTCALL_BYTES: usize = 32 * 1024 * 1024;
-
-/// Most component-model handles an instance may hold.
-const MAX_HANDLES: usize = 1024;
 
 /// What a component is asked to do.
 pub(crate) enum Invocation {
@@ -98,6 +97,7 @@ pub(crate) struct Instance {
     loaded: Loaded,
     passage: Arc<Passage>,
     limits: ResourceLimits,
+    computes: Computes,
     functions: Vec<Option<TypedFunc<Arguments, Lifted>>>,
     /// Given back once the Store is dropped: fields are dropped in order.
     _place: Place,
@@ -113,7 +113,7 @@ impl Instance {
         let compiled = &loaded.compiled;
         let limit = limits.start_timeout();
         if let Some(required) = &compiled.required {
-            fits(required, limits).map_err(ExitCause::OutOfMemory)?;
+            fits(required, limits)?;
         }
         let place = loaded.live.admit()?;
         let deadline = Instant::now() + limit;
@@ -126,9 +126,12 @@ impl Instance {
             .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
         store.limiter(|state| state);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
-        store.set_max_component_handles(MAX_HANDLES);
-        store.epoch_deadline_callback(|store| {
+        store.set_max_component_handles(limits.counts().most(Counted::Handles));
+        let computes = Computes::default();
+        let yields = Arc::clone(&computes);
+        store.epoch_deadline_callback(move |store| {
             Ok(if Instant::now() < store.data().deadline {
+                yields.store(true, Ordering::Relaxed);
                 // wasmtime's own yield wakes itself at once and starves tokio's timers.
                 UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
             } else {
@@ -137,8 +140,9 @@ impl Instance {
         });
         arm(&mut store, limits, deadline)
             .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
+        let bounds = Bounds::new(&compiled.engine.pulse, deadline, limits, &computes);
         let attempt = compiled.pre.instantiate_async(&mut store);
-        let instance = match bounded(&compiled.engine.pulse, deadline, attempt).await {
+        let instance = match bounded(bounds, attempt).await {
             Ok(Ok(instance)) => instance,
             Ok(Err(error)) => {
                 let state = store.data();
@@ -150,6 +154,7 @@ impl Instance {
                     phase: DeadlinePhase::Start,
                 });
             }
+            Err(Cut::Waited(limit)) => return Err(waited(limit)),
             Err(Cut::Panic(payload)) => return Err(host_panic(payload.as_ref())),
             Err(Cut::Stopped) => return Err(ExitCause::Shutdown),
         };
@@ -158,6 +163,7 @@ impl Instance {
             loaded: loaded.clone(),
             passage,
             limits: *limits,
+            computes,
             store,
             instance,
             _place: place,
@@ -172,6 +178,7 @@ impl Instance {
             .map_err(|error| exit_cause(Ending::Call, error, None, limit))?;
         self.store.data_mut().limiter.begin_call();
         let pulse = Arc::clone(&self.loaded.compiled.engine.pulse);
+        let bounds = Bounds::new(&pulse, deadline, &self.limits, &self.computes);
         self.store.data_mut().count_handles();
         self.store.set_hostcall_fuel(match invocation {
             Invocation::Call { .. } => self.limits.max_memory_bytes(),
@@ -182,14 +189,14 @@ impl Instance {
                 function,
                 arguments,
                 ..
-            } => bounded(&pulse, deadline, self.call(function, arguments)).await,
+            } => bounded(bounds, self.call(function, arguments)).await,
             Invocation::Run(body) => {
                 // Called inside, since the closure may panic before it gives a future.
                 let body = async {
                     let body = body.run(self.store.as_context_mut(), &self.instance);
                     body.await.map(Outcome::Ran).map_err(Failed::Guest)
                 };
-                bounded(&pulse, deadline, body).await
+                bounded(bounds, body).await
             }
         };
         match served {
@@ -199,10 +206,8 @@ impl Instance {
                 Err(exit_cause(Ending::Call, error, Some(state), limit))
             }
             Ok(Err(Failed::Host(cause))) => Err(cause),
-            Err(Cut::Deadline) => Err(ExitCause::Deadline {
-                limit,
-                phase: DeadlinePhase::Waiting,
-            }),
+            Err(Cut::Deadline) => Err(waited(limit)),
+            Err(Cut::Waited(limit)) => Err(waited(limit)),
             Err(Cut::Panic(payload)) => Err(host_panic(payload.as_ref())),
             Err(Cut::Stopped) => Err(ExitCause::Shutdown),
         }
@@ -262,6 +267,8 @@ enum Failed {
 
 enum Cut {
     Deadline,
+    /// The guest has waited for the host for as long as it may at a stretch.
+    Waited(Duration),
     Panic(Box<dyn Any + Send>),
     /// The ticker has ended: nothing could stop the guest any more.
     Stopped,
@@ -284,24 +291,67 @@ fn arm(
     }
 }
 
+/// What holds while a guest runs, beside its epoch.
+struct Bounds<'a> {
+    pulse: &'a Pulse,
+    deadline: Instant,
+    wait: Option<HostWait>,
+}
+
+impl<'a> Bounds<'a> {
+    fn new(
+        pulse: &'a Pulse,
+        deadline: Instant,
+        limits: &ResourceLimits,
+        computes: &Computes,
+    ) -> Self {
+        let wait = |limit| HostWait::new(limit, Arc::clone(computes));
+        Self {
+            pulse,
+            deadline,
+            wait: limits.host_wait().map(wait),
+        }
+    }
+}
+
 /// Runs a guest with the runtime's timer and a panic boundary around it, and a ticker that ticks.
 async fn bounded<T>(
-    pulse: &Pulse,
-    deadline: Instant,
+    Bounds {
+        pulse,
+        deadline,
+        mut wait,
+    }: Bounds<'_>,
     guest: impl Future<Output = T>,
 ) -> Result<T, Cut> {
     let mut guest = pin!(AssertUnwindSafe(guest).catch_unwind());
-    // Each poll may enter the guest.
-    let guest = poll_fn(|context| match pulse.beat() {
-        true => guest
-            .as_mut()
-            .poll(context)
-            .map(|ended| ended.map_err(Cut::Panic)),
-        false => Poll::Ready(Err(Cut::Stopped)),
+    let guest = poll_fn(|context| {
+        if let Some(wait) = &mut wait
+            && wait.is_over(context)
+        {
+            return Poll::Ready(Err(Cut::Waited(wait.limit())));
+        }
+        // Each poll may enter the guest.
+        if !pulse.beat() {
+            return Poll::Ready(Err(Cut::Stopped));
+        }
+        let polled = guest.as_mut().poll(context);
+        if let Some(wait) = &mut wait
+            && polled.is_pending()
+        {
+            wait.pending(context);
+        }
+        polled.map(|ended| ended.map_err(Cut::Panic))
     });
     tokio::time::timeout_at((deadline + TIMER_GRACE).into(), guest)
         .await
         .unwrap_or(Err(Cut::Deadline))
+}
+
+fn waited(limit: Duration) -> ExitCause {
+    ExitCause::Deadline {
+        limit,
+        phase: DeadlinePhase::Waiting,
+    }
 }
 
 fn internal(message: String) -> ExitCause {
