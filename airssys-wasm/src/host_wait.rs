@@ -50,3 +50,29 @@ impl HostWait {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_gave_up_its_turn_and_gets_none_waits_for_nobody() {
+        let limit = Duration::from_secs(1);
+        let computes = Computes::default();
+        let mut wait = HostWait::new(limit, Arc::clone(&computes));
+        let mut context = Context::from_waker(Waker::noop());
+        for turn in 0..2 {
+            computes.store(true, Ordering::Relaxed);
+            wait.pending(&mut context);
+            tokio::time::advance(2 * limit).await;
+            assert!(!wait.is_over(&mut context), "turn {turn}");
+            wait.pending(&mut context);
+            tokio::time::advance(limit - Duration::from_millis(10)).await;
+            assert!(!wait.is_over(&mut context), "turn {turn}");
+        }
+        tokio::time::advance(Duration::from_millis(20)).await;
+        assert!(wait.is_over(&mut context));
+    }
+}
