@@ -33,4 +33,5 @@ mod supervision_test;
 mod support;
 #[cfg(unix)]
 mod top_test;
+mod traps_test;
 mod watching_test;

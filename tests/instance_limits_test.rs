@@ -284,7 +284,7 @@ fn growth_beyond_the_limit_ends_the_call_where_the_component_says_so() {
 }
 
 /// Waits, computes, and waits often.
-const WAITER: &str = r#"(component
+pub const WAITER: &str = r#"(component
     (import "wasi:io/poll@0.2.0" (instance $poll
         (export "pollable" (type $pollable (sub resource)))
         (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))

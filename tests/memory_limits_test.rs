@@ -40,7 +40,7 @@ const GROWER_EXPORTS: [(&str, &str); 5] = [
 
 const GROW: &str = "(param \"pages\" u32) (result s32)";
 
-fn grower() -> String {
+pub fn grower() -> String {
     component(GROWER, false, &GROWER_EXPORTS)
 }
 
@@ -619,7 +619,7 @@ fn only_a_refusal_by_the_operating_system_is_given_back() {
 }
 
 /// Refuses this process more private memory than it has now and two megabytes.
-fn starve() {
+pub fn starve() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));
     let kib: usize = data
