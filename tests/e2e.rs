@@ -18,6 +18,7 @@ mod capacity_test;
 mod cli_test;
 mod config_component_toml_test;
 mod deadline_and_trap_test;
+mod generated_test;
 mod hostile_test;
 mod instance_life_test;
 mod instance_limits_test;
