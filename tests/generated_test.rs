@@ -135,7 +135,7 @@ fn generated(seed: u64) -> Vec<u8> {
     let bytes: Vec<u8> = (0..1024)
         .flat_map(|_| random.next().to_le_bytes())
         .collect();
-    let with_host = seed % 3 == 0;
+    let with_host = seed.is_multiple_of(3);
     let shape = if with_host { WITH_HOST } else { ALONE };
     let config = Config {
         module_shape: Some(wat::parse_str(format!("(module {shape})")).unwrap()),

@@ -133,7 +133,7 @@ fn wasi(name: &'static str, body: &str, ends: Ends) -> Attack {
 fn checked(name: &str, ends: &Ends, outcome: Result<Vec<Val>, WasmError>) {
     match (ends, outcome) {
         (Ends::Answer(expected), Ok(answer)) => {
-            assert_eq!(answer, [expected.clone()], "{name}");
+            assert_eq!(answer, std::slice::from_ref(expected), "{name}");
         }
         (Ends::Unfit, Err(WasmError::Results { source, .. })) => {
             assert!(
