@@ -1,4 +1,4 @@
-//! How long a guest may wait for the host at a stretch (ADR-WASM-013).
+//! How long a guest may wait for the host at a stretch (ADR-WASM-017).
 
 use std::pin::Pin;
 use std::sync::Arc;

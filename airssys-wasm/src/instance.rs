@@ -154,7 +154,7 @@ impl Instance {
                     phase: DeadlinePhase::Start,
                 });
             }
-            Err(Cut::Waited(limit)) => return Err(waited(limit)),
+            Err(Cut::Waited(stretch)) => return Err(waited(stretch)),
             Err(Cut::Panic(payload)) => return Err(host_panic(payload.as_ref())),
             Err(Cut::Stopped) => return Err(ExitCause::Shutdown),
         };
@@ -207,7 +207,7 @@ impl Instance {
             }
             Ok(Err(Failed::Host(cause))) => Err(cause),
             Err(Cut::Deadline) => Err(waited(limit)),
-            Err(Cut::Waited(limit)) => Err(waited(limit)),
+            Err(Cut::Waited(stretch)) => Err(waited(stretch)),
             Err(Cut::Panic(payload)) => Err(host_panic(payload.as_ref())),
             Err(Cut::Stopped) => Err(ExitCause::Shutdown),
         }

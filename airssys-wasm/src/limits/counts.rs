@@ -19,7 +19,7 @@ pub const MAX_CORE_INSTANCES: usize = 256;
 pub const MAX_TABLE_ELEMENTS: usize = 32_768;
 
 /// Most handles an instance may be allowed (ADR-WASM-013).
-pub const MAX_HANDLES: usize = 16_384;
+pub const MAX_HANDLES: usize = 4096;
 
 /// How wasmtime begins to say that there would be too many.
 const WORDS: [(&str, Counted); 4] = [
