@@ -20,7 +20,10 @@ mod config_component_toml_test;
 mod deadline_and_trap_test;
 mod density_test;
 mod fairness_test;
+mod generated_test;
+mod hostile_test;
 mod instance_life_test;
+mod instance_limits_test;
 mod isolation_security_test;
 mod loading_test;
 mod memory_isolation_test;
@@ -34,4 +37,5 @@ mod supervision_test;
 mod support;
 #[cfg(unix)]
 mod top_test;
+mod traps_test;
 mod watching_test;

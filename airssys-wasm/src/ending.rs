@@ -13,6 +13,7 @@ use wasmtime::{PoolConcurrencyLimitError, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::capacity::CapacityError;
+use crate::limits::Refused;
 use crate::payload::DecodeError;
 use crate::state::ComponentState;
 
@@ -46,6 +47,10 @@ pub(crate) fn exit_cause(
     if let Some(refused) = error.downcast_ref::<OutOfMemory>() {
         return ExitCause::OutOfMemory(*refused);
     }
+    // Of a growth that ends the call.
+    if let Some(refused) = error.downcast_ref::<Refused>() {
+        return (*refused).into();
+    }
     let trap = error.downcast_ref::<wasmtime::Trap>().copied();
     match trap {
         Some(wasmtime::Trap::Interrupt) => {
@@ -74,7 +79,10 @@ pub(crate) fn exit_cause(
     if let Some(refused) = limiter.and_then(|limiter| limiter.refused())
         && (trap.is_some() || ending == Ending::Start)
     {
-        return ExitCause::OutOfMemory(refused);
+        return refused.into();
+    }
+    if let Some(refused) = limiter.and_then(|limiter| limiter.counts().refused(&error)) {
+        return ExitCause::TooMany(refused);
     }
     if let Some(refused) = limiter.and_then(|limiter| limiter.host_refused()) {
         return refused.into();

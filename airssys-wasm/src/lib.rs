@@ -18,6 +18,7 @@ mod error;
 mod exports;
 #[cfg(feature = "fault-injection")]
 mod fault;
+mod host_wait;
 mod instance;
 mod library;
 mod limits;
@@ -48,10 +49,11 @@ pub use exports::{Exports, Function, FunctionError};
 pub use fault::Hit;
 pub use library::{COMPILES_AT_ONCE, LoadChange, LoadEvent};
 pub use limits::{
-    ComponentResourceLimiter, DEFAULT_WARN_PERCENT, MAX_CORE_INSTANCES, MAX_MEMORIES,
-    MAX_MEMORY_BYTES, MAX_MESSAGE_BYTES, MAX_STACK_BYTES, MAX_TABLES, MIN_MEMORY_BYTES,
-    MIN_MESSAGE_BYTES, MIN_STACK_BYTES, MemoryConfig, MemoryMetrics, MessageConfig,
-    ResourceLimitError, ResourceLimits, ResourceLimitsBuilder, StackConfig, TABLE_ELEMENT_BYTES,
+    ComponentResourceLimiter, CountsConfig, DEFAULT_WARN_PERCENT, MAX_CORE_INSTANCES, MAX_HANDLES,
+    MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_MESSAGE_BYTES, MAX_STACK_BYTES, MAX_TABLE_ELEMENTS,
+    MAX_TABLES, MIN_MEMORY_BYTES, MIN_MESSAGE_BYTES, MIN_STACK_BYTES, MemoryConfig, MemoryMetrics,
+    MessageConfig, OnLimit, ResourceLimitError, ResourceLimits, ResourceLimitsBuilder, StackConfig,
+    TABLE_ELEMENT_BYTES,
 };
 pub use message::{MESSAGE_SLOTS, Message, UNCOUNTED_BYTES};
 pub use metrics::{ComponentMetrics, Counts, Figures, LastExit, Latency};

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use airssys_rt::Counted;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -11,9 +12,6 @@ use crate::limits::ComponentResourceLimiter;
 
 /// Most bytes of randomness a guest gets at a time.
 const MAX_RANDOM_BYTES: u64 = 64 * 1024;
-
-/// Most WASI resources (streams, pollables) an instance may hold at a time.
-const MAX_RESOURCES: usize = 1024;
 
 /// The data of a component's Store. Only this crate makes one, always with a limiter.
 pub struct ComponentState {
@@ -28,7 +26,7 @@ pub struct ComponentState {
 impl ComponentState {
     pub(crate) fn new(limiter: ComponentResourceLimiter, deadline: Instant) -> Self {
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_RESOURCES);
+        table.set_max_capacity(limiter.counts().most(Counted::Handles));
         // Nothing is inherited: no directories, no network, no environment, no arguments, and
         // standard streams that are empty or go nowhere.
         let wasi = WasiCtx::builder()

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use airssys_integrity::{SampleRate, VerificationLevel};
+use airssys_rt::Counted;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -12,7 +13,9 @@ use super::document::Document;
 use super::keys::{ConfigFile, keys};
 use super::name::ComponentName;
 use super::problem::{ConfigError, Rule};
-use crate::limits::{MemoryConfig, MessageConfig, ResourceLimits, StackConfig};
+use crate::limits::{
+    CountsConfig, MemoryConfig, MessageConfig, OnLimit, ResourceLimits, StackConfig,
+};
 
 /// A component as its Component.toml describes it. It always has limits.
 #[derive(Debug, Clone)]
@@ -42,6 +45,8 @@ pub struct ResourcesConfig {
     pub stack: StackConfig,
     /// `[resources.message]`.
     pub message: MessageConfig,
+    /// `[resources.counts]`.
+    pub counts: CountsConfig,
 }
 
 /// `[resources.cpu]`.
@@ -55,6 +60,8 @@ pub struct CpuConfig {
     pub load_timeout: Duration,
     /// Time an instance may take to start, its start functions included.
     pub start_timeout: Duration,
+    /// Time a guest may wait for the host at a stretch.
+    pub host_wait: Option<Duration>,
 }
 
 /// `[integrity]`.
@@ -97,12 +104,18 @@ impl From<ResourcesConfig> for ResourceLimits {
             cpu,
             stack,
             message,
+            counts,
         } = resources;
-        Self::new(memory, cpu.timeout, cpu.max_fuel)
+        let limits = Self::new(memory, cpu.timeout, cpu.max_fuel)
             .with_load_timeout(cpu.load_timeout)
             .with_start_timeout(cpu.start_timeout)
             .with_stack(stack)
             .with_messages(message)
+            .with_counts(counts);
+        match cpu.host_wait {
+            Some(limit) => limits.with_host_wait(limit),
+            None => limits,
+        }
     }
 }
 
@@ -153,6 +166,7 @@ impl ComponentConfig {
                 .map_err(|_| broken("resources.memory.warn_percent", &percent.to_string()))?,
             None => memory,
         };
+        let memory = memory.at_limit(resources.memory.on_limit.unwrap_or_default().into());
         let seconds = |given: Option<u64>, key: &str| {
             let given = given.or_else(|| default_of(key));
             given
@@ -164,12 +178,14 @@ impl ComponentConfig {
             max_fuel,
             load_timeout_seconds,
             start_timeout_seconds,
+            host_wait_seconds,
         } = resources.cpu;
         let cpu = CpuConfig {
             timeout: seconds(timeout_seconds, "resources.cpu.timeout_seconds")?,
             max_fuel,
             load_timeout: seconds(load_timeout_seconds, "resources.cpu.load_timeout_seconds")?,
             start_timeout: seconds(start_timeout_seconds, "resources.cpu.start_timeout_seconds")?,
+            host_wait: host_wait_seconds.map(Duration::from_secs),
         };
         let stack = match resources.stack.max_bytes {
             None => StackConfig::default(),
@@ -198,6 +214,7 @@ impl ComponentConfig {
                 cpu,
                 stack,
                 message,
+                counts: resources.counts.checked(broken)?,
             },
             integrity: integrity.into(),
             instance: instance.try_into().map_err(|ParkedPerCall(at)| {
@@ -306,6 +323,8 @@ struct RawResources {
     stack: RawStack,
     #[serde(default)]
     message: RawMessage,
+    #[serde(default)]
+    counts: RawCounts,
 }
 
 #[derive(Deserialize, Default)]
@@ -319,9 +338,56 @@ struct RawMessage {
     max_result_bytes: Option<usize>,
 }
 
+#[derive(Deserialize, Default)]
+struct RawCounts {
+    max_memories: Option<usize>,
+    max_tables: Option<usize>,
+    max_instances: Option<usize>,
+    max_table_elements: Option<usize>,
+    max_handles: Option<usize>,
+}
+
+impl RawCounts {
+    fn checked<E>(self, broken: impl Fn(&str, &str) -> E) -> Result<CountsConfig, E> {
+        let given = [
+            (Counted::Memories, self.max_memories),
+            (Counted::Tables, self.max_tables),
+            (Counted::Instances, self.max_instances),
+            (Counted::TableElements, self.max_table_elements),
+            (Counted::Handles, self.max_handles),
+        ];
+        let mut counts = CountsConfig::default();
+        for (what, most) in given {
+            let Some(most) = most else { continue };
+            counts = counts
+                .with(what, most)
+                .map_err(|_| broken(CountsConfig::key(what), &most.to_string()))?;
+        }
+        Ok(counts)
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+enum RawOnLimit {
+    #[default]
+    Deny,
+    Trap,
+}
+
+impl From<RawOnLimit> for OnLimit {
+    fn from(raw: RawOnLimit) -> Self {
+        match raw {
+            RawOnLimit::Deny => Self::Deny,
+            RawOnLimit::Trap => Self::Trap,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct RawMemory {
     max_bytes: usize,
+    on_limit: Option<RawOnLimit>,
     warn_percent: Option<u8>,
 }
 
@@ -331,4 +397,5 @@ struct RawCpu {
     max_fuel: Option<u64>,
     load_timeout_seconds: Option<u64>,
     start_timeout_seconds: Option<u64>,
+    host_wait_seconds: Option<u64>,
 }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 /// The ADRs that decide keys, by id. `no_key_without_an_adr` fails when one is left out.
-const DECISIONS: [(&str, &str); 9] = [
+const DECISIONS: [(&str, &str); 11] = [
     (
         "ADR-SYS-001",
         include_str!("../../../docs/adr/ADR-SYS-001-configuration-comes-from-adrs.md"),
@@ -42,6 +42,14 @@ const DECISIONS: [(&str, &str); 9] = [
         include_str!(
             "../../../docs/adr/ADR-WASM-012-figures-without-locks-and-a-socket-to-read-them.md"
         ),
+    ),
+    (
+        "ADR-WASM-013",
+        include_str!("../../../docs/adr/ADR-WASM-013-counts-are-the-components-own.md"),
+    ),
+    (
+        "ADR-WASM-017",
+        include_str!("../../../docs/adr/ADR-WASM-017-refused-growth-and-waits-for-the-host.md"),
     ),
     (
         "ADR-WASM-011",
