@@ -195,18 +195,27 @@ fn trap_11_memory_the_host_does_not_have_is_not_held_against_the_guest() {
     });
 }
 
-/// What no child can be made of, one for each way to be bad.
-fn bad() -> [(&'static str, Vec<u8>); 5] {
+/// What no child can be made of, one for each way to be bad, and what is told of it.
+fn bad() -> [(&'static str, Vec<u8>, ExitKind); 5] {
     let text = |core: &str| wat::parse_str(component(core, false, &[])).unwrap();
     [
-        ("no-wasm", b"nonsense".to_vec()),
-        ("a-module", wat::parse_str("(module)").unwrap()),
+        ("no-wasm", b"nonsense".to_vec(), ExitKind::Failed),
+        (
+            "a-module",
+            wat::parse_str("(module)").unwrap(),
+            ExitKind::Failed,
+        ),
         (
             "cut-short",
             CALCULATOR.wasm[..CALCULATOR.wasm.len() / 2].to_vec(),
+            ExitKind::Failed,
         ),
-        ("too-large", text("(memory 17)")),
-        ("trapping", text("(func $start unreachable) (start $start)")),
+        ("too-large", text("(memory 17)"), ExitKind::OutOfMemory),
+        (
+            "trapping",
+            text("(func $start unreachable) (start $start)"),
+            ExitKind::Trap,
+        ),
     ]
 }
 
@@ -216,7 +225,7 @@ fn trap_12_one_bad_component_does_not_keep_the_others_from_starting() {
     block_on(async {
         let tree = bad().iter().fold(
             Tree::new().guest("good", CALCULATOR),
-            |tree, (name, wasm)| tree.component(name, wasm, MIB, ""),
+            |tree, (name, wasm, _)| tree.component(name, wasm, MIB, ""),
         );
         let spec = |folder: &str, name: &str| {
             let config = ComponentConfig::load(tree.path().join(folder).join("Component.toml"));
@@ -228,16 +237,17 @@ fn trap_12_one_bad_component_does_not_keep_the_others_from_starting() {
             .await
             .unwrap();
         let tools = host.supervisor("tools").unwrap();
-        for (name, _) in bad() {
+        for (name, _, kind) in bad() {
             let refused = tools.start_child(spec(name, name)).await;
-            let Err(SupervisorError::Refused(Refusal::StartFailed(_, _))) = refused else {
+            let Err(SupervisorError::Refused(Refusal::StartFailed(_, cause))) = refused else {
                 panic!("{name}: {refused:?}");
             };
+            assert_eq!(cause.kind(), kind, "{name}: {cause}");
             let good = format!("after-{name}");
             tools.start_child(spec("good", &good)).await.unwrap();
         }
         // All of them, those started before the last bad one too.
-        for (name, _) in bad() {
+        for (name, ..) in bad() {
             let good = host.component(&format!("after-{name}")).unwrap();
             let sum = good.call("add", &[Val::U32(2), Val::U32(3)]).await.unwrap();
             assert_eq!(number(&sum), 5);
