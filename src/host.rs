@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use airssys_rt::{Events, ExitCause, TaskLimit, TaskRegistry, Tree};
-use airssys_wasm::{CacheConfig, EngineError, LoadEvent, Runtime, RuntimeConfig};
+use airssys_rt::{Events, ExitCause, PanicBoundary, TaskLimit, TaskRegistry, Tree};
+use airssys_wasm::{CacheConfig, EngineError, HostFunctions, LoadEvent, Runtime, RuntimeConfig};
 use tokio::sync::watch;
 
 use crate::snapshot::{self, Snapshot};
@@ -103,6 +103,13 @@ impl HostBuilder {
     #[must_use]
     pub fn cache(mut self, cache: CacheConfig) -> Self {
         self.runtime.cache = Some(cache);
+        self
+    }
+
+    /// Lets components import functions of the embedder's own beside WASI's.
+    #[must_use]
+    pub fn host_functions(mut self, functions: HostFunctions) -> Self {
+        self.runtime.host_functions = functions;
         self
     }
 
@@ -261,6 +268,13 @@ impl Host {
             self.began.elapsed(),
         )
         .await
+    }
+
+    /// Panics that were caught in the compiler, in host functions and in what else runs for a guest:
+    /// counted by where, and the last of them on record.
+    #[must_use]
+    pub fn panics(&self) -> &PanicBoundary {
+        self.runtime.panics()
     }
 
     /// What comes of each component's way from its binary to compiled code, from now on.

@@ -18,6 +18,7 @@ mod capacity_test;
 mod cli_test;
 mod config_component_toml_test;
 mod deadline_and_trap_test;
+mod host_functions_test;
 mod instance_life_test;
 mod isolation_security_test;
 mod loading_test;

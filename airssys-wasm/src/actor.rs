@@ -14,6 +14,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::component::{ComponentCell, Standing};
 use crate::config::{ComponentConfig, ComponentName, InstanceMode};
+use crate::host_functions::Caller;
 use crate::instance::{Answer, Instance, Invocation, Outcome};
 use crate::limits::ComponentResourceLimiter;
 use crate::metrics::{Herald, Stint, Tally};
@@ -141,7 +142,11 @@ impl Serving {
                 let limiter = ComponentResourceLimiter::new(&self.cell.limits)
                     .counted_in(&self.tally, &self.cell.limits);
                 self.cell.set_meter(limiter.meter());
-                Instance::start(loaded, &self.cell.limits, limiter).await?
+                let caller = Caller {
+                    component: self.cell.name.clone(),
+                    generation: self.standing.generation,
+                };
+                Instance::start(loaded, &self.cell.limits, limiter, caller).await?
             }
         };
         Ok(self.instance.insert(instance))

@@ -7,6 +7,7 @@ use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::code_cache::{Fingerprint, fingerprint};
+use crate::host_functions::HostFunctionError;
 use crate::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES, ResourceLimits};
 use crate::state::ComponentState;
 use crate::ticker::Pulse;
@@ -47,6 +48,9 @@ pub enum EngineError {
     /// wasmtime refused the configuration, or the address space does not hold the pool.
     #[error("cannot make the engine: {0}")]
     Engine(Box<dyn std::error::Error + Send + Sync>),
+    /// A function of the embedder's own cannot be offered.
+    #[error(transparent)]
+    HostFunction(#[from] HostFunctionError),
     /// The operating system gave no thread for the ticker.
     #[error("cannot start the epoch ticker: {0}")]
     Ticker(std::io::Error),

@@ -16,7 +16,8 @@ use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
 use crate::abi::{Arguments, Lifted, Passage, with_passage};
 use crate::capacity::{Place, fits};
-use crate::ending::{Ending, exit_cause, host_panic};
+use crate::ending::{Ending, exit_cause};
+use crate::host_functions::Caller;
 use crate::limits::{ComponentResourceLimiter, ResourceLimits};
 use crate::message::Message;
 use crate::payload::ValueError;
@@ -109,6 +110,7 @@ impl Instance {
         loaded: &Loaded,
         limits: &ResourceLimits,
         limiter: ComponentResourceLimiter,
+        caller: Caller,
     ) -> Result<Self, ExitCause> {
         let compiled = &loaded.compiled;
         let limit = limits.start_timeout();
@@ -121,7 +123,7 @@ impl Instance {
             messages: Arc::clone(&loaded.messages),
             meter: limiter.meter(),
         });
-        let state = ComponentState::new(limiter, deadline);
+        let state = ComponentState::new(limiter, deadline, caller);
         let mut store = Store::try_new(&compiled.engine.wasmtime, state)
             .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
         store.limiter(|state| state);
@@ -150,7 +152,7 @@ impl Instance {
                     phase: DeadlinePhase::Start,
                 });
             }
-            Err(Cut::Panic(payload)) => return Err(host_panic(payload.as_ref())),
+            Err(Cut::Panic(payload)) => return Err(loaded.guests.caught(payload).into()),
             Err(Cut::Stopped) => return Err(ExitCause::Shutdown),
         };
         Ok(Self {
@@ -203,7 +205,7 @@ impl Instance {
                 limit,
                 phase: DeadlinePhase::Waiting,
             }),
-            Err(Cut::Panic(payload)) => Err(host_panic(payload.as_ref())),
+            Err(Cut::Panic(payload)) => Err(self.loaded.guests.caught(payload).into()),
             Err(Cut::Stopped) => Err(ExitCause::Shutdown),
         }
     }

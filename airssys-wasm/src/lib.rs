@@ -18,6 +18,7 @@ mod error;
 mod exports;
 #[cfg(feature = "fault-injection")]
 mod fault;
+mod host_functions;
 mod instance;
 mod library;
 mod limits;
@@ -45,6 +46,7 @@ pub use error::WasmError;
 pub use exports::{Exports, Function, FunctionError};
 #[cfg(feature = "fault-injection")]
 pub use fault::Hit;
+pub use host_functions::{Caller, HostFunctionError, HostFunctions};
 pub use library::{COMPILES_AT_ONCE, LoadChange, LoadEvent};
 pub use limits::{
     ComponentResourceLimiter, DEFAULT_WARN_PERCENT, MAX_CORE_INSTANCES, MAX_MEMORIES,

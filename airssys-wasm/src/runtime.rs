@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use airssys_rt::{
-    DeadlinePhase, Events, ExitCause, PanicBoundary, TaskEnd, TaskLimit, TaskRegistry,
+    DeadlinePhase, EntryPoint, Events, ExitCause, PanicBoundary, TaskEnd, TaskLimit, TaskRegistry,
 };
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -17,6 +17,7 @@ use crate::compiled::Compiled;
 use crate::component::{ComponentCell, ComponentRef};
 use crate::config::ComponentName;
 use crate::engine::{Engine, EngineError, EngineKind, Metering};
+use crate::host_functions::HostFunctions;
 use crate::library::{Library, LoadEvent, LoadFailed};
 use crate::limits::ResourceLimits;
 use crate::message::{Messages, Pools};
@@ -37,6 +38,8 @@ pub struct RuntimeConfig {
     pub cache: Option<CacheConfig>,
     /// Where loads are told.
     pub loads: Events<LoadEvent>,
+    /// What components may import beside WASI.
+    pub host_functions: HostFunctions,
 }
 
 impl Default for RuntimeConfig {
@@ -45,6 +48,7 @@ impl Default for RuntimeConfig {
             max_components: DEFAULT_MAX_COMPONENTS,
             cache: None,
             loads: Events::default(),
+            host_functions: HostFunctions::default(),
         }
     }
 }
@@ -64,6 +68,7 @@ struct Shared {
     library: Arc<Library>,
     live: Arc<Live>,
     panics: PanicBoundary,
+    host_functions: HostFunctions,
     components: DashMap<ComponentName, ComponentRef>,
     pools: Pools,
 }
@@ -74,6 +79,8 @@ pub(crate) struct Loaded {
     pub(crate) compiled: Arc<Compiled>,
     pub(crate) messages: Arc<Messages>,
     pub(crate) live: Arc<Live>,
+    /// Where panics of WASI's functions and of `run` bodies are told: whatever comes out of a guest.
+    pub(crate) guests: EntryPoint,
 }
 
 impl fmt::Debug for Runtime {
@@ -106,6 +113,7 @@ impl Runtime {
             library: Arc::new(library),
             live: Live::new(config.max_components),
             panics,
+            host_functions: config.host_functions,
             components: DashMap::new(),
             pools: Pools::default(),
         };
@@ -125,7 +133,8 @@ impl Runtime {
         self.shared.ticker.stop();
     }
 
-    /// Where panics of the compiler end.
+    /// Where panics of the host end: in the compiler (`compile`), in a function of the embedder's
+    /// own (its name), and in all else that runs for a guest (`guest`).
     #[must_use]
     pub fn panics(&self) -> &PanicBoundary {
         &self.shared.panics
@@ -200,7 +209,10 @@ impl Runtime {
             .map_err(|_| ExitCause::Shutdown)?;
         match tokio::time::timeout(limit, task).await {
             Ok(TaskEnd::Finished(outcome)) => outcome.map_err(exit_cause),
-            Ok(TaskEnd::Panicked { message }) => Err(ExitCause::HostPanic { message }),
+            Ok(TaskEnd::Panicked { message }) => Err(ExitCause::HostPanic {
+                entry: None,
+                message,
+            }),
             Ok(TaskEnd::Aborted) => Err(ExitCause::Shutdown),
             Ok(TaskEnd::TimedOut) | Err(_) => Err(ExitCause::Deadline {
                 limit,
@@ -225,6 +237,7 @@ impl Runtime {
             compiled,
             messages,
             live: Arc::clone(&shared.live),
+            guests: shared.panics.entry("guest"),
         })
     }
 }
@@ -246,7 +259,8 @@ impl Shared {
             return Ok(Arc::clone(engine));
         }
         let pulse = self.ticker.pulse();
-        let engine = Engine::new(self.max_components, kind, engines.len(), pulse)?;
+        let mut engine = Engine::new(self.max_components, kind, engines.len(), pulse)?;
+        self.host_functions.link(&mut engine.linker, &self.panics)?;
         let engine = Arc::new(engine);
         engines.insert(kind, Arc::clone(&engine));
         Ok(engine)

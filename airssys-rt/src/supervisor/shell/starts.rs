@@ -307,7 +307,10 @@ impl Start {
     pub(super) async fn outcome(&mut self) -> Result<Started, ExitCause> {
         match self.work.outcome().await {
             TaskEnd::Finished(outcome) => outcome,
-            TaskEnd::Panicked { message } => Err(ExitCause::HostPanic { message }),
+            TaskEnd::Panicked { message } => Err(ExitCause::HostPanic {
+                entry: None,
+                message,
+            }),
             TaskEnd::TimedOut | TaskEnd::Aborted => Err(ExitCause::Killed),
         }
     }
