@@ -234,7 +234,8 @@ impl Host {
         self.runtime.components()
     }
 
-    /// The supervisor of that name; `airssys` is the one above all others.
+    /// The supervisor of that name; `airssys` is the one above all others. A component with replicas
+    /// is the supervisor of those.
     ///
     /// # Errors
     /// [`HostError::UnknownSupervisor`].
@@ -242,6 +243,7 @@ impl Host {
         self.supervisors
             .get(name)
             .cloned()
+            .or_else(|| self.runtime.component(name)?.supervisor())
             .ok_or_else(|| HostError::UnknownSupervisor {
                 name: name.to_owned(),
                 known: {

@@ -28,6 +28,7 @@ mod memory_limits_test;
 mod memory_stress_test;
 mod message_size_test;
 mod message_test;
+mod replicas_test;
 mod supervision_test;
 mod support;
 #[cfg(unix)]

@@ -16,7 +16,9 @@ use crate::state::ComponentState;
 pub struct Caller {
     /// The component, by its name in the tree.
     pub component: ComponentName,
-    /// Which incarnation of it, counted from 1.
+    /// Which of its replicas, counted from 0; 0 where there is one instance.
+    pub replica: u32,
+    /// Which incarnation of that, counted from 1.
     pub generation: u64,
 }
 

@@ -26,6 +26,8 @@ mod message;
 mod metrics;
 mod parking;
 mod payload;
+mod replica_set;
+mod replicas;
 mod results;
 mod runtime;
 mod state;
@@ -39,7 +41,7 @@ pub use compiled::{LoadError, MAX_WASM_BYTES};
 pub use component::{ComponentRef, DEFAULT_QUEUE_WAIT, MAILBOX_CAPACITY};
 pub use config::{
     ComponentConfig, ComponentName, ConfigError, CpuConfig, InstanceConfig, InstanceMode,
-    IntegrityConfig, ResourcesConfig,
+    IntegrityConfig, MAX_REPLICAS, ReplicaCount, ReplicaCountError, ResourcesConfig,
 };
 pub use engine::EngineError;
 pub use error::WasmError;

@@ -140,18 +140,18 @@ impl Runtime {
         &self.shared.panics
     }
 
-    /// The component of that name, once it has been started for the first time.
+    /// The component of that name, or the replica, once it has been started for the first time.
     #[must_use]
     pub fn component(&self, name: &str) -> Option<ComponentRef> {
-        let name: ComponentName = name.parse().ok()?;
-        let found = self.shared.components.get(&name)?;
+        let found = self.shared.components.get(name)?;
         Some(found.clone())
     }
 
-    /// All components, by name.
+    /// All components, by name; not their replicas.
     #[must_use]
     pub fn components(&self) -> Vec<ComponentRef> {
-        let mut all: Vec<ComponentRef> = self.shared.components.iter().map(|c| c.clone()).collect();
+        let all = self.shared.components.iter().map(|held| held.clone());
+        let mut all: Vec<ComponentRef> = all.filter(|held| !held.is_replica()).collect();
         all.sort_by(|a, b| a.name().cmp(b.name()));
         all
     }
@@ -173,14 +173,15 @@ impl Runtime {
     }
 
     /// Enters a component under its name.
-    pub(crate) fn register(&self, cell: &Arc<ComponentCell>) -> Result<(), NameTaken> {
-        match self.shared.components.entry(cell.name.clone()) {
+    pub(crate) fn register(&self, component: &ComponentRef) -> Result<(), NameTaken> {
+        let name = component.name().clone();
+        match self.shared.components.entry(name) {
             Entry::Vacant(vacant) => {
-                vacant.insert(ComponentRef::new(Arc::clone(cell)));
+                vacant.insert(component.clone());
                 Ok(())
             }
-            Entry::Occupied(held) if Arc::ptr_eq(held.get().cell(), cell) => Ok(()),
-            Entry::Occupied(_) => Err(NameTaken(cell.name.clone())),
+            Entry::Occupied(held) if held.get().is(component) => Ok(()),
+            Entry::Occupied(_) => Err(NameTaken(component.name().clone())),
         }
     }
 
@@ -273,11 +274,11 @@ pub(crate) struct WeakRuntime(Weak<Shared>);
 
 impl WeakRuntime {
     /// Takes a component out, if the name is still its own.
-    pub(crate) fn unregister(&self, cell: &Arc<ComponentCell>) {
+    pub(crate) fn unregister(&self, component: &ComponentRef) {
         if let Some(shared) = self.0.upgrade() {
             shared
                 .components
-                .remove_if(&cell.name, |_, held| Arc::ptr_eq(held.cell(), cell));
+                .remove_if(component.name(), |_, held| held.is(component));
             shared.library.weed();
         }
     }

@@ -1,5 +1,6 @@
 //! The name of a component, or of a supervisor of them.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,9 +18,20 @@ pub struct ComponentName(Arc<str>);
 pub struct NameError;
 
 impl ComponentName {
+    /// The name of a replica, counted from 0; up to three characters longer than others may be.
+    pub(crate) fn replica(&self, number: u32) -> Self {
+        Self(Arc::from(format!("{self}-{number}")))
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for ComponentName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
