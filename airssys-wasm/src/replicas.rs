@@ -173,13 +173,16 @@ impl Replicas {
     fn claim(&self, refused: Set) -> Option<Claim<'_>> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         for tries in 1.. {
-            let open = (0..).zip(&self.cells).map(|(place, cell)| (1 << place, cell));
+            let open = (0..)
+                .zip(&self.cells)
+                .map(|(place, cell)| (1 << place, cell));
             let open = open.filter(|(bit, _)| refused & bit == 0);
             let open = open.map(|(bit, cell)| (cell.busy(), bit, cell));
             let ((_, calls, _), bit, cell) = open.min_by_key(|(busy, _, _)| *busy)?;
-            let one_more =
-                |from| (tries == CLAIM_TRIES || from == calls).then_some(from + 1);
-            let claimed = cell.calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+            let one_more = |from| (tries == CLAIM_TRIES || from == calls).then_some(from + 1);
+            let claimed = cell
+                .calls
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
             if claimed.is_ok() {
                 cell.turn.store(turn, Ordering::Relaxed);
                 return Some(Claim { cell, bit });
