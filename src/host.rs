@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use airssys_rt::{Events, ExitCause, PanicBoundary, TaskLimit, TaskRegistry, Tree};
-use airssys_wasm::{CacheConfig, EngineError, HostFunctions, LoadEvent, Runtime, RuntimeConfig};
+use airssys_wasm::{
+    CacheConfig, CoredumpConfig, CoredumpCounts, EngineError, HostFunctions, LoadEvent, Runtime,
+    RuntimeConfig,
+};
 use tokio::sync::watch;
 
 use crate::snapshot::{self, Snapshot};
@@ -86,6 +89,13 @@ impl From<SystemConfig> for HostBuilder {
                 max_bytes: config.cache_bytes,
             });
         }
+        if let Some(directory) = config.coredump_directory.clone() {
+            builder = builder.coredumps(CoredumpConfig {
+                directory,
+                max_bytes: config.coredump_bytes,
+                max_files: config.coredump_files,
+            });
+        }
         let specs = config.specs().into_iter();
         specs.fold(builder, Self::supervisor)
     }
@@ -103,6 +113,13 @@ impl HostBuilder {
     #[must_use]
     pub fn cache(mut self, cache: CacheConfig) -> Self {
         self.runtime.cache = Some(cache);
+        self
+    }
+
+    /// Has a coredump written of each guest that traps. It holds what was in the guest's memory.
+    #[must_use]
+    pub fn coredumps(mut self, coredumps: CoredumpConfig) -> Self {
+        self.runtime.coredumps = Some(coredumps);
         self
     }
 
@@ -277,6 +294,12 @@ impl Host {
     #[must_use]
     pub fn panics(&self) -> &PanicBoundary {
         self.runtime.panics()
+    }
+
+    /// What became of the coredumps of guests that trapped.
+    #[must_use]
+    pub fn coredumps(&self) -> CoredumpCounts {
+        self.runtime.coredumps()
     }
 
     /// What comes of each component's way from its binary to compiled code, from now on.

@@ -33,12 +33,12 @@ pub use airssys_rt::{
 pub use airssys_wasm::{
     AbiViolation, CacheConfig, CacheError, Caller, CapacityError, ComponentConfig,
     ComponentMetrics, ComponentName, ComponentRef, ComponentResourceLimiter, ComponentSpec,
-    ComponentState, ConfigError, Counts, CpuConfig, EngineError, Exports, Figures, Function,
-    FunctionError, HostFunctionError, HostFunctions, InstanceConfig, InstanceMode, IntegrityConfig,
-    LastExit, Latency, LoadChange, LoadEvent, MAX_MEMORY_BYTES, MAX_REPLICAS, MIN_MEMORY_BYTES,
-    MemoryConfig, MemoryMetrics, Message, MessageConfig, ReplicaCount, ReplicaCountError,
-    ResourceLimitError, ResourceLimits, ResourcesConfig, Results, Runtime, RuntimeConfig,
-    StackConfig, ValueError, VerificationLevel, WasmError, config,
+    ComponentState, ConfigError, CoredumpConfig, CoredumpCounts, Counts, CpuConfig, EngineError,
+    Exports, Figures, Function, FunctionError, HostFunctionError, HostFunctions, InstanceConfig,
+    InstanceMode, IntegrityConfig, LastExit, Latency, LoadChange, LoadEvent, MAX_MEMORY_BYTES,
+    MAX_REPLICAS, MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, Message, MessageConfig,
+    ReplicaCount, ReplicaCountError, ResourceLimitError, ResourceLimits, ResourcesConfig, Results,
+    Runtime, RuntimeConfig, StackConfig, ValueError, VerificationLevel, WasmError, config,
 };
 pub use host::{Host, HostBuilder, HostError};
 pub use snapshot::{

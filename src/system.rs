@@ -22,6 +22,12 @@ pub struct SystemConfig {
     pub cache_directory: Option<PathBuf>,
     /// Most bytes of it.
     pub cache_bytes: u64,
+    /// Where coredumps are written, if anywhere.
+    pub coredump_directory: Option<PathBuf>,
+    /// Most bytes of them.
+    pub coredump_bytes: u64,
+    /// Most of them.
+    pub coredump_files: u32,
     /// The supervisors below the root, in start order.
     pub supervisors: Vec<SupervisorConfig>,
 }
@@ -116,6 +122,9 @@ impl SystemConfig {
             max_components: airssys_wasm::DEFAULT_MAX_COMPONENTS,
             cache_directory: None,
             cache_bytes: airssys_wasm::DEFAULT_CACHE_BYTES,
+            coredump_directory: None,
+            coredump_bytes: airssys_wasm::DEFAULT_COREDUMP_BYTES,
+            coredump_files: airssys_wasm::DEFAULT_COREDUMP_FILES,
             supervisors: supervisor.into_iter().collect(),
         }
     }
@@ -150,6 +159,7 @@ impl SystemConfig {
             directory,
             max_bytes,
         } = raw.system.cache;
+        let coredumps = raw.system.coredumps;
         Ok(Self {
             max_components: raw
                 .system
@@ -160,6 +170,15 @@ impl SystemConfig {
             cache_bytes: max_bytes
                 .or_else(|| default_of("system.cache.max_bytes"))
                 .unwrap_or(airssys_wasm::DEFAULT_CACHE_BYTES),
+            coredump_directory: coredumps.directory.map(|path| document.resolve(&path)),
+            coredump_bytes: coredumps
+                .max_bytes
+                .or_else(|| default_of("system.coredumps.max_bytes"))
+                .unwrap_or(airssys_wasm::DEFAULT_COREDUMP_BYTES),
+            coredump_files: coredumps
+                .max_files
+                .or_else(|| default_of("system.coredumps.max_files"))
+                .unwrap_or(airssys_wasm::DEFAULT_COREDUMP_FILES),
             supervisors,
         })
     }
@@ -283,8 +302,11 @@ impl Reader<'_> {
         let name = name.and_then(|raw| {
             let name = self.name(&raw, key)?;
             let several = (0..replicas).filter(|_| replicas > 1);
-            let free = several.map(|n| self.take(&raw, key, format!("{name}-{n}"), Some(&name)));
-            free.fold(true, |all, one| all && one).then_some(name)
+            // Each that is taken is told.
+            let taken = several
+                .filter(|n| !self.take(&raw, key, format!("{name}-{n}"), Some(&name)))
+                .count();
+            (taken == 0).then_some(name)
         });
         let restart = raw
             .restart
@@ -357,6 +379,15 @@ struct RawSystem {
     max_components: Option<u32>,
     #[serde(default)]
     cache: RawCache,
+    #[serde(default)]
+    coredumps: RawCoredumps,
+}
+
+#[derive(Deserialize, Default)]
+struct RawCoredumps {
+    directory: Option<String>,
+    max_bytes: Option<u64>,
+    max_files: Option<u32>,
 }
 
 #[derive(Deserialize, Default)]

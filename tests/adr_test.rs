@@ -11,7 +11,10 @@ use airssys::{
     Restart, Strategy, SystemConfig, VerificationLevel,
 };
 use airssys_guests::CALCULATOR;
-use airssys_wasm::{DEFAULT_CACHE_BYTES, MAX_STACK_BYTES, MIN_STACK_BYTES};
+use airssys_wasm::{
+    DEFAULT_CACHE_BYTES, DEFAULT_COREDUMP_BYTES, DEFAULT_COREDUMP_FILES, MAX_STACK_BYTES,
+    MIN_STACK_BYTES,
+};
 use tempfile::TempDir;
 
 /// Front matter of every file in docs/adr: its id and its keys.
@@ -300,6 +303,10 @@ fn the_figures_in_the_code_are_those_of_the_adrs() {
     );
     let cache = key(ConfigFile::System, "system.cache.max_bytes");
     assert_eq!(DEFAULT_CACHE_BYTES, integer(&cache.default));
+    let dumps = key(ConfigFile::System, "system.coredumps.max_bytes");
+    assert_eq!(DEFAULT_COREDUMP_BYTES, integer(&dumps.default));
+    let dumps = key(ConfigFile::System, "system.coredumps.max_files");
+    assert_eq!(u64::from(DEFAULT_COREDUMP_FILES), integer(&dumps.default));
     let components = key(ConfigFile::System, "system.max_components");
     assert_eq!(
         u64::from(airssys_wasm::DEFAULT_MAX_COMPONENTS),

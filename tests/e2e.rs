@@ -17,6 +17,8 @@ mod bad_input_test;
 mod capacity_test;
 mod cli_test;
 mod config_component_toml_test;
+#[cfg(unix)]
+mod coredump_test;
 mod deadline_and_trap_test;
 mod host_functions_test;
 mod instance_life_test;

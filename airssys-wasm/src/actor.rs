@@ -31,6 +31,7 @@ struct Serving {
     /// None while it is parked, and between two calls of the mode `per-call`.
     instance: Option<Instance>,
     parking: Option<Parking>,
+    tasks: TaskRegistry,
     tally: Arc<Tally>,
     herald: Arc<Herald>,
 }
@@ -54,7 +55,7 @@ impl Actor for ComponentActor {
         let standing = Arc::new(Standing::new(generation, myself.clone()));
         let parking = match cell.config.instance.mode {
             InstanceMode::Persistent { park_after } => {
-                park_after.map(|idle| Parking::new(idle, tasks, myself.clone()))
+                park_after.map(|idle| Parking::new(idle, tasks.clone(), myself.clone()))
             }
             InstanceMode::PerCall => None,
         };
@@ -63,6 +64,7 @@ impl Actor for ComponentActor {
             standing,
             instance: None,
             parking,
+            tasks,
             tally: Arc::new(Tally::new(generation)),
             herald: Arc::new(herald),
         });
@@ -161,8 +163,14 @@ impl Serving {
         let mut stint = Stint::begin(&self.tally, &self.herald, waited);
         let served = self.work(invocation, &mut stint).await;
         drop(stint);
-        if let Some(instance) = &self.instance {
+        if let Some(instance) = &mut self.instance {
             self.tally.burnt(instance.fuel_used());
+            if let Some(dump) = instance.coredump.take()
+                && let Some(coredumps) = self.cell.loaded.get().and_then(|l| l.coredumps.as_ref())
+            {
+                let generation = self.standing.generation;
+                coredumps.write(dump, &self.cell.name, generation, &self.tasks);
+            }
         }
         served
     }

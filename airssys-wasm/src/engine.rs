@@ -95,14 +95,17 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// An engine whose pool holds `components` instances, beside `others` engines of that size.
+    /// With `coredumps`, each trap collects what goes into one.
     pub(crate) fn new(
         components: u32,
         kind: EngineKind,
         others: usize,
+        coredumps: bool,
         pulse: &Arc<Pulse>,
     ) -> Result<Self, EngineError> {
         let refused = |error: wasmtime::Error| EngineError::Engine(error.into());
-        let config = config(components, kind, others)?;
+        let mut config = config(components, kind, others)?;
+        config.coredump_on_trap(coredumps);
         let wasmtime = wasmtime::Engine::new(&config).map_err(refused)?;
         let mut linker = Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(refused)?;

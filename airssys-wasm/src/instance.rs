@@ -16,6 +16,7 @@ use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
 use crate::abi::{Arguments, Lifted, Passage, with_passage};
 use crate::capacity::{Place, fits};
+use crate::coredumps::Coredump;
 use crate::ending::{Ending, exit_cause};
 use crate::host_functions::Caller;
 use crate::limits::{ComponentResourceLimiter, ResourceLimits};
@@ -100,6 +101,8 @@ pub(crate) struct Instance {
     passage: Arc<Passage>,
     limits: ResourceLimits,
     functions: Vec<Option<TypedFunc<Arguments, Lifted>>>,
+    /// Of the trap that ended it.
+    pub(crate) coredump: Option<Coredump>,
     /// Given back once the Store is dropped: fields are dropped in order.
     _place: Place,
 }
@@ -162,6 +165,7 @@ impl Instance {
             limits: *limits,
             store,
             instance,
+            coredump: None,
             _place: place,
         })
     }
@@ -197,6 +201,10 @@ impl Instance {
         match served {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(Failed::Guest(error))) => {
+                if let Some(coredumps) = &self.loaded.coredumps {
+                    let component = self.store.data().caller().component.clone();
+                    self.coredump = coredumps.take(&error, &mut self.store, &component);
+                }
                 let state = self.store.data();
                 Err(exit_cause(Ending::Call, error, Some(state), limit))
             }

@@ -12,6 +12,7 @@ mod code_cache;
 mod compiled;
 mod component;
 pub mod config;
+mod coredumps;
 mod ending;
 mod engine;
 mod error;
@@ -42,6 +43,10 @@ pub use component::{ComponentRef, DEFAULT_QUEUE_WAIT, MAILBOX_CAPACITY};
 pub use config::{
     ComponentConfig, ComponentName, ConfigError, CpuConfig, InstanceConfig, InstanceMode,
     IntegrityConfig, MAX_REPLICAS, ReplicaCount, ReplicaCountError, ResourcesConfig,
+};
+pub use coredumps::{
+    COREDUMPS_WAITING, CoredumpConfig, CoredumpCounts, DEFAULT_COREDUMP_BYTES,
+    DEFAULT_COREDUMP_FILES,
 };
 pub use engine::EngineError;
 pub use error::WasmError;

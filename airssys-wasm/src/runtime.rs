@@ -16,6 +16,7 @@ use crate::code_cache::CacheConfig;
 use crate::compiled::Compiled;
 use crate::component::{ComponentCell, ComponentRef};
 use crate::config::ComponentName;
+use crate::coredumps::{CoredumpConfig, CoredumpCounts, Coredumps};
 use crate::engine::{Engine, EngineError, EngineKind, Metering};
 use crate::host_functions::HostFunctions;
 use crate::library::{Library, LoadEvent, LoadFailed};
@@ -36,6 +37,8 @@ pub struct RuntimeConfig {
     pub max_components: u32,
     /// Where compiled code is kept for the next run; nowhere without it.
     pub cache: Option<CacheConfig>,
+    /// Where guests that trap leave a coredump; nowhere without it.
+    pub coredumps: Option<CoredumpConfig>,
     /// Where loads are told.
     pub loads: Events<LoadEvent>,
     /// What components may import beside WASI.
@@ -47,6 +50,7 @@ impl Default for RuntimeConfig {
         Self {
             max_components: DEFAULT_MAX_COMPONENTS,
             cache: None,
+            coredumps: None,
             loads: Events::default(),
             host_functions: HostFunctions::default(),
         }
@@ -69,6 +73,7 @@ struct Shared {
     live: Arc<Live>,
     panics: PanicBoundary,
     host_functions: HostFunctions,
+    coredumps: Option<Arc<Coredumps>>,
     components: DashMap<ComponentName, ComponentRef>,
     pools: Pools,
 }
@@ -81,6 +86,7 @@ pub(crate) struct Loaded {
     pub(crate) live: Arc<Live>,
     /// Where panics of WASI's functions and of `run` bodies are told: whatever comes out of a guest.
     pub(crate) guests: EntryPoint,
+    pub(crate) coredumps: Option<Arc<Coredumps>>,
 }
 
 impl fmt::Debug for Runtime {
@@ -114,6 +120,9 @@ impl Runtime {
             live: Live::new(config.max_components),
             panics,
             host_functions: config.host_functions,
+            coredumps: config
+                .coredumps
+                .map(|config| Arc::new(Coredumps::new(config))),
             components: DashMap::new(),
             pools: Pools::default(),
         };
@@ -138,6 +147,13 @@ impl Runtime {
     #[must_use]
     pub fn panics(&self) -> &PanicBoundary {
         &self.shared.panics
+    }
+
+    /// What became of the coredumps of guests that trapped; nothing where none are made.
+    #[must_use]
+    pub fn coredumps(&self) -> CoredumpCounts {
+        let coredumps = self.shared.coredumps.as_ref();
+        coredumps.map_or_else(CoredumpCounts::default, |coredumps| coredumps.counts())
     }
 
     /// The component of that name, or the replica, once it has been started for the first time.
@@ -239,6 +255,7 @@ impl Runtime {
             messages,
             live: Arc::clone(&shared.live),
             guests: shared.panics.entry("guest"),
+            coredumps: shared.coredumps.clone(),
         })
     }
 }
@@ -260,7 +277,13 @@ impl Shared {
             return Ok(Arc::clone(engine));
         }
         let pulse = self.ticker.pulse();
-        let mut engine = Engine::new(self.max_components, kind, engines.len(), pulse)?;
+        let mut engine = Engine::new(
+            self.max_components,
+            kind,
+            engines.len(),
+            self.coredumps.is_some(),
+            pulse,
+        )?;
         self.host_functions.link(&mut engine.linker, &self.panics)?;
         let engine = Arc::new(engine);
         engines.insert(kind, Arc::clone(&engine));

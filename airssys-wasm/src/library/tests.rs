@@ -46,7 +46,7 @@ impl Set {
     }
 
     fn engine(&self) -> Arc<Engine> {
-        Arc::new(Engine::new(1, KIND, 0, self.ticker.pulse()).unwrap())
+        Arc::new(Engine::new(1, KIND, 0, false, self.ticker.pulse()).unwrap())
     }
 
     async fn load<E>(&self, engine: E) -> Result<Arc<Compiled>, LoadFailed>
