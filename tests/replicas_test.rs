@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use airssys::config::Rule;
 use airssys::{
-    CapacityError, ChildKind, ChildSpec, ComponentConfig, ComponentRef, ComponentSpec, ConfigError,
-    ExitCause, ExitKind, Host, HostBuilder, HostFunctions, LoadChange, Received, ReplicaCount,
-    Restart, SupervisorSpec, SystemConfig, Val, WasmError,
+    Backoff, CapacityError, ChildKind, ChildSpec, ChildState, ComponentConfig, ComponentRef,
+    ComponentSpec, ConfigError, ExitCause, ExitKind, Host, HostBuilder, HostFunctions,
+    InstanceMode, LoadChange, Received, ReplicaCount, Restart, SupervisorSpec, SystemConfig, Val,
+    WasmError,
 };
 use airssys_guests::{LEAKY, SPINNER};
+use airssys_wasm::MAILBOX_CAPACITY;
 
 use crate::support::{Tree, block_on, machine_to_itself, number, shared_machine};
 
@@ -489,15 +491,143 @@ fn replicas_take_places_in_the_pool_and_give_them_back_between_calls() {
     });
 }
 
+/// A host with an empty supervisor, `tools`, and a Component.toml of a spinner with two replicas.
+async fn two_to_start() -> (Tree, Host, ComponentConfig) {
+    let tree = Tree::new().component("tool", SPINNER.wasm, MIB, &replicas(2));
+    let tools = SupervisorSpec::new("tools");
+    let host = Host::builder().supervisor(tools).start().await.unwrap();
+    let config = ComponentConfig::load(tree.path().join("tool/Component.toml")).unwrap();
+    (tree, host, config)
+}
+
+#[test]
+fn a_replica_whose_restart_is_put_off_gets_no_call_while_another_serves() {
+    let _machine = shared_machine();
+    block_on(async {
+        let (_tree, host, config) = two_to_start().await;
+        let tools = host.supervisor("tools").unwrap();
+        let hour = Duration::from_secs(3600);
+        let spec = ChildSpec::component(config).backoff(Backoff {
+            first: hour,
+            longest: hour,
+            ..Backoff::default()
+        });
+        tools.start_child(spec).await.unwrap();
+        let tool = host.component("tool").unwrap();
+        let first = host.component("tool-0").unwrap();
+        let died = first.run::<(), _>(|_, _| Box::pin(async { panic!("dies") }));
+        died.await.unwrap_err();
+        let set = host.supervisor("tool").unwrap();
+        while set.which_child("tool-0").await.unwrap().unwrap().state == ChildState::Running {
+            tokio::task::yield_now().await;
+        }
+        for n in 1..=20 {
+            assert_eq!(ping(&tool).await, n);
+        }
+        host.shutdown().await;
+    });
+}
+
+#[test]
+fn full_replicas_hand_the_call_back_and_tell_the_room_of_all() {
+    let _machine = shared_machine();
+    block_on(async {
+        let (_tree, host, config) = two_to_start().await;
+        let tools = host.supervisor("tools").unwrap();
+        tools
+            .start_child(ChildSpec::component(config))
+            .await
+            .unwrap();
+        let tool = host.component("tool").unwrap();
+        let spins: Vec<_> = (0..2)
+            .map(|_| {
+                let tool = tool.clone();
+                tokio::spawn(async move { tool.call("spin", &[]).await })
+            })
+            .collect();
+        until(|| calls(&tool) == 2).await;
+        let room = 2 * MAILBOX_CAPACITY;
+        let call = || async { tool.call("ping", &[]).await.map(|_| ()) };
+        let waiting = futures_util::future::join_all((0..room + 1).map(|_| call()));
+        let refused = async {
+            until(|| tool.waiting() == room).await;
+            let refused = tool.try_call("ping", &[]).await.unwrap_err();
+            for spin in &spins {
+                spin.abort();
+            }
+            refused
+        };
+        let (answered, refused) = tokio::join!(waiting, refused);
+        assert!(
+            matches!(refused, WasmError::MailboxFull { capacity, .. } if capacity == room),
+            "{refused}"
+        );
+        assert!(answered.iter().all(Result::is_ok));
+        let metrics = tool.metrics();
+        assert_eq!(metrics.refused["mailbox-full"], 1);
+        assert_eq!(metrics.total.answered, room as u64 + 1);
+        host.shutdown().await;
+    });
+}
+
+#[test]
+fn replicas_that_are_idle_are_parked_and_come_back_for_a_call() {
+    let _machine = shared_machine();
+    block_on(async {
+        let (_tree, host, mut config) = two_to_start().await;
+        let tools = host.supervisor("tools").unwrap();
+        config.instance.mode = InstanceMode::Persistent {
+            park_after: Some(Duration::from_millis(50)),
+        };
+        tools
+            .start_child(ChildSpec::component(config))
+            .await
+            .unwrap();
+        let tool = host.component("tool").unwrap();
+        assert_eq!((ping(&tool).await, ping(&tool).await), (1, 1));
+        until(|| tool.memory().is_none()).await;
+        assert_eq!((ping(&tool).await, ping(&tool).await), (1, 1));
+        assert_eq!(tool.metrics().restarts, 0);
+        host.shutdown().await;
+    });
+}
+
+#[test]
+fn a_component_that_has_a_replicas_name_keeps_it() {
+    let _machine = shared_machine();
+    block_on(async {
+        let (_tree, host, mut config) = two_to_start().await;
+        let tools = host.supervisor("tools").unwrap();
+        let mut other = config.clone();
+        other.instance.replicas = ReplicaCount::ONE;
+        let other = ChildSpec::component_named("tool-1".parse().unwrap(), other);
+        tools.start_child(other).await.unwrap();
+        let refused = tools
+            .start_child(ChildSpec::component(config.clone()))
+            .await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(
+            refused.contains("`tool-1` is in the tree already"),
+            "{refused}"
+        );
+        assert!(host.component("tool").is_err() && host.component("tool-0").is_err());
+        assert_eq!(ping(&host.component("tool-1").unwrap()).await, 1);
+        // Its name is free for one that does not want the other.
+        config.instance.replicas = ReplicaCount::ONE;
+        tools
+            .start_child(ChildSpec::component(config))
+            .await
+            .unwrap();
+        host.shutdown().await;
+    });
+}
+
 #[test]
 fn temporary_replicas_end_with_their_component_when_none_is_left() {
     let _machine = shared_machine();
     block_on(async {
-        let tree = Tree::new().component("tool", SPINNER.wasm, MIB, &replicas(2));
-        let tools = SupervisorSpec::new("tools");
-        let host = Host::builder().supervisor(tools).start().await.unwrap();
+        let (_tree, host, config) = two_to_start().await;
         let tools = host.supervisor("tools").unwrap();
-        let config = ComponentConfig::load(tree.path().join("tool/Component.toml")).unwrap();
         let spec = ChildSpec::component(config).restart(Restart::Temporary);
         tools.start_child(spec).await.unwrap();
         let tool = host.component("tool").unwrap();
