@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use airssys::config::Rule;
 use airssys::{
-    Backoff, CapacityError, ChildKind, ChildSpec, ChildState, ComponentConfig, ComponentRef,
-    ComponentSpec, ConfigError, ExitCause, ExitKind, Host, HostBuilder, HostFunctions,
-    InstanceMode, LoadChange, Received, ReplicaCount, Restart, SupervisorSpec, SystemConfig, Val,
-    WasmError,
+    Backoff, CapacityError, Change, ChildKind, ChildSpec, ChildState, ComponentConfig,
+    ComponentRef, ComponentSpec, ConfigError, ExitCause, ExitKind, Host, HostBuilder,
+    HostFunctions, InstanceMode, LoadChange, Received, ReplicaCount, Restart, SupervisorSpec,
+    SystemConfig, Val, WasmError,
 };
 use airssys_guests::{LEAKY, SPINNER};
 use airssys_wasm::MAILBOX_CAPACITY;
@@ -389,6 +389,7 @@ fn replicas_that_give_up_are_one_exit_of_the_component() {
             host.component("sibling").unwrap(),
         );
         let sup = host.supervisor("tools").unwrap();
+        let mut events = host.events();
         // Two replicas have two restarts; the third death is one exit of the component.
         for death in 1..=3 {
             tool.call("trap", &[]).await.unwrap_err();
@@ -399,6 +400,22 @@ fn replicas_that_give_up_are_one_exit_of_the_component() {
             tokio::task::yield_now().await;
         }
         assert_eq!(sup.describe().await.unwrap().restarts, 1);
+        let mut deaths = 0;
+        loop {
+            let Some(Received::Event(event)) = events.next().await else {
+                panic!("the set has ended");
+            };
+            match (event.child.as_str(), event.change) {
+                ("tool", Change::Exited { cause }) => {
+                    assert_eq!((deaths, cause.kind()), (3, ExitKind::Escalated));
+                    break;
+                }
+                (_, Change::Exited { cause }) => {
+                    deaths += u32::from(cause.kind() == ExitKind::Trap)
+                }
+                _ => {}
+            }
+        }
         // The next three are one exit more than the supervisor around them allows.
         for _ in 0..3 {
             tool.call("trap", &[]).await.unwrap_err();

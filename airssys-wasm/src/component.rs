@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -57,8 +57,8 @@ pub(crate) struct ComponentCell {
     pub(crate) calls: AtomicUsize,
     /// When it was chosen last.
     pub(crate) turn: AtomicU64,
-    /// The incarnation that serves it; 0 for none.
-    serving: AtomicU64,
+    /// Whether an incarnation serves it.
+    is_up: AtomicBool,
     pub(crate) metrics: Metrics,
     meter: Mutex<Option<Arc<MemoryMeter>>>,
     standing: Mutex<Weak<Standing>>,
@@ -101,7 +101,7 @@ impl ComponentCell {
             loaded: Arc::default(),
             calls: AtomicUsize::new(0),
             turn: AtomicU64::new(0),
-            serving: AtomicU64::new(0),
+            is_up: AtomicBool::new(false),
             metrics: Metrics::new(),
             meter: Mutex::new(None),
             standing: Mutex::new(Weak::new()),
@@ -133,28 +133,20 @@ impl ComponentCell {
     /// An incarnation serves it from now on.
     pub(crate) fn attach(&self, generation: u64, actor: ActorRef<Work>) {
         self.slot.attach(generation, actor);
-        self.serving.store(generation, Relaxed);
+        self.is_up.store(true, Relaxed);
     }
 
     /// An incarnation has ended.
     pub(crate) fn exited(&self, generation: u64, cause: &Arc<ExitCause>) -> Option<DeadLetter> {
-        self.serving.store(0, Relaxed);
+        self.is_up.store(false, Relaxed);
         self.metrics.exited(generation, cause);
         self.slot.exited(generation, cause)
-    }
-
-    /// As [`ComponentCell::exited`], for an incarnation whose supervisor was not there to tell.
-    pub(crate) fn lost(&self, cause: &Arc<ExitCause>) -> Option<DeadLetter> {
-        match self.serving.load(Relaxed) {
-            0 => None,
-            generation => self.exited(generation, cause),
-        }
     }
 
     /// What one replica is measured against another by: whether nobody serves it, how many calls
     /// it has, and when it was last chosen.
     pub(crate) fn busy(&self) -> (bool, usize, u64) {
-        let is_down = self.serving.load(Relaxed) == 0;
+        let is_down = !self.is_up.load(Relaxed);
         (is_down, self.calls.load(Relaxed), self.turn.load(Relaxed))
     }
 

@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use airssys_rt::{
-    AutoShutdown, BoxFuture, Child, ChildId, ChildPolicy, ChildSpec, DeadLetter, ExitCause,
-    Intensity, Restart, StartContext, Started, SupervisorSpec,
+    AutoShutdown, BoxFuture, Child, ChildId, ChildPolicy, ChildSpec, ExitCause, Intensity, Restart,
+    StartContext, Started, SupervisorSpec,
 };
 
 use crate::actor::{ComponentChild, failed};
@@ -82,14 +82,6 @@ impl Child<Runtime> for ReplicaSet {
             let spec = self.spec(&context.policy, context.intensity);
             Child::start(&spec, context).await
         })
-    }
-
-    /// A supervisor that was killed has told nobody how its children ended.
-    fn exited(&self, _: &ChildId, _: u64, cause: &Arc<ExitCause>) -> Option<DeadLetter> {
-        for cell in &self.cells {
-            cell.lost(cause);
-        }
-        None
     }
 
     fn stopped(&self, _: &ChildId, cause: &Arc<ExitCause>) {
