@@ -13,8 +13,8 @@ use airssys::{
 };
 use airssys_guests::CALCULATOR;
 use airssys_wasm::{
-    DEFAULT_CACHE_BYTES, MAX_CORE_INSTANCES, MAX_HANDLES, MAX_MEMORIES, MAX_STACK_BYTES,
-    MAX_TABLE_ELEMENTS, MAX_TABLES, MIN_STACK_BYTES,
+    DEFAULT_CACHE_BYTES, DEFAULT_COREDUMP_BYTES, DEFAULT_COREDUMP_FILES, MAX_CORE_INSTANCES,
+    MAX_HANDLES, MAX_MEMORIES, MAX_STACK_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES, MIN_STACK_BYTES,
 };
 use tempfile::TempDir;
 
@@ -332,6 +332,10 @@ fn the_figures_in_the_code_are_those_of_the_adrs() {
     assert_eq!(OnLimit::default(), OnLimit::Deny);
     let cache = key(ConfigFile::System, "system.cache.max_bytes");
     assert_eq!(DEFAULT_CACHE_BYTES, integer(&cache.default));
+    let dumps = key(ConfigFile::System, "system.coredumps.max_bytes");
+    assert_eq!(DEFAULT_COREDUMP_BYTES, integer(&dumps.default));
+    let dumps = key(ConfigFile::System, "system.coredumps.max_files");
+    assert_eq!(u64::from(DEFAULT_COREDUMP_FILES), integer(&dumps.default));
     let components = key(ConfigFile::System, "system.max_components");
     assert_eq!(
         u64::from(airssys_wasm::DEFAULT_MAX_COMPONENTS),

@@ -492,8 +492,10 @@ fn a_host_panic_stays_in_its_call() {
             panic!("{error}");
         };
         assert!(
-            matches!(&**cause, ExitCause::HostPanic { message } if message == "host code panics")
+            matches!(&**cause, ExitCause::HostPanic { message, .. } if message == "host code panics")
         );
+        let caught = host.panics().last_panics();
+        assert_eq!(&*caught[0].entry, "guest");
         assert_eq!(bump(&counter).await.unwrap(), 1);
         host.shutdown().await;
     });

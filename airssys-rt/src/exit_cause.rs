@@ -65,8 +65,10 @@ pub enum ExitCause {
         source: Arc<dyn Error + Send + Sync>,
     },
     /// A host function panicked. The panic stayed in the call.
-    #[error("host panic: {}", line(message, TEXT_BYTES))]
+    #[error("host panic{}: {}", within(entry.as_deref()), line(message, TEXT_BYTES))]
     HostPanic {
+        /// Where it was caught: the host function, where that is known.
+        entry: Option<Arc<str>>,
         /// The panic's payload where it was text.
         message: String,
     },
@@ -376,6 +378,21 @@ fn trace(frames: &[Frame]) -> String {
     }
     let names: Vec<String> = frames.iter().map(Frame::to_string).collect();
     format!(" in {}", names.join(" < "))
+}
+
+fn within(entry: Option<&str>) -> String {
+    entry.map_or_else(String::new, |entry| {
+        format!(" in `{}`", line(entry, NAME_BYTES))
+    })
+}
+
+impl From<crate::CaughtPanic> for ExitCause {
+    fn from(caught: crate::CaughtPanic) -> Self {
+        Self::HostPanic {
+            entry: Some(caught.entry),
+            message: caught.message,
+        }
+    }
 }
 
 impl From<ractor::ActorProcessingErr> for ExitCause {

@@ -7,6 +7,7 @@ use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::code_cache::{Fingerprint, fingerprint};
+use crate::host_functions::HostFunctionError;
 use crate::limits::{
     MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, ResourceLimits,
 };
@@ -54,6 +55,9 @@ pub enum EngineError {
     /// wasmtime refused the configuration, or the address space does not hold the pool.
     #[error("cannot make the engine: {0}")]
     Engine(Box<dyn std::error::Error + Send + Sync>),
+    /// A function of the embedder's own cannot be offered.
+    #[error(transparent)]
+    HostFunction(#[from] HostFunctionError),
     /// The operating system gave no thread for the ticker.
     #[error("cannot start the epoch ticker: {0}")]
     Ticker(std::io::Error),
@@ -98,14 +102,17 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// An engine whose pool holds `components` instances, beside `others` engines of that size.
+    /// With `coredumps`, each trap collects what goes into one.
     pub(crate) fn new(
         components: u32,
         kind: EngineKind,
         others: usize,
+        coredumps: bool,
         pulse: &Arc<Pulse>,
     ) -> Result<Self, EngineError> {
         let refused = |error: wasmtime::Error| EngineError::Engine(error.into());
-        let config = config(components, kind, others)?;
+        let mut config = config(components, kind, others)?;
+        config.coredump_on_trap(coredumps);
         let wasmtime = wasmtime::Engine::new(&config).map_err(refused)?;
         let mut linker = Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(refused)?;

@@ -16,7 +16,9 @@ use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
 use crate::abi::{Arguments, Lifted, Passage, with_passage};
 use crate::capacity::{Place, fits};
-use crate::ending::{Ending, exit_cause, host_panic};
+use crate::coredumps::Coredump;
+use crate::ending::{Ending, exit_cause};
+use crate::host_functions::Caller;
 use crate::host_wait::HostWait;
 use crate::limits::{ComponentResourceLimiter, ResourceLimits};
 use crate::message::Message;
@@ -99,6 +101,8 @@ pub(crate) struct Instance {
     turn: Arc<Turn>,
     limits: ResourceLimits,
     functions: Vec<Option<TypedFunc<Arguments, Lifted>>>,
+    /// Of the trap that ended it.
+    pub(crate) coredump: Option<Coredump>,
     /// Given back once the Store is dropped: fields are dropped in order.
     _place: Place,
 }
@@ -109,6 +113,7 @@ impl Instance {
         loaded: &Loaded,
         limits: &ResourceLimits,
         limiter: ComponentResourceLimiter,
+        caller: Caller,
     ) -> Result<Self, ExitCause> {
         let compiled = &loaded.compiled;
         let limit = limits.start_timeout();
@@ -121,7 +126,7 @@ impl Instance {
             messages: Arc::clone(&loaded.messages),
             meter: limiter.meter(),
         });
-        let state = ComponentState::new(limiter, deadline);
+        let state = ComponentState::new(limiter, deadline, caller);
         let mut store = Store::try_new(&compiled.engine.wasmtime, state)
             .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
         store.limiter(|state| state);
@@ -156,7 +161,7 @@ impl Instance {
                 });
             }
             Err(Cut::Waited(stretch)) => return Err(waited(stretch)),
-            Err(Cut::Panic(payload)) => return Err(host_panic(payload.as_ref())),
+            Err(Cut::Panic(payload)) => return Err(loaded.guests.caught(payload).into()),
             Err(Cut::Stopped) => return Err(ExitCause::Shutdown),
         };
         Ok(Self {
@@ -167,6 +172,7 @@ impl Instance {
             limits: *limits,
             store,
             instance,
+            coredump: None,
             _place: place,
         })
     }
@@ -207,6 +213,10 @@ impl Instance {
         match served {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(Failed::Guest(error))) => {
+                if let Some(coredumps) = &self.loaded.coredumps {
+                    let component = self.store.data().caller().component.clone();
+                    self.coredump = coredumps.take(&error, &mut self.store, &component);
+                }
                 let state = self.store.data();
                 Err(exit_cause(Ending::Call, error, Some(state), limit))
             }
@@ -219,7 +229,7 @@ impl Instance {
                 },
             }),
             Err(Cut::Waited(stretch)) => Err(waited(stretch)),
-            Err(Cut::Panic(payload)) => Err(host_panic(payload.as_ref())),
+            Err(Cut::Panic(payload)) => Err(self.loaded.guests.caught(payload).into()),
             Err(Cut::Stopped) => Err(ExitCause::Shutdown),
         }
     }

@@ -8,6 +8,7 @@ use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::host_functions::Caller;
 use crate::limits::ComponentResourceLimiter;
 
 /// Most bytes of randomness a guest gets at a time.
@@ -19,12 +20,17 @@ pub struct ComponentState {
     pub(crate) deadline: Instant,
     /// Fuel granted to the call under way, 0 where fuel is not metered.
     pub(crate) fuel: u64,
+    caller: Caller,
     wasi: WasiCtx,
     table: ResourceTable,
 }
 
 impl ComponentState {
-    pub(crate) fn new(limiter: ComponentResourceLimiter, deadline: Instant) -> Self {
+    pub(crate) fn new(
+        limiter: ComponentResourceLimiter,
+        deadline: Instant,
+        caller: Caller,
+    ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limiter.counts().most(Counted::Handles));
         // Nothing is inherited: no directories, no network, no environment, no arguments, and
@@ -38,9 +44,16 @@ impl ComponentState {
             limiter,
             deadline,
             fuel: 0,
+            caller,
             wasi,
             table,
         }
+    }
+
+    /// Whose instance it is.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 }
 

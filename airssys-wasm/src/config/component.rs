@@ -76,6 +76,48 @@ pub struct IntegrityConfig {
 pub struct InstanceConfig {
     /// Whether calls share an instance.
     pub mode: InstanceMode,
+    /// How many serve the component at a time.
+    pub replicas: ReplicaCount,
+}
+
+/// Most replicas of a component.
+pub const MAX_REPLICAS: u32 = 64;
+
+/// How many instances serve one component at a time: 1 to [`MAX_REPLICAS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReplicaCount(u32);
+
+/// A number that is no [`ReplicaCount`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} replicas: 1 to {MAX_REPLICAS} may be")]
+pub struct ReplicaCountError(pub u32);
+
+impl ReplicaCount {
+    /// One: the component is as it is without replicas.
+    pub const ONE: Self = Self(1);
+
+    /// That many.
+    ///
+    /// # Errors
+    /// [`ReplicaCountError`].
+    pub fn new(replicas: u32) -> Result<Self, ReplicaCountError> {
+        match replicas {
+            1..=MAX_REPLICAS => Ok(Self(replicas)),
+            _ => Err(ReplicaCountError(replicas)),
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for ReplicaCount {
+    fn default() -> Self {
+        Self::ONE
+    }
 }
 
 /// How long an instance lives, if nothing ends it.
@@ -205,6 +247,17 @@ impl ComponentConfig {
             message_bytes(max_result_bytes, "resources.message.max_result_bytes")?,
         )
         .map_err(|error| broken("resources.message", &error.to_string()))?;
+        let replicas = match instance.replicas {
+            None => ReplicaCount::default(),
+            Some(replicas) => ReplicaCount::new(replicas)
+                .map_err(|_| broken("instance.replicas", &replicas.to_string()))?,
+        };
+        let mode = instance.try_into().map_err(|ParkedPerCall(at)| {
+            let key = Some("instance.park_after_seconds");
+            let other = "mode = \"per-call\"";
+            document.invalid(vec![document.problem(at, key, Rule::NotWith { other })])
+        })?;
+        let instance = InstanceConfig { mode, replicas };
         Ok(Self {
             name,
             version,
@@ -217,11 +270,7 @@ impl ComponentConfig {
                 counts: resources.counts.checked(broken)?,
             },
             integrity: integrity.into(),
-            instance: instance.try_into().map_err(|ParkedPerCall(at)| {
-                let key = Some("instance.park_after_seconds");
-                let other = "mode = \"per-call\"";
-                document.invalid(vec![document.problem(at, key, Rule::NotWith { other })])
-            })?,
+            instance,
         })
     }
 }
@@ -250,6 +299,7 @@ struct Raw {
 struct RawInstance {
     mode: Option<RawMode>,
     park_after_seconds: Option<Spanned<u64>>,
+    replicas: Option<u32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -263,18 +313,19 @@ enum RawMode {
 /// A time until parking where no instance outlives its call, and where it stands.
 struct ParkedPerCall(Range<usize>);
 
-impl TryFrom<RawInstance> for InstanceConfig {
+impl TryFrom<RawInstance> for InstanceMode {
     type Error = ParkedPerCall;
 
     fn try_from(raw: RawInstance) -> Result<Self, ParkedPerCall> {
-        let mode = match (raw.mode.unwrap_or_default(), raw.park_after_seconds) {
-            (RawMode::Persistent, seconds) => InstanceMode::Persistent {
-                park_after: seconds.map(|seconds| Duration::from_secs(seconds.into_inner())),
+        Ok(
+            match (raw.mode.unwrap_or_default(), raw.park_after_seconds) {
+                (RawMode::Persistent, seconds) => Self::Persistent {
+                    park_after: seconds.map(|seconds| Duration::from_secs(seconds.into_inner())),
+                },
+                (RawMode::PerCall, None) => Self::PerCall,
+                (RawMode::PerCall, Some(seconds)) => return Err(ParkedPerCall(seconds.span())),
             },
-            (RawMode::PerCall, None) => InstanceMode::PerCall,
-            (RawMode::PerCall, Some(seconds)) => return Err(ParkedPerCall(seconds.span())),
-        };
-        Ok(Self { mode })
+        )
     }
 }
 
