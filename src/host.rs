@@ -5,8 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use airssys_rt::{Events, ExitCause, TaskLimit, TaskRegistry, Tree};
-use airssys_wasm::{CacheConfig, EngineError, LoadEvent, Runtime, RuntimeConfig};
+use airssys_rt::{Events, ExitCause, PanicBoundary, TaskLimit, TaskRegistry, Tree};
+use airssys_wasm::{
+    CacheConfig, CoredumpConfig, CoredumpCounts, EngineError, HostFunctions, LoadEvent, Runtime,
+    RuntimeConfig,
+};
 use tokio::sync::watch;
 
 use crate::snapshot::{self, Snapshot};
@@ -86,6 +89,13 @@ impl From<SystemConfig> for HostBuilder {
                 max_bytes: config.cache_bytes,
             });
         }
+        if let Some(directory) = config.coredump_directory.clone() {
+            builder = builder.coredumps(CoredumpConfig {
+                directory,
+                max_bytes: config.coredump_bytes,
+                max_files: config.coredump_files,
+            });
+        }
         let specs = config.specs().into_iter();
         specs.fold(builder, Self::supervisor)
     }
@@ -103,6 +113,20 @@ impl HostBuilder {
     #[must_use]
     pub fn cache(mut self, cache: CacheConfig) -> Self {
         self.runtime.cache = Some(cache);
+        self
+    }
+
+    /// Has a coredump written of each guest that traps. It holds what was in the guest's memory.
+    #[must_use]
+    pub fn coredumps(mut self, coredumps: CoredumpConfig) -> Self {
+        self.runtime.coredumps = Some(coredumps);
+        self
+    }
+
+    /// Lets components import functions of the embedder's own beside WASI's.
+    #[must_use]
+    pub fn host_functions(mut self, functions: HostFunctions) -> Self {
+        self.runtime.host_functions = functions;
         self
     }
 
@@ -227,7 +251,8 @@ impl Host {
         self.runtime.components()
     }
 
-    /// The supervisor of that name; `airssys` is the one above all others.
+    /// The supervisor of that name; `airssys` is the one above all others. A component with replicas
+    /// is the supervisor of those.
     ///
     /// # Errors
     /// [`HostError::UnknownSupervisor`].
@@ -235,6 +260,7 @@ impl Host {
         self.supervisors
             .get(name)
             .cloned()
+            .or_else(|| self.runtime.component(name)?.supervisor())
             .ok_or_else(|| HostError::UnknownSupervisor {
                 name: name.to_owned(),
                 known: {
@@ -261,6 +287,19 @@ impl Host {
             self.began.elapsed(),
         )
         .await
+    }
+
+    /// Panics that were caught in the compiler, in host functions and in what else runs for a guest:
+    /// counted by where, and the last of them on record.
+    #[must_use]
+    pub fn panics(&self) -> &PanicBoundary {
+        self.runtime.panics()
+    }
+
+    /// What became of the coredumps of guests that trapped.
+    #[must_use]
+    pub fn coredumps(&self) -> CoredumpCounts {
+        self.runtime.coredumps()
     }
 
     /// What comes of each component's way from its binary to compiled code, from now on.

@@ -24,18 +24,20 @@ mod snapshot;
 mod system;
 
 pub use airssys_rt::{
-    AutoShutdown, Backoff, CausePolicy, CauseRestart, Change, ChildCounts, ChildId, ChildKind,
-    ChildState, ChildStatus, DeadLetter, DeadlinePhase, EventStream, ExitCause, ExitKind, Frame,
-    Intensity, LifecycleEvent, OutOfMemory, Probe, Quarantine, Received, Refusal, Restart,
-    Shutdown, SpecError, StartedChild, Strategy, SupervisorError, SupervisorStatus, TaskCounts,
-    TaskInfo, TaskRegistry, Trap,
+    AutoShutdown, Backoff, CaughtPanic, CausePolicy, CauseRestart, Change, ChildCounts, ChildId,
+    ChildKind, ChildState, ChildStatus, Counted, DeadLetter, DeadlinePhase, EventStream, ExitCause,
+    ExitKind, Frame, Intensity, LifecycleEvent, OutOfMemory, PanicBoundary, PanicCounts, Probe,
+    Quarantine, Received, Refusal, Restart, Shutdown, SpecError, StartedChild, Strategy,
+    SupervisorError, SupervisorStatus, TaskCounts, TaskInfo, TaskRegistry, TooMany, Trap,
 };
 pub use airssys_wasm::{
-    AbiViolation, CacheConfig, CacheError, CapacityError, ComponentConfig, ComponentMetrics,
-    ComponentName, ComponentRef, ComponentResourceLimiter, ComponentSpec, ComponentState,
-    ConfigError, Counts, CpuConfig, EngineError, Exports, Figures, Function, FunctionError,
-    IntegrityConfig, LastExit, Latency, LoadChange, LoadEvent, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES,
-    MemoryConfig, MemoryMetrics, Message, MessageConfig, ResourceLimitError, ResourceLimits,
+    AbiViolation, CacheConfig, CacheError, Caller, CapacityError, ComponentConfig,
+    ComponentMetrics, ComponentName, ComponentRef, ComponentResourceLimiter, ComponentSpec,
+    ComponentState, ConfigError, CoredumpConfig, CoredumpCounts, Counts, CountsConfig, CpuConfig,
+    EngineError, Exports, Figures, Function, FunctionError, HostFunctionError, HostFunctions,
+    InstanceConfig, InstanceMode, IntegrityConfig, LastExit, Latency, LoadChange, LoadEvent,
+    MAX_MEMORY_BYTES, MAX_REPLICAS, MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, Message,
+    MessageConfig, OnLimit, ReplicaCount, ReplicaCountError, ResourceLimitError, ResourceLimits,
     ResourcesConfig, Results, Runtime, RuntimeConfig, StackConfig, ValueError, VerificationLevel,
     WasmError, config,
 };

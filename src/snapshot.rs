@@ -28,9 +28,10 @@ pub struct Snapshot {
     pub schema: u32,
     /// The host as a whole.
     pub host: HostStatus,
-    /// Every supervisor of the configuration, by name.
+    /// Every supervisor of the configuration, and of replicas, by name.
     pub supervisors: Vec<SupervisorNode>,
-    /// Every component that has been started, by name.
+    /// Every component that has been started, by name; of one with replicas each of them, as
+    /// `name-0` and so on.
     pub components: Vec<ComponentNodeStatus>,
 }
 
@@ -171,8 +172,19 @@ pub(crate) async fn take(
     tasks: &airssys_rt::TaskRegistry,
     uptime: Duration,
 ) -> Snapshot {
-    let mut told = ask(supervisors).await;
-    let known = runtime.components();
+    let components = runtime.components();
+    let sets = components.iter().filter_map(|component| {
+        let name = component.name().to_string();
+        Some((name, component.supervisor()?))
+    });
+    let supervisors = supervisors
+        .iter()
+        .map(|(name, supervisor)| (name.clone(), supervisor.clone()))
+        .chain(sets)
+        .collect();
+    let mut told = ask(&supervisors).await;
+    let replicas = components.iter().flat_map(ComponentRef::replicas);
+    let known: Vec<ComponentRef> = replicas.collect();
     let mut components = Vec::with_capacity(known.len());
     for stride in known.chunks(STRIDE) {
         components.extend(stride.iter().map(|component| status(component, &mut told)));

@@ -1,6 +1,7 @@
 //! airssys.toml: the tree of supervisors and components.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +22,12 @@ pub struct SystemConfig {
     pub cache_directory: Option<PathBuf>,
     /// Most bytes of it.
     pub cache_bytes: u64,
+    /// Where coredumps are written, if anywhere.
+    pub coredump_directory: Option<PathBuf>,
+    /// Most bytes of them.
+    pub coredump_bytes: u64,
+    /// Most of them.
+    pub coredump_files: u32,
     /// The supervisors below the root, in start order.
     pub supervisors: Vec<SupervisorConfig>,
 }
@@ -115,6 +122,9 @@ impl SystemConfig {
             max_components: airssys_wasm::DEFAULT_MAX_COMPONENTS,
             cache_directory: None,
             cache_bytes: airssys_wasm::DEFAULT_CACHE_BYTES,
+            coredump_directory: None,
+            coredump_bytes: airssys_wasm::DEFAULT_COREDUMP_BYTES,
+            coredump_files: airssys_wasm::DEFAULT_COREDUMP_FILES,
             supervisors: supervisor.into_iter().collect(),
         }
     }
@@ -125,7 +135,7 @@ impl SystemConfig {
             .map_err(|error| ConfigErrors(vec![error]))?;
         let mut reader = Reader {
             document,
-            names: HashSet::new(),
+            names: HashMap::new(),
             problems: Vec::new(),
             errors: Vec::new(),
         };
@@ -149,6 +159,7 @@ impl SystemConfig {
             directory,
             max_bytes,
         } = raw.system.cache;
+        let coredumps = raw.system.coredumps;
         Ok(Self {
             max_components: raw
                 .system
@@ -159,6 +170,15 @@ impl SystemConfig {
             cache_bytes: max_bytes
                 .or_else(|| default_of("system.cache.max_bytes"))
                 .unwrap_or(airssys_wasm::DEFAULT_CACHE_BYTES),
+            coredump_directory: coredumps.directory.map(|path| document.resolve(&path)),
+            coredump_bytes: coredumps
+                .max_bytes
+                .or_else(|| default_of("system.coredumps.max_bytes"))
+                .unwrap_or(airssys_wasm::DEFAULT_COREDUMP_BYTES),
+            coredump_files: coredumps
+                .max_files
+                .or_else(|| default_of("system.coredumps.max_files"))
+                .unwrap_or(airssys_wasm::DEFAULT_COREDUMP_FILES),
             supervisors,
         })
     }
@@ -203,9 +223,16 @@ struct Value<T> {
 
 struct Reader<'a> {
     document: &'a Document,
-    names: HashSet<ComponentName>,
+    /// Each with the line it comes from and, for a replica's, the component.
+    names: HashMap<String, Taken>,
     problems: Vec<Problem>,
     errors: Vec<ConfigError>,
+}
+
+#[derive(Clone)]
+struct Taken {
+    line: usize,
+    replica_of: Option<ComponentName>,
 }
 
 impl Reader<'_> {
@@ -262,14 +289,25 @@ impl Reader<'_> {
                 None
             }
         };
-        let name = match (&raw.name, &config) {
-            (Some(name), _) => self.name(name, "supervisor.child.name"),
+        let name = match (raw.name, &config) {
+            (Some(name), _) => Some(name),
             (None, Some(config)) => {
-                let own = Spanned::new(raw.component.span(), config.name.to_string());
-                self.name(&own, "supervisor.child.name")
+                let own = config.name.to_string();
+                Some(Spanned::new(raw.component.span(), own))
             }
             (None, None) => None,
         };
+        let key = "supervisor.child.name";
+        let replicas = config.as_ref().map_or(1, |c| c.instance.replicas.get());
+        let name = name.and_then(|raw| {
+            let name = self.name(&raw, key)?;
+            let several = (0..replicas).filter(|_| replicas > 1);
+            // Each that is taken is told.
+            let taken = several
+                .filter(|n| !self.take(&raw, key, format!("{name}-{n}"), Some(&name)))
+                .count();
+            (taken == 0).then_some(name)
+        });
         let restart = raw
             .restart
             .or_else(|| default_of("supervisor.child.restart"));
@@ -289,13 +327,43 @@ impl Reader<'_> {
     fn name(&mut self, raw: &Spanned<String>, key: &str) -> Option<ComponentName> {
         let text = raw.get_ref();
         let name: ComponentName = text.parse().ok()?;
-        if self.names.insert(name.clone()) {
-            return Some(name);
+        self.take(raw, key, text.clone(), None).then_some(name)
+    }
+
+    /// Whether nobody else has the name; it is taken from now on.
+    fn take(
+        &mut self,
+        raw: &Spanned<String>,
+        key: &str,
+        name: String,
+        replica_of: Option<&ComponentName>,
+    ) -> bool {
+        let mut problem = self.document.problem(
+            raw.span(),
+            Some(key),
+            Rule::DuplicateName { name: name.clone() },
+        );
+        match self.names.entry(name.clone()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Taken {
+                    line: problem.line,
+                    replica_of: replica_of.cloned(),
+                });
+                return true;
+            }
+            Entry::Occupied(held) => {
+                let held = held.get();
+                if let Some(component) = held.replica_of.as_ref().or(replica_of) {
+                    problem.broken = Rule::ReplicaName {
+                        name,
+                        component: component.to_string(),
+                        line: held.line,
+                    };
+                }
+            }
         }
-        let rule = Rule::DuplicateName { name: text.clone() };
-        self.problems
-            .push(self.document.problem(raw.span(), Some(key), rule));
-        None
+        self.problems.push(problem);
+        false
     }
 }
 
@@ -311,6 +379,15 @@ struct RawSystem {
     max_components: Option<u32>,
     #[serde(default)]
     cache: RawCache,
+    #[serde(default)]
+    coredumps: RawCoredumps,
+}
+
+#[derive(Deserialize, Default)]
+struct RawCoredumps {
+    directory: Option<String>,
+    max_bytes: Option<u64>,
+    max_files: Option<u32>,
 }
 
 #[derive(Deserialize, Default)]

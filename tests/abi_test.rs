@@ -39,10 +39,10 @@ const PLAIN: [&str; 13] = [
 ];
 
 /// A generator of the PCG family.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         let old = self.0;
         self.0 = old
             .wrapping_mul(6_364_136_223_846_793_005)

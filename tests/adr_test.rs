@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use airssys::config::{ConfigFile, Key, KeyType, Rule, keys};
 use airssys::{
-    ComponentConfig, ConfigError, Intensity, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, ResourceLimits,
-    Restart, Strategy, SystemConfig, VerificationLevel,
+    ComponentConfig, ConfigError, Counted, CountsConfig, Intensity, MAX_MEMORY_BYTES,
+    MIN_MEMORY_BYTES, OnLimit, ResourceLimitError, ResourceLimits, Restart, Strategy, SystemConfig,
+    VerificationLevel,
 };
 use airssys_guests::CALCULATOR;
-use airssys_wasm::{DEFAULT_CACHE_BYTES, MAX_STACK_BYTES, MIN_STACK_BYTES};
+use airssys_wasm::{
+    DEFAULT_CACHE_BYTES, DEFAULT_COREDUMP_BYTES, DEFAULT_COREDUMP_FILES, MAX_CORE_INSTANCES,
+    MAX_HANDLES, MAX_MEMORIES, MAX_STACK_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES, MIN_STACK_BYTES,
+};
 use tempfile::TempDir;
 
 /// Front matter of every file in docs/adr: its id and its keys.
@@ -298,8 +302,40 @@ fn the_figures_in_the_code_are_those_of_the_adrs() {
         Some(ResourceLimits::DEFAULT_STACK_BYTES),
         integer(&stack.default).try_into().ok()
     );
+    for (what, ceiling) in [
+        (Counted::Memories, MAX_MEMORIES),
+        (Counted::Tables, MAX_TABLES),
+        (Counted::Instances, MAX_CORE_INSTANCES),
+        (Counted::TableElements, MAX_TABLE_ELEMENTS),
+        (Counted::Handles, MAX_HANDLES),
+    ] {
+        let count = key(ConfigFile::Component, CountsConfig::key(what));
+        assert_eq!(
+            (count.min, count.max),
+            (Some(1), i64::try_from(ceiling).ok())
+        );
+        let default = CountsConfig::default().most(what);
+        assert_eq!(u64::try_from(default).unwrap(), integer(&count.default));
+        let counts = CountsConfig::default();
+        assert_eq!(counts.with(what, ceiling).unwrap().most(what), ceiling);
+        for requested in [0, ceiling + 1] {
+            let refused = ResourceLimitError::Count {
+                what,
+                requested,
+                ceiling,
+            };
+            assert_eq!(counts.with(what, requested), Err(refused));
+        }
+    }
+    let on_limit = key(ConfigFile::Component, "resources.memory.on_limit");
+    assert_eq!(on_limit.default.as_deref(), Some("\"deny\""));
+    assert_eq!(OnLimit::default(), OnLimit::Deny);
     let cache = key(ConfigFile::System, "system.cache.max_bytes");
     assert_eq!(DEFAULT_CACHE_BYTES, integer(&cache.default));
+    let dumps = key(ConfigFile::System, "system.coredumps.max_bytes");
+    assert_eq!(DEFAULT_COREDUMP_BYTES, integer(&dumps.default));
+    let dumps = key(ConfigFile::System, "system.coredumps.max_files");
+    assert_eq!(u64::from(DEFAULT_COREDUMP_FILES), integer(&dumps.default));
     let components = key(ConfigFile::System, "system.max_components");
     assert_eq!(
         u64::from(airssys_wasm::DEFAULT_MAX_COMPONENTS),

@@ -79,12 +79,12 @@ fn a_full_host_says_how_many_instances_are_live_and_which_key_to_raise() {
 fn a_pool_without_room_for_more_memories_is_capacity() {
     let _machine = shared_machine();
     block_on(async {
-        // A pool of one has nine places for memories, and a component takes up to eight.
-        let core = "(memory 1) (memory 1) (memory 1) (memory 1)";
+        // A pool of one has a place more for memories than a component may take.
+        let core = "(memory 1) (memory 1) (memory 1) (memory 1) (memory 1) (memory 1)";
         let tree = Tree::new().text("tool", &component(core, false, &[]), MIB, "");
         let host = host_of(4).await;
         let tools = host.supervisor("tools").unwrap();
-        // Thirteen places for memories, four each.
+        // Twenty-one places for memories, six each.
         for name in ["a", "b", "c"] {
             tools.start_child(spec(&tree, "tool", name)).await.unwrap();
         }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use airssys_guests::{CALCULATOR, CRASHER, LEAKY, NOTEBOOK, SPINNER};
 use serde_json::Value;
 
+use crate::instance_limits_test::TAKER;
 use crate::support::{Tree, shared_machine};
 
 fn program(arguments: &[&str]) -> Command {
@@ -420,6 +421,22 @@ fn a_component_that_does_not_start_fails_the_run_and_the_file_is_named() {
         message.contains("component.wasm does not exist"),
         "{message}"
     );
+}
+
+#[test]
+fn a_call_that_wanted_too_many_is_told_the_key_that_bounds_it() {
+    let tree = Tree::new().text("taker", TAKER, 1_048_576, "");
+    let file = text(tree.path().join("taker/Component.toml"));
+    for (function, key) in [
+        ("pollables", "resources.counts.max_handles"),
+        ("elements-or-trap", "resources.counts.max_table_elements"),
+    ] {
+        let failed = airssys(&["call", &file, "taker", function, "30000"]);
+        assert_eq!(code(&failed), 1);
+        assert!(err(&failed).contains(key), "{}", err(&failed));
+        let failed = airssys(&["--json", "call", &file, "taker", function, "30000"]);
+        assert_eq!(json(&failed)["error"]["kind"], "too-many");
+    }
 }
 
 #[test]

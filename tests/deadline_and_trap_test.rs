@@ -399,7 +399,7 @@ fn time_bounds_a_guest_wherever_it_loops() {
 
 fn host_panic(cause: &ExitCause) -> &str {
     match cause {
-        ExitCause::HostPanic { message } => message,
+        ExitCause::HostPanic { message, .. } => message,
         other => panic!("no host panic: {other}"),
     }
 }

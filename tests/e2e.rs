@@ -17,10 +17,16 @@ mod bad_input_test;
 mod capacity_test;
 mod cli_test;
 mod config_component_toml_test;
+#[cfg(unix)]
+mod coredump_test;
 mod deadline_and_trap_test;
 mod density_test;
 mod fairness_test;
+mod generated_test;
+mod host_functions_test;
+mod hostile_test;
 mod instance_life_test;
+mod instance_limits_test;
 mod isolation_security_test;
 mod loading_test;
 mod memory_isolation_test;
@@ -29,9 +35,11 @@ mod memory_limits_test;
 mod memory_stress_test;
 mod message_size_test;
 mod message_test;
+mod replicas_test;
 mod soak_test;
 mod supervision_test;
 mod support;
 #[cfg(unix)]
 mod top_test;
+mod traps_test;
 mod watching_test;

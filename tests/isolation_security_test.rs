@@ -147,7 +147,7 @@ fn a_component_added_to_the_tree_never_sees_what_a_removed_one_wrote() {
 }
 
 /// Asks WASI for everything it has, as any guest of an ordinary tool chain can.
-const PROBE: &str = r#"(component
+pub const PROBE: &str = r#"(component
     (import "wasi:cli/environment@0.2.0" (instance $environment
         (export "get-environment" (func (result (list (tuple string string)))))
         (export "get-arguments" (func (result (list string))))

@@ -9,9 +9,7 @@ use airssys::{
     ResourceLimits, Val, WasmError,
 };
 use airssys_guests::{CALCULATOR, LEAKY};
-use airssys_wasm::{
-    ComponentResourceLimiter, MAX_CORE_INSTANCES, MAX_MEMORIES, TABLE_ELEMENT_BYTES,
-};
+use airssys_wasm::{ComponentResourceLimiter, TABLE_ELEMENT_BYTES};
 use wasmtime::ResourceLimiter;
 
 use crate::support::{
@@ -42,7 +40,7 @@ const GROWER_EXPORTS: [(&str, &str); 5] = [
 
 const GROW: &str = "(param \"pages\" u32) (result s32)";
 
-fn grower() -> String {
+pub fn grower() -> String {
     component(GROWER, false, &GROWER_EXPORTS)
 }
 
@@ -378,33 +376,6 @@ fn initial_memory_above_the_limit_is_refused_at_the_start_with_the_figures() {
 }
 
 #[test]
-fn as_many_memories_as_allowed_start_and_one_more_is_refused() {
-    let _machine = shared_machine();
-    block_on(async {
-        let text = component(&"(memory 1)".repeat(MAX_MEMORIES), false, &[]);
-        let alone = Alone::text(&text, KIB_512, "").await;
-        assert_eq!(metrics(&alone).current_bytes, MAX_MEMORIES * PAGE);
-        alone.host.shutdown().await;
-        let text = component(&"(memory 1)".repeat(MAX_MEMORIES + 1), false, &[]);
-        let refused = Alone::try_text(&text, 4 * MIB, "").await.map(|_| ());
-        assert!(matches!(refused, Err(HostError::Start(_))), "{refused:?}");
-        // One memory each, over many core instances.
-        let instances = "(core instance (instantiate $m))".repeat(MAX_MEMORIES + 1);
-        let text = format!("(component (core module $m (memory 1)) {instances})");
-        let refused = Alone::try_text(&text, 4 * MIB, "").await.map(|_| ());
-        assert!(matches!(refused, Err(HostError::Start(_))), "{refused:?}");
-        // Empty memories cost nothing, and still their number is bounded.
-        let text = component(&"(memory 0)".repeat(MAX_MEMORIES + 1), false, &[]);
-        let refused = Alone::try_text(&text, 4 * MIB, "").await.map(|_| ());
-        assert!(matches!(refused, Err(HostError::Start(_))), "{refused:?}");
-        let instances = "(core instance (instantiate $m))".repeat(MAX_CORE_INSTANCES + 1);
-        let text = format!("(component (core module $m) {instances})");
-        let refused = Alone::try_text(&text, 4 * MIB, "").await.map(|_| ());
-        assert!(matches!(refused, Err(HostError::Start(_))), "{refused:?}");
-    });
-}
-
-#[test]
 fn growth_in_a_start_function_is_held_to_the_limit() {
     let _machine = shared_machine();
     block_on(async {
@@ -648,7 +619,7 @@ fn only_a_refusal_by_the_operating_system_is_given_back() {
 }
 
 /// Refuses this process more private memory than it has now and two megabytes.
-fn starve() {
+pub fn starve() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));
     let kib: usize = data
@@ -657,7 +628,8 @@ fn starve() {
         .trim_end_matches(" kB")
         .parse()
         .unwrap();
-    let limit = format!("--data={}", kib * 1024 + 2 * MIB);
+    // The soft limit alone, which anyone may raise again.
+    let limit = format!("--data={}:", kib * 1024 + 2 * MIB);
     let pid = std::process::id().to_string();
     let done = Command::new("prlimit")
         .args(["--pid", &pid, &limit])
@@ -687,38 +659,6 @@ fn memory_the_host_does_not_have_is_capacity_and_not_the_guests_fault() {
         assert_eq!(metrics(&alone).current_bytes, 3 * PAGE);
         let cause = alone.exit("grow-then-trap", &[Val::U32(60)]).await;
         assert_eq!(cause.kind(), ExitKind::Capacity, "{cause}");
-        alone.host.shutdown().await;
-    });
-}
-
-#[test]
-fn handles_of_the_host_are_bounded() {
-    let _machine = shared_machine();
-    block_on(async {
-        // Each pollable is host memory that no limiter sees.
-        let text = r#"(component
-            (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type $pollable (sub resource)))))
-            (alias export $poll "pollable" (type $pollable))
-            (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
-                (alias outer 1 $pollable (type $p))
-                (export "pollable" (type $pollable (eq $p)))
-                (export "subscribe-duration" (func (param "when" u64) (result (own $pollable))))))
-            (core func $subscribe (canon lower (func $clock "subscribe-duration")))
-            (core module $m
-                (import "h" "subscribe" (func $subscribe (param i64) (result i32)))
-                (func (export "take") (param i32)
-                    (loop $next
-                        (drop (call $subscribe (i64.const 1000000000)))
-                        (br_if $next (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))))
-            (core instance $i (instantiate $m (with "h" (instance (export "subscribe" (func $subscribe))))))
-            (func (export "take") (param "count" u32) (canon lift (core func $i "take"))))"#;
-        let alone = Alone::text(text, MIB, "").await;
-        alone.call("take", &[Val::U32(500)]).await.unwrap();
-        for _ in 0..3 {
-            let cause = alone.exit("take", &[Val::U32(u32::MAX)]).await;
-            assert_eq!(cause.kind(), ExitKind::HostError, "{cause}");
-        }
-        alone.call("take", &[Val::U32(500)]).await.unwrap();
         alone.host.shutdown().await;
     });
 }
@@ -777,6 +717,8 @@ fn a_store_without_limits_cannot_be_built() {
             }
         }
     }
+    // What a host is measured beside is no part of one.
+    made.retain(|(path, _)| !path.ends_with("src/cli/bench/bare.rs"));
     assert_eq!(made.len(), 1, "{made:?}");
     assert!(
         made[0].0.ends_with("airssys-wasm/src/instance.rs"),

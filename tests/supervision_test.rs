@@ -492,8 +492,10 @@ fn a_host_panic_stays_in_its_call() {
             panic!("{error}");
         };
         assert!(
-            matches!(&**cause, ExitCause::HostPanic { message } if message == "host code panics")
+            matches!(&**cause, ExitCause::HostPanic { message, .. } if message == "host code panics")
         );
+        let caught = host.panics().last_panics();
+        assert_eq!(&*caught[0].entry, "guest");
         assert_eq!(bump(&counter).await.unwrap(), 1);
         host.shutdown().await;
     });
@@ -592,6 +594,19 @@ fn a_stopped_host_leaves_nothing() {
             host.shutdown().await;
             parked.await.unwrap().unwrap_err();
             drop((host, counter));
+            // A task counts for a moment longer than whoever waits for it knows.
+            let over = async {
+                while tokio::runtime::Handle::current()
+                    .metrics()
+                    .num_alive_tasks()
+                    > 0
+                {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(1), over)
+                .await
+                .ok();
             let tasks = tokio::runtime::Handle::current()
                 .metrics()
                 .num_alive_tasks();

@@ -71,6 +71,19 @@ impl Tree {
         self
     }
 
+    /// Adds a line to a section of a component's Component.toml.
+    pub fn line(self, name: &str, section: &str, line: &str) -> Self {
+        let path = self.dir.path().join(name).join("Component.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let header = format!("[{section}]\n");
+        let text = match text.contains(&header) {
+            true => text.replacen(&header, &format!("{header}{line}\n"), 1),
+            false => format!("{text}\n{header}{line}\n"),
+        };
+        std::fs::write(path, text).unwrap();
+        self
+    }
+
     /// Adds one of the project's guests with 1 MiB and the default time.
     pub fn guest(self, name: &str, guest: Guest) -> Self {
         self.component(name, guest.wasm, 1_048_576, "")
@@ -170,7 +183,11 @@ impl Alone {
     }
 
     pub async fn try_wasm(wasm: &[u8], max_bytes: usize, cpu: &str) -> Result<Self, HostError> {
-        let tree = Tree::new().component("alone", wasm, max_bytes, cpu);
+        Self::of(Tree::new().component("alone", wasm, max_bytes, cpu)).await
+    }
+
+    /// The one component, `alone`, of a tree.
+    pub async fn of(tree: Tree) -> Result<Self, HostError> {
         let host = tree.start().await?;
         Ok(Self {
             component: host.component("alone")?,

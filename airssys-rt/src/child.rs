@@ -11,8 +11,8 @@ use std::time::Duration;
 use ractor::{ActorCell, concurrency::JoinHandle};
 
 use crate::{
-    Backoff, CausePolicy, ChildKind, ChildPolicy, DeadLetter, ExitCause, Probe, Quarantine,
-    Restart, Shutdown, Tree,
+    Backoff, CausePolicy, ChildKind, ChildPolicy, DeadLetter, ExitCause, Intensity, Probe,
+    Quarantine, Restart, Shutdown, Tree,
 };
 
 /// A boxed future, as the [`Child`] trait needs it.
@@ -77,6 +77,10 @@ pub struct StartContext<E> {
     pub id: ChildId,
     /// Which incarnation this is, counted from 1.
     pub generation: u64,
+    /// What decides about the child.
+    pub policy: Arc<ChildPolicy>,
+    /// How many restarts its supervisor allows.
+    pub intensity: Intensity,
     /// What the child is started with, where its spec or its start says so.
     pub argument: Option<Argument>,
     /// What the whole tree shares.
@@ -210,6 +214,13 @@ impl<E> ChildSpec<E> {
             child: Arc::new(child),
             argument: None,
         }
+    }
+
+    /// Sets everything that decisions are made on.
+    #[must_use]
+    pub fn with_policy(mut self, policy: ChildPolicy) -> Self {
+        self.policy = Arc::new(policy);
+        self
     }
 
     /// Sets when it is started again.

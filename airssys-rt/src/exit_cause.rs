@@ -26,6 +26,9 @@ pub enum ExitCause {
     /// The guest needed more memory than its limit.
     #[error(transparent)]
     OutOfMemory(OutOfMemory),
+    /// The guest wanted more of something than it may have, other than memory.
+    #[error(transparent)]
+    TooMany(TooMany),
     /// The guest trapped.
     #[error(transparent)]
     Trap(Trap),
@@ -62,8 +65,10 @@ pub enum ExitCause {
         source: Arc<dyn Error + Send + Sync>,
     },
     /// A host function panicked. The panic stayed in the call.
-    #[error("host panic: {}", line(message, TEXT_BYTES))]
+    #[error("host panic{}: {}", within(entry.as_deref()), line(message, TEXT_BYTES))]
     HostPanic {
+        /// Where it was caught: the host function, where that is known.
+        entry: Option<Arc<str>>,
         /// The panic's payload where it was text.
         message: String,
     },
@@ -147,6 +152,7 @@ impl ExitCause {
             Self::Normal => ExitKind::Normal,
             Self::Shutdown => ExitKind::Shutdown,
             Self::OutOfMemory(_) => ExitKind::OutOfMemory,
+            Self::TooMany(_) => ExitKind::TooMany,
             Self::Trap(_) => ExitKind::Trap,
             Self::StackOverflow { .. } => ExitKind::StackOverflow,
             Self::Deadline { .. } => ExitKind::Deadline,
@@ -190,6 +196,7 @@ pub enum ExitKind {
     Normal,
     Shutdown,
     OutOfMemory,
+    TooMany,
     Trap,
     StackOverflow,
     Deadline,
@@ -217,6 +224,7 @@ impl ExitKind {
             Self::Normal => "normal",
             Self::Shutdown => "shutdown",
             Self::OutOfMemory => "oom",
+            Self::TooMany => "too-many",
             Self::Trap => "trap",
             Self::StackOverflow => "stack",
             Self::Deadline => "deadline",
@@ -265,6 +273,46 @@ pub struct OutOfMemory {
     pub requested_bytes: usize,
     /// The most it ever held.
     pub peak_bytes: usize,
+}
+
+/// The figures of an exit over a number of things that is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many {what}: limit {limit}, wanted {wanted}")]
+pub struct TooMany {
+    /// What there would have been too many of.
+    pub what: Counted,
+    /// How many the instance may have.
+    pub limit: usize,
+    /// How many there would have been at least.
+    pub wanted: usize,
+}
+
+/// What an instance may have so many of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Counted {
+    /// Linear memories.
+    Memories,
+    /// Tables.
+    Tables,
+    /// Core instances.
+    Instances,
+    /// Elements of all tables together.
+    TableElements,
+    /// Handles of the component's own resources, or of the host's.
+    Handles,
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memories => "memories",
+            Self::Tables => "tables",
+            Self::Instances => "core instances",
+            Self::TableElements => "table elements",
+            Self::Handles => "handles",
+        })
+    }
 }
 
 /// A WebAssembly trap.
@@ -330,6 +378,21 @@ fn trace(frames: &[Frame]) -> String {
     }
     let names: Vec<String> = frames.iter().map(Frame::to_string).collect();
     format!(" in {}", names.join(" < "))
+}
+
+fn within(entry: Option<&str>) -> String {
+    entry.map_or_else(String::new, |entry| {
+        format!(" in `{}`", line(entry, NAME_BYTES))
+    })
+}
+
+impl From<crate::CaughtPanic> for ExitCause {
+    fn from(caught: crate::CaughtPanic) -> Self {
+        Self::HostPanic {
+            entry: Some(caught.entry),
+            message: caught.message,
+        }
+    }
 }
 
 impl From<ractor::ActorProcessingErr> for ExitCause {

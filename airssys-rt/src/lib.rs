@@ -16,7 +16,9 @@ pub use child::{
     Argument, Ask, BoxFuture, Child, ChildId, ChildSpec, Info, Running, StartContext, Started,
 };
 pub use event::{Change, DeadLetter, EVENT_BUFFER, EventStream, Events, LifecycleEvent, Received};
-pub use exit_cause::{DeadlinePhase, ExitCause, ExitKind, Frame, OutOfMemory, Trap};
+pub use exit_cause::{
+    Counted, DeadlinePhase, ExitCause, ExitKind, Frame, OutOfMemory, TooMany, Trap,
+};
 pub use init::{INIT_WAIT, InitCounts, InitError, InitOnce};
 pub use panic_boundary::{CaughtPanic, EntryPoint, PANICS_KEPT, PanicBoundary, PanicCounts};
 pub use policy::{

@@ -1,5 +1,6 @@
 //! Where a panic of host code ends: at a named entry point, counted and on record.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::time::Instant;
 
-use crate::unwind::{Contained, Payload, bounded, catch, message};
+use crate::unwind::{Contained, bounded, catch, message};
 
 /// Panics on record; an older one goes when a new one comes.
 pub const PANICS_KEPT: usize = 100;
@@ -28,7 +29,7 @@ pub const PANICS_KEPT: usize = 100;
 /// ```
 /// let boundary = airssys_rt::PanicBoundary::new();
 /// let caught = boundary.call("kv.get", || -> u32 { panic!("no such shelf") }).unwrap_err();
-/// assert_eq!((caught.entry, &*caught.message), ("kv.get", "no such shelf"));
+/// assert_eq!((&*caught.entry, &*caught.message), ("kv.get", "no such shelf"));
 /// assert_eq!(boundary.counts().panicked, 1);
 /// ```
 #[derive(Clone)]
@@ -36,7 +37,7 @@ pub struct PanicBoundary(Arc<Record>);
 
 struct Record {
     began: Instant,
-    entries: DashMap<&'static str, Arc<Counters>>,
+    entries: DashMap<Arc<str>, Arc<Counters>>,
     kept: Mutex<VecDeque<CaughtPanic>>,
 }
 
@@ -51,7 +52,7 @@ struct Counters {
 /// it takes no lock and looks nothing up.
 #[derive(Clone)]
 pub struct EntryPoint {
-    name: &'static str,
+    name: Arc<str>,
     counters: Arc<Counters>,
     record: Arc<Record>,
 }
@@ -62,7 +63,7 @@ pub struct EntryPoint {
 #[non_exhaustive]
 pub struct CaughtPanic {
     /// The entry point it was caught at.
-    pub entry: &'static str,
+    pub entry: Arc<str>,
     /// What it said, at most [`crate::PANIC_MESSAGE_BYTES`] bytes of it.
     pub message: String,
     /// Name of the thread, where it has one; bounded like the message.
@@ -99,13 +100,22 @@ impl PanicBoundary {
         }))
     }
 
-    /// The entry point of that name. Names are static, which bounds how many there can be.
+    /// The entry point of that name. A name stays for as long as the boundary does: take names of
+    /// the program's, never of its input.
     #[must_use]
-    pub fn entry(&self, name: &'static str) -> EntryPoint {
-        let known = self.0.entries.get(name).map(|entry| Arc::clone(&entry));
+    pub fn entry(&self, name: &str) -> EntryPoint {
+        let entries = &self.0.entries;
+        let known = entries
+            .get(name)
+            .map(|known| (Arc::clone(known.key()), Arc::clone(&known)));
+        let (name, counters) = known.unwrap_or_else(|| {
+            let name = Arc::<str>::from(name);
+            let counters = Arc::clone(&entries.entry(Arc::clone(&name)).or_default());
+            (name, counters)
+        });
         EntryPoint {
             name,
-            counters: known.unwrap_or_else(|| Arc::clone(&self.0.entries.entry(name).or_default())),
+            counters,
             record: Arc::clone(&self.0),
         }
     }
@@ -114,7 +124,7 @@ impl PanicBoundary {
     ///
     /// # Errors
     /// The panic of `f`.
-    pub fn call<T>(&self, entry: &'static str, f: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
+    pub fn call<T>(&self, entry: &str, f: impl FnOnce() -> T) -> Result<T, CaughtPanic> {
         self.entry(entry).call(f)
     }
 
@@ -124,7 +134,7 @@ impl PanicBoundary {
     /// The panic of `future`.
     pub fn run<F: Future>(
         &self,
-        entry: &'static str,
+        entry: &str,
         future: F,
     ) -> impl Future<Output = Result<F::Output, CaughtPanic>> + use<F> {
         self.entry(entry).run(future)
@@ -145,14 +155,14 @@ impl PanicBoundary {
 
     /// The counters of each entry point, by name.
     #[must_use]
-    pub fn entries(&self) -> Vec<(&'static str, PanicCounts)> {
+    pub fn entries(&self) -> Vec<(Arc<str>, PanicCounts)> {
         let mut entries: Vec<_> = self
             .0
             .entries
             .iter()
-            .map(|entry| (*entry.key(), entry.counts()))
+            .map(|entry| (Arc::clone(entry.key()), entry.counts()))
             .collect();
-        entries.sort_unstable_by_key(|(name, _)| *name);
+        entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         entries
     }
 
@@ -191,15 +201,18 @@ impl EntryPoint {
         }
     }
 
-    fn caught(&self, payload: Payload) -> CaughtPanic {
+    /// Counts a panic that was caught elsewhere, and keeps it on record. What was inside has not
+    /// been counted as entered.
+    #[must_use]
+    pub fn caught(&self, payload: Box<dyn Any + Send>) -> CaughtPanic {
         let caught = CaughtPanic {
-            entry: self.name,
+            entry: Arc::clone(&self.name),
             message: message(payload),
             thread: std::thread::current().name().map(bounded),
             at: self.record.began.elapsed(),
         };
         self.counters.panicked.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(entry = caught.entry, message = %caught.message, "panic caught");
+        tracing::error!(entry = &*caught.entry, message = %caught.message, "panic caught");
         let mut kept = self
             .record
             .kept

@@ -53,12 +53,15 @@ fn a_panic_is_an_error_that_names_its_entry_point() {
         .call("put", || panic!("no {}", "room"))
         .unwrap_err();
     assert_eq!(got, Ok(5));
-    assert_eq!((caught.entry, caught.message.as_str()), ("put", "no room"));
+    assert_eq!((&*caught.entry, &*caught.message), ("put", "no room"));
     let name = "a_panic_is_an_error_that_names_its_entry_point";
     assert_eq!(caught.thread.as_deref(), Some(name));
     assert_eq!(
         boundary.entries(),
-        [("get", counts(1, 0, 0)), ("put", counts(1, 0, 1))]
+        [
+            (Arc::from("get"), counts(1, 0, 0)),
+            (Arc::from("put"), counts(1, 0, 1))
+        ]
     );
     assert_eq!(boundary.counts(), counts(2, 0, 1));
     assert_eq!(boundary.last_panics(), [caught]);
@@ -144,9 +147,9 @@ async fn a_future_whose_destructor_panics_does_not_escape() {
     assert_eq!(
         boundary.entries(),
         [
-            ("cancelled", counts(1, 0, 1)),
-            ("done", counts(1, 0, 1)),
-            ("never polled", counts(0, 0, 1)),
+            (Arc::from("cancelled"), counts(1, 0, 1)),
+            (Arc::from("done"), counts(1, 0, 1)),
+            (Arc::from("never polled"), counts(0, 0, 1)),
         ]
     );
     assert_eq!(boundary.last_panics().len(), 3);

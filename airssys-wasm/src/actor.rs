@@ -7,21 +7,21 @@ use std::task::Poll;
 use std::time::Duration;
 
 use airssys_rt::{
-    BoxFuture, Child, ChildId, ChildSpec, DeadLetter, ExitCause, ExitKind, Running, StartContext,
-    Started, TaskRegistry, Work,
+    BoxFuture, Child, ChildId, ChildKind, ChildSpec, DeadLetter, ExitCause, ExitKind, Running,
+    StartContext, Started, TaskRegistry, Work,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::component::{ComponentCell, Standing};
+use crate::component::{ComponentCell, ComponentRef, Standing};
 use crate::config::{ComponentConfig, ComponentName, InstanceMode};
+use crate::host_functions::Caller;
 use crate::instance::{Answer, Instance, Invocation, Outcome};
 use crate::limits::ComponentResourceLimiter;
 use crate::metrics::{Herald, Stint, Tally};
 use crate::parking::Parking;
+use crate::replica_set::ReplicaSet;
+use crate::replicas::Replicas;
 use crate::runtime::{Runtime, WeakRuntime};
-
-/// What a start may take beyond loading and starting, before its supervisor gives it up.
-const START_GRACE: Duration = Duration::from_secs(5);
 
 struct ComponentActor;
 
@@ -31,6 +31,7 @@ struct Serving {
     /// None while it is parked, and between two calls of the mode `per-call`.
     instance: Option<Instance>,
     parking: Option<Parking>,
+    tasks: TaskRegistry,
     tally: Arc<Tally>,
     herald: Arc<Herald>,
 }
@@ -54,7 +55,7 @@ impl Actor for ComponentActor {
         let standing = Arc::new(Standing::new(generation, myself.clone()));
         let parking = match cell.config.instance.mode {
             InstanceMode::Persistent { park_after } => {
-                park_after.map(|idle| Parking::new(idle, tasks, myself.clone()))
+                park_after.map(|idle| Parking::new(idle, tasks.clone(), myself.clone()))
             }
             InstanceMode::PerCall => None,
         };
@@ -63,6 +64,7 @@ impl Actor for ComponentActor {
             standing,
             instance: None,
             parking,
+            tasks,
             tally: Arc::new(Tally::new(generation)),
             herald: Arc::new(herald),
         });
@@ -141,8 +143,13 @@ impl Serving {
                 let limiter = ComponentResourceLimiter::new(&self.cell.limits)
                     .counted_in(&self.tally, &self.cell.limits);
                 self.cell.set_meter(limiter.meter());
+                let caller = Caller {
+                    component: self.cell.component.clone(),
+                    replica: self.cell.replica.unwrap_or(0),
+                    generation: self.standing.generation,
+                };
                 // A call seldom needs it, and its future is large.
-                Box::pin(Instance::start(loaded, &self.cell.limits, limiter)).await?
+                Box::pin(Instance::start(loaded, &self.cell.limits, limiter, caller)).await?
             }
         };
         Ok(self.instance.insert(instance))
@@ -157,8 +164,14 @@ impl Serving {
         let mut stint = Stint::begin(&self.tally, &self.herald, waited);
         let served = self.work(invocation, &mut stint).await;
         drop(stint);
-        if let Some(instance) = &self.instance {
+        if let Some(instance) = &mut self.instance {
             self.tally.burnt(instance.fuel_used());
+            if let Some(dump) = instance.coredump.take()
+                && let Some(coredumps) = self.cell.loaded.get().and_then(|l| l.coredumps.as_ref())
+            {
+                let generation = self.standing.generation;
+                coredumps.write(dump, &self.cell.name, generation, &self.tasks);
+            }
         }
         served
     }
@@ -223,11 +236,22 @@ impl Serving {
     }
 }
 
-/// A component as a supervisor's child.
-struct ComponentChild {
+/// A component, or one replica of it, as a supervisor's child.
+pub(crate) struct ComponentChild {
     cell: Arc<ComponentCell>,
+    component: ComponentRef,
     /// Set by the first start.
     runtime: OnceLock<WeakRuntime>,
+}
+
+impl ComponentChild {
+    pub(crate) fn new(cell: Arc<ComponentCell>) -> Self {
+        Self {
+            component: ComponentRef::new(Replicas::one(Arc::clone(&cell))),
+            cell,
+            runtime: OnceLock::new(),
+        }
+    }
 }
 
 impl Child<Runtime> for ComponentChild {
@@ -235,7 +259,7 @@ impl Child<Runtime> for ComponentChild {
         Box::pin(async move {
             let runtime = &context.tree.environment;
             self.runtime.get_or_init(|| runtime.downgrade());
-            runtime.register(&self.cell).map_err(failed)?;
+            runtime.register(&self.component).map_err(failed)?;
             let tasks = &context.tree.tasks;
             runtime.load(&self.cell, tasks).await?;
             let herald = Herald {
@@ -251,14 +275,13 @@ impl Child<Runtime> for ComponentChild {
                     .await?;
             // Work comes only once the actor is linked: nothing is in flight in an actor that
             // nobody watches.
-            self.cell.slot.attach(context.generation, actor.clone());
+            self.cell.attach(context.generation, actor.clone());
             Ok(Running::new(actor, handle).into())
         })
     }
 
     fn exited(&self, _: &ChildId, generation: u64, cause: &Arc<ExitCause>) -> Option<DeadLetter> {
-        self.cell.metrics.exited(generation, cause);
-        self.cell.slot.exited(generation, cause)
+        self.cell.exited(generation, cause)
     }
 
     fn stopped(&self, _: &ChildId, cause: &Arc<ExitCause>) {
@@ -267,7 +290,7 @@ impl Child<Runtime> for ComponentChild {
 
     fn removed(&self, _: &ChildId) {
         if let Some(runtime) = self.runtime.get() {
-            runtime.unregister(&self.cell);
+            runtime.unregister(&self.component);
         }
     }
 
@@ -276,7 +299,7 @@ impl Child<Runtime> for ComponentChild {
     }
 }
 
-fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ExitCause {
+pub(crate) fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ExitCause {
     ExitCause::Failed {
         source: Arc::new(error),
     }
@@ -284,7 +307,10 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> ExitCause {
 
 /// Makes children of a tree out of components: `ChildSpec::component(config)`.
 pub trait ComponentSpec {
-    /// The component as a permanent worker, under its own name.
+    /// The component as a permanent worker, under its own name; where it has replicas, as a
+    /// supervisor of that name with a worker for each, `name-0` and so on. How the spec says that
+    /// the component is restarted holds for each of them, and so does the time to stop, which is
+    /// the time for all of them as well.
     #[must_use]
     fn component(config: ComponentConfig) -> Self;
 
@@ -299,11 +325,11 @@ impl ComponentSpec for ChildSpec<Runtime> {
     }
 
     fn component_named(name: ComponentName, config: ComponentConfig) -> Self {
+        if let Some(set) = ReplicaSet::new(&name, &config) {
+            return Self::new(name.as_str(), set).kind(ChildKind::Supervisor);
+        }
         let cell = Arc::new(ComponentCell::new(name.clone(), config));
-        let limits = &cell.limits;
-        // Loading and starting have limits of their own, which tell more.
-        let start_limit = limits.load_timeout() + limits.start_timeout() + START_GRACE;
-        let runtime = OnceLock::new();
-        Self::new(name.as_str(), ComponentChild { cell, runtime }).start_limit(start_limit)
+        let start_limit = cell.start_limit();
+        Self::new(name.as_str(), ComponentChild::new(cell)).start_limit(start_limit)
     }
 }

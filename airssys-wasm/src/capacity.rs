@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use airssys_rt::{ExitCause, OutOfMemory};
+use airssys_rt::{Counted, ExitCause, OutOfMemory};
 use wasmtime::ResourcesRequired;
 
 use crate::engine::EngineError;
-use crate::limits::{ResourceLimits, TABLE_ELEMENT_BYTES};
+use crate::limits::{Refused, ResourceLimits, TABLE_ELEMENT_BYTES};
 
 /// Size of a page of linear memory, in bytes.
 const PAGE_BYTES: u64 = 65_536;
@@ -95,25 +95,30 @@ impl Drop for Place {
     }
 }
 
-/// Refuses an instance that would begin beyond its limit: its largest memory and its largest table
-/// alone are more than it may hold.
-pub(crate) fn fits(
-    required: &ResourcesRequired,
-    limits: &ResourceLimits,
-) -> Result<(), OutOfMemory> {
+/// Refuses an instance that would begin beyond its limits: its largest memory and its largest table
+/// alone are more than it may hold, or it has more memories, tables or elements than it may.
+pub(crate) fn fits(required: &ResourcesRequired, limits: &ResourceLimits) -> Result<(), Refused> {
     let pages = required.max_initial_memory_size.unwrap_or(0);
     let elements = required.max_initial_table_size.unwrap_or(0);
     let bytes = pages
         .saturating_mul(PAGE_BYTES)
         .saturating_add(elements.saturating_mul(TABLE_ELEMENT_BYTES as u64));
-    let requested_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    if requested_bytes <= limits.max_memory_bytes() {
-        return Ok(());
+    let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    let requested_bytes = count(bytes);
+    if requested_bytes > limits.max_memory_bytes() {
+        return Err(Refused::Memory(OutOfMemory {
+            limit_bytes: limits.max_memory_bytes(),
+            current_bytes: 0,
+            requested_bytes,
+            peak_bytes: 0,
+        }));
     }
-    Err(OutOfMemory {
-        limit_bytes: limits.max_memory_bytes(),
-        current_bytes: 0,
-        requested_bytes,
-        peak_bytes: 0,
-    })
+    for (what, wanted) in [
+        (Counted::Memories, required.num_memories.into()),
+        (Counted::Tables, required.num_tables.into()),
+        (Counted::TableElements, elements),
+    ] {
+        limits.counts().check(what, count(wanted))?;
+    }
+    Ok(())
 }

@@ -3,11 +3,12 @@
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use airssys_integrity::Corrupt;
-use airssys_rt::{BoxFuture, CallError, ExitCause, Slot, Work};
+use airssys_rt::{BoxFuture, CallError, DeadLetter, ExitCause, Slot, SupervisorRef, Work};
 use ractor::ActorRef;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -20,12 +21,13 @@ use crate::exports::{Exports, Function};
 use crate::instance::{Answer, Invocation, Outcome, Run};
 use crate::limits::{MemoryMeter, MemoryMetrics, ResourceLimits};
 use crate::message::{Message, Way};
-use crate::metrics::{ComponentMetrics, Metrics, Refused};
+use crate::metrics::{ComponentMetrics, Metrics, Reading, Refused};
 use crate::payload::{
     DecodeError, EncodeError, ValueError, encode_arguments, encode_run, type_name,
 };
+use crate::replicas::{NoRoom, Replicas, Served};
 use crate::results::Results;
-use crate::runtime::Loaded;
+use crate::runtime::{Loaded, Runtime};
 use crate::state::ComponentState;
 
 /// Most calls that wait for one component.
@@ -35,13 +37,28 @@ pub const MAILBOX_CAPACITY: usize = 1024;
 /// guest comes on top.
 pub const DEFAULT_QUEUE_WAIT: Duration = Duration::from_secs(60);
 
-/// What outlives the instances of one component.
+/// What a start may take beyond loading and starting, before its supervisor gives it up.
+const START_GRACE: Duration = Duration::from_secs(5);
+
+/// What outlives the instances of one component, or of one replica of it.
 pub(crate) struct ComponentCell {
     pub(crate) config: ComponentConfig,
+    /// Its name in the tree.
     pub(crate) name: ComponentName,
+    /// The component it serves, which has another name where there are several.
+    pub(crate) component: ComponentName,
     pub(crate) limits: ResourceLimits,
+    /// Which replica of the component it is, where there are several.
+    pub(crate) replica: Option<u32>,
     pub(crate) slot: Slot<Invocation, Answer>,
-    pub(crate) loaded: OnceCell<Loaded>,
+    /// Of all replicas.
+    pub(crate) loaded: Arc<OnceCell<Loaded>>,
+    /// Calls that somebody waits for, queued and in flight; counted for replicas alone.
+    pub(crate) calls: AtomicUsize,
+    /// When it was chosen last.
+    pub(crate) turn: AtomicU64,
+    /// Whether an incarnation serves it.
+    is_up: AtomicBool,
     pub(crate) metrics: Metrics,
     meter: Mutex<Option<Arc<MemoryMeter>>>,
     standing: Mutex<Weak<Standing>>,
@@ -76,16 +93,61 @@ impl ComponentCell {
     pub(crate) fn new(name: ComponentName, config: ComponentConfig) -> Self {
         Self {
             limits: ResourceLimits::from(config.resources),
+            component: name.clone(),
             name,
             config,
+            replica: None,
             slot: Slot::new(MAILBOX_CAPACITY),
-            loaded: OnceCell::new(),
+            loaded: Arc::default(),
+            calls: AtomicUsize::new(0),
+            turn: AtomicU64::new(0),
+            is_up: AtomicBool::new(false),
             metrics: Metrics::new(),
             meter: Mutex::new(None),
             standing: Mutex::new(Weak::new()),
             #[cfg(feature = "fault-injection")]
             flip: crate::fault::Flip::default(),
         }
+    }
+
+    /// The replicas of a component, which is loaded once for all of them.
+    pub(crate) fn replicas(name: &ComponentName, config: &ComponentConfig) -> Box<[Arc<Self>]> {
+        let loaded = Arc::default();
+        let cell = |replica| {
+            let own = Self::new(name.replica(replica), config.clone());
+            Arc::new(Self {
+                component: name.clone(),
+                replica: Some(replica),
+                loaded: Arc::clone(&loaded),
+                ..own
+            })
+        };
+        (0..config.instance.replicas.get()).map(cell).collect()
+    }
+
+    /// Loading and starting have limits of their own, which tell more.
+    pub(crate) fn start_limit(&self) -> Duration {
+        self.limits.load_timeout() + self.limits.start_timeout() + START_GRACE
+    }
+
+    /// An incarnation serves it from now on.
+    pub(crate) fn attach(&self, generation: u64, actor: ActorRef<Work>) {
+        self.slot.attach(generation, actor);
+        self.is_up.store(true, Relaxed);
+    }
+
+    /// An incarnation has ended.
+    pub(crate) fn exited(&self, generation: u64, cause: &Arc<ExitCause>) -> Option<DeadLetter> {
+        self.is_up.store(false, Relaxed);
+        self.metrics.exited(generation, cause);
+        self.slot.exited(generation, cause)
+    }
+
+    /// What one replica is measured against another by: whether nobody serves it, how many calls
+    /// it has, and when it was last chosen.
+    pub(crate) fn busy(&self) -> (bool, usize, u64) {
+        let is_down = !self.is_up.load(Relaxed);
+        (is_down, self.calls.load(Relaxed), self.turn.load(Relaxed))
     }
 
     pub(crate) fn set_meter(&self, meter: Arc<MemoryMeter>) {
@@ -99,6 +161,19 @@ impl ComponentCell {
     pub(crate) fn set_standing(&self, standing: &Arc<Standing>) {
         let mut held = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         *held = Arc::downgrade(standing);
+    }
+
+    fn memory(&self) -> Option<MemoryMetrics> {
+        let meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
+        meter.as_ref().map(|meter| meter.metrics())
+    }
+
+    fn reading(&self) -> Reading {
+        let held = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
+        let living = held.as_ref().filter(|meter| !meter.is_over());
+        let memory = living.map(|meter| meter.metrics());
+        drop(held);
+        self.metrics.read(self.slot.waiting(), memory)
     }
 
     /// Ends an incarnation over a result of its that was damaged on its way, unless it has ended
@@ -122,7 +197,7 @@ impl ComponentCell {
 /// survives the death of the instance before it; no call is carried out twice.
 #[derive(Clone)]
 pub struct ComponentRef {
-    cell: Arc<ComponentCell>,
+    replicas: Arc<Replicas>,
 }
 
 impl fmt::Debug for ComponentRef {
@@ -132,24 +207,56 @@ impl fmt::Debug for ComponentRef {
 }
 
 impl ComponentRef {
-    pub(crate) fn new(cell: Arc<ComponentCell>) -> Self {
-        Self { cell }
+    pub(crate) fn new(replicas: Replicas) -> Self {
+        let replicas = Arc::new(replicas);
+        Self { replicas }
     }
 
+    /// What all replicas have in common is the first one's too.
     pub(crate) fn cell(&self) -> &Arc<ComponentCell> {
-        &self.cell
+        &self.replicas.first
+    }
+
+    /// Whether both are the same instances under one name.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.replicas.is(&other.replicas)
     }
 
     /// Its name in the tree.
     #[must_use]
     pub fn name(&self) -> &ComponentName {
-        &self.cell.name
+        &self.replicas.name
+    }
+
+    /// Its replicas, each by itself under the name `name-0` and so on; itself where it has none.
+    #[must_use]
+    pub fn replicas(&self) -> Vec<Self> {
+        match &self.replicas.cells[..] {
+            [_] => vec![self.clone()],
+            cells => cells
+                .iter()
+                .map(|cell| Self::new(Replicas::one(Arc::clone(cell))))
+                .collect(),
+        }
+    }
+
+    /// Whether it is one replica of a component by itself.
+    #[must_use]
+    pub fn is_replica(&self) -> bool {
+        self.replicas.cells.len() == 1 && self.cell().replica.is_some()
+    }
+
+    /// The supervisor that its replicas have for themselves, under the component's name; `None`
+    /// where there is one instance, and before the first start.
+    #[must_use]
+    pub fn supervisor(&self) -> Option<SupervisorRef<Runtime>> {
+        self.replicas.supervisor()
     }
 
     /// What it is held to.
     #[must_use]
     pub fn limits(&self) -> &ResourceLimits {
-        &self.cell.limits
+        &self.cell().limits
     }
 
     /// The functions it exports.
@@ -160,35 +267,30 @@ impl ComponentRef {
         Ok(&self.loaded()?.compiled.exports)
     }
 
-    /// Memory of the instance that serves it, or of the last one; `None` before the first, while it
-    /// is parked, and between two calls of the mode `per-call`. Does not stop the guest.
+    /// Memory of the instance that serves it, or of the last one, and of all replicas together;
+    /// `None` before the first, while it is parked, and between two calls of the mode `per-call`.
+    /// Does not stop the guest.
     #[must_use]
     pub fn memory(&self) -> Option<MemoryMetrics> {
-        let meter = self
-            .cell
-            .meter
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        meter.as_ref().map(|meter| meter.metrics())
+        let each = self.replicas.cells.iter().filter_map(|cell| cell.memory());
+        each.reduce(|a, b| a.and(&b))
     }
 
-    /// What it has done and taken, per generation and in all. Does not stop the guest, and waits
-    /// for nothing.
+    /// What it has done and taken, per generation and in all; replicas are added up, the refusals
+    /// that came before a replica was chosen included. Does not stop the guest, and waits for
+    /// nothing.
     #[must_use]
     pub fn metrics(&self) -> ComponentMetrics {
-        let cell = &self.cell;
-        let held = cell.meter.lock().unwrap_or_else(PoisonError::into_inner);
-        let living = held.as_ref().filter(|meter| !meter.is_over());
-        let memory = living.map(|meter| meter.metrics());
-        drop(held);
-        let name = cell.name.as_str();
-        cell.metrics.read(name, self.waiting(), memory)
+        let rest = self.replicas.cells.iter().skip(1);
+        let all = rest.fold(self.cell().reading(), |sum, cell| sum.and(cell.reading()));
+        all.told(self.name().as_str())
     }
 
     /// Calls waiting for their turn.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.cell.slot.waiting()
+        let each = self.replicas.cells.iter().map(|cell| cell.slot.waiting());
+        each.sum()
     }
 
     /// Calls a function by `pkg:name/iface@ver#func`, or by its bare name where only one has it.
@@ -216,8 +318,11 @@ impl ComponentRef {
         deadline: Duration,
     ) -> Result<Vec<Val>, WasmError> {
         let (function, call) = self.prepare(function, arguments)?;
-        let outcome = self.cell.slot.call(call, after(deadline)).await;
-        self.results(function, outcome)?.values()
+        let served = self
+            .replicas
+            .call(call, after(deadline), NoRoom::Wait)
+            .await;
+        self.results(function, served)?.values()
     }
 
     /// As [`ComponentRef::call`], but a full mailbox is an error at once.
@@ -226,8 +331,9 @@ impl ComponentRef {
     /// As [`ComponentRef::call`], and [`WasmError::MailboxFull`].
     pub async fn try_call(&self, function: &str, arguments: &[Val]) -> Result<Vec<Val>, WasmError> {
         let (function, call) = self.prepare(function, arguments)?;
-        let outcome = self.cell.slot.try_call(call, after(self.patience())).await;
-        self.results(function, outcome)?.values()
+        let deadline = after(self.patience());
+        let served = self.replicas.call(call, deadline, NoRoom::HandBack).await;
+        self.results(function, served)?.values()
     }
 
     /// Calls with arguments that are encoded already, as [`ComponentRef::encode`] does it, and
@@ -262,8 +368,9 @@ impl ComponentRef {
             function: position,
             arguments,
         };
-        let outcome = self.cell.slot.call(call, after(self.patience())).await;
-        self.results(position, outcome)
+        let deadline = after(self.patience());
+        let served = self.replicas.call(call, deadline, NoRoom::Wait).await;
+        self.results(position, served)
     }
 
     /// Calls a function that takes one `list<u8>` and returns one, without a value for each byte.
@@ -319,10 +426,11 @@ impl ComponentRef {
             + 'static,
     {
         let body = Invocation::Run(Box::new(Body(body, PhantomData)));
-        let outcome = self.cell.slot.call(body, after(self.patience())).await;
-        let any = match self.answer(outcome)?.outcome {
+        let deadline = after(self.patience());
+        let (cell, answer) = self.replicas.call(body, deadline, NoRoom::Wait).await;
+        let any = match self.answer(cell, answer)?.outcome {
             Outcome::Ran(any) => any.downcast::<T>().ok(),
-            Outcome::NoInstance(cause) => return Err(self.no_instance(cause)),
+            Outcome::NoInstance(cause) => return Err(self.no_instance(cell, cause)),
             Outcome::Results(_) | Outcome::Unfit(_) | Outcome::Refused(_) => None,
         };
         any.map(|value| *value)
@@ -333,11 +441,11 @@ impl ComponentRef {
     }
 
     fn patience(&self) -> Duration {
-        DEFAULT_QUEUE_WAIT + self.cell.limits.timeout()
+        DEFAULT_QUEUE_WAIT + self.cell().limits.timeout()
     }
 
     pub(crate) fn loaded(&self) -> Result<&Loaded, WasmError> {
-        match self.cell.loaded.get() {
+        match self.cell().loaded.get() {
             Some(loaded) => Ok(loaded),
             None => Err(WasmError::NotStarted {
                 component: self.name().clone(),
@@ -359,7 +467,7 @@ impl ComponentRef {
     }
 
     pub(crate) fn not_encoded(&self, error: EncodeError) -> WasmError {
-        self.cell.metrics.refused(Refused::Arguments);
+        self.cell().metrics.refused(Refused::Arguments);
         let component = self.name().clone();
         match error {
             EncodeError::Value(source) => WasmError::Arguments { component, source },
@@ -405,22 +513,18 @@ impl ComponentRef {
     }
 
     fn no_function(&self, source: crate::exports::FunctionError) -> WasmError {
-        self.cell.metrics.refused(Refused::Function);
+        self.cell().metrics.refused(Refused::Function);
         WasmError::Function {
             component: self.name().clone(),
             source,
         }
     }
 
-    fn results(
-        &self,
-        function: usize,
-        answer: Result<Answer, CallError<Invocation>>,
-    ) -> Result<Results, WasmError> {
+    fn results(&self, function: usize, (cell, answer): Served<'_>) -> Result<Results, WasmError> {
         let Answer {
             generation,
             outcome,
-        } = self.answer(answer)?;
+        } = self.answer(cell, answer)?;
         let component = || self.name().clone();
         let message = match outcome {
             Outcome::Results(message) => message,
@@ -436,7 +540,7 @@ impl ComponentRef {
                     source,
                 });
             }
-            Outcome::NoInstance(cause) => return Err(self.no_instance(cause)),
+            Outcome::NoInstance(cause) => return Err(self.no_instance(cell, cause)),
             Outcome::Ran(_) => {
                 return Err(WasmError::Undecodable {
                     component: component(),
@@ -447,24 +551,29 @@ impl ComponentRef {
         #[cfg(feature = "fault-injection")]
         let message = {
             let mut message = message;
-            self.flip(&mut message);
+            cell.flip.carry_out(&mut message);
             message
         };
-        Ok(Results::new(self.clone(), generation, function, message))
+        let source = (Arc::clone(cell), generation);
+        Ok(Results::new(self.clone(), source, function, message))
     }
 
-    fn no_instance(&self, cause: Arc<ExitCause>) -> WasmError {
-        self.cell.metrics.refused(Refused::NoInstance);
+    fn no_instance(&self, cell: &ComponentCell, cause: Arc<ExitCause>) -> WasmError {
+        cell.metrics.refused(Refused::NoInstance);
         WasmError::NoInstance {
             component: self.name().clone(),
             cause,
         }
     }
 
-    fn answer(&self, answer: Result<Answer, CallError<Invocation>>) -> Result<Answer, WasmError> {
+    fn answer(
+        &self,
+        cell: &ComponentCell,
+        answer: Result<Answer, CallError<Invocation>>,
+    ) -> Result<Answer, WasmError> {
         let component = self.name().clone();
         if let Some(refused) = answer.as_ref().err().and_then(Refused::of) {
-            self.cell.metrics.refused(refused);
+            cell.metrics.refused(refused);
         }
         answer.map_err(|error| match error {
             CallError::Exited(cause) => WasmError::exited(&component, cause),

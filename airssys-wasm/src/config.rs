@@ -7,7 +7,8 @@ mod name;
 mod problem;
 
 pub use component::{
-    ComponentConfig, CpuConfig, InstanceConfig, InstanceMode, IntegrityConfig, ResourcesConfig,
+    ComponentConfig, CpuConfig, InstanceConfig, InstanceMode, IntegrityConfig, MAX_REPLICAS,
+    ReplicaCount, ReplicaCountError, ResourcesConfig,
 };
 pub use document::{CONFIG_FILE_LIMIT, Document, parse_shutdown};
 pub use keys::{ConfigFile, Key, KeyType, Keys, decision_title, keys};

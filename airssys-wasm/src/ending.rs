@@ -1,6 +1,5 @@
 //! How an ending of the guest is told: wasmtime's error and the limiter's record become a cause.
 
-use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -8,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use airssys_integrity::Corrupt;
-use airssys_rt::{DeadlinePhase, ExitCause, Frame, OutOfMemory, Trap};
+use airssys_rt::{CaughtPanic, DeadlinePhase, ExitCause, Frame, OutOfMemory, Trap};
 use wasmtime::{PoolConcurrencyLimitError, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::capacity::CapacityError;
+use crate::limits::Refused;
 use crate::payload::DecodeError;
 use crate::state::ComponentState;
 
@@ -34,6 +34,10 @@ pub(crate) fn exit_cause(
     if let Some(I32Exit(status)) = error.downcast_ref() {
         return ExitCause::GuestExit { status: *status };
     }
+    // Of a host function of the embedder's.
+    if let Some(caught) = error.downcast_ref::<CaughtPanic>() {
+        return caught.clone().into();
+    }
     if let Some(corrupt) = error.downcast_ref::<Corrupt>() {
         let source = Arc::new(*corrupt);
         return ExitCause::Integrity { source };
@@ -45,6 +49,10 @@ pub(crate) fn exit_cause(
     // Of a result that has no room in the host.
     if let Some(refused) = error.downcast_ref::<OutOfMemory>() {
         return ExitCause::OutOfMemory(*refused);
+    }
+    // Of a growth that ends the call.
+    if let Some(refused) = error.downcast_ref::<Refused>() {
+        return (*refused).into();
     }
     let trap = error.downcast_ref::<wasmtime::Trap>().copied();
     match trap {
@@ -74,7 +82,10 @@ pub(crate) fn exit_cause(
     if let Some(refused) = limiter.and_then(|limiter| limiter.refused())
         && (trap.is_some() || ending == Ending::Start)
     {
-        return ExitCause::OutOfMemory(refused);
+        return refused.into();
+    }
+    if let Some(refused) = limiter.and_then(|limiter| limiter.counts().refused(&error)) {
+        return ExitCause::TooMany(refused);
     }
     if let Some(refused) = limiter.and_then(|limiter| limiter.host_refused()) {
         return refused.into();
@@ -105,16 +116,6 @@ pub(crate) fn exit_cause(
             source: source(error),
         },
     }
-}
-
-/// The cause of a panic caught at the boundary around a call.
-pub(crate) fn host_panic(payload: &(dyn Any + Send)) -> ExitCause {
-    let message = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| String::from("a panic without text"));
-    ExitCause::HostPanic { message }
 }
 
 /// What the engine or a host function reported, told by its innermost cause: the errors around it

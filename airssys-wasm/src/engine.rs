@@ -7,7 +7,10 @@ use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::code_cache::{Fingerprint, fingerprint};
-use crate::limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES, ResourceLimits};
+use crate::host_functions::HostFunctionError;
+use crate::limits::{
+    MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, ResourceLimits,
+};
 use crate::state::ComponentState;
 use crate::ticker::Pulse;
 
@@ -18,6 +21,11 @@ const KEEP_RESIDENT_BYTES: usize = 256 * 1024;
 /// reserved anyway. What an instance may hold is the limiter's to say, and only the limiter can say
 /// by how much a component that starts too large is over its limit.
 const POOLED_MEMORY_BYTES: usize = 1 << 32;
+
+/// Memories, and tables, that a core module may have by the rules of WebAssembly as wasmtime
+/// validates it. The pool refuses none of them: it would do so while the component is loaded, in
+/// words of its own, and what an instance may have is the limiter's to say.
+const MOST_IN_A_MODULE: u32 = 100;
 
 /// Share of `vm.max_map_count` the pool may use up.
 const MAP_SHARE: f64 = 0.8;
@@ -47,6 +55,9 @@ pub enum EngineError {
     /// wasmtime refused the configuration, or the address space does not hold the pool.
     #[error("cannot make the engine: {0}")]
     Engine(Box<dyn std::error::Error + Send + Sync>),
+    /// A function of the embedder's own cannot be offered.
+    #[error(transparent)]
+    HostFunction(#[from] HostFunctionError),
     /// The operating system gave no thread for the ticker.
     #[error("cannot start the epoch ticker: {0}")]
     Ticker(std::io::Error),
@@ -91,14 +102,17 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// An engine whose pool holds `components` instances, beside `others` engines of that size.
+    /// With `coredumps`, each trap collects what goes into one.
     pub(crate) fn new(
         components: u32,
         kind: EngineKind,
         others: usize,
+        coredumps: bool,
         pulse: &Arc<Pulse>,
     ) -> Result<Self, EngineError> {
         let refused = |error: wasmtime::Error| EngineError::Engine(error.into());
-        let config = config(components, kind, others)?;
+        let mut config = config(components, kind, others)?;
+        config.coredump_on_trap(coredumps);
         let wasmtime = wasmtime::Engine::new(&config).map_err(refused)?;
         let mut linker = Linker::new(&wasmtime);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(refused)?;
@@ -113,8 +127,11 @@ impl Engine {
 }
 
 fn config(components: u32, kind: EngineKind, others: usize) -> Result<Config, EngineError> {
+    let per_component = |most: usize| u32::try_from(most).unwrap_or(u32::MAX);
     // Most components have one linear memory; interpreters have up to three.
-    let memories = components.saturating_add(components / 4).saturating_add(8);
+    let memories = components
+        .saturating_add(components / 4)
+        .saturating_add(per_component(MAX_MEMORIES));
     // A pooled instance that has run takes up to two mappings for its stack and two a memory.
     let needed = (others as u64 + 1) * 2 * (u64::from(components) + u64::from(memories));
     if let Some(bound) = max_map_count()? {
@@ -134,18 +151,22 @@ fn config(components: u32, kind: EngineKind, others: usize) -> Result<Config, En
             });
         }
     }
-    let per_component = |most: usize| u32::try_from(most).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(components)
         .total_stacks(components)
         .total_memories(memories)
-        .total_tables(components.saturating_mul(4).saturating_add(16))
+        .total_tables(
+            components
+                .saturating_mul(4)
+                .saturating_add(MOST_IN_A_MODULE.max(per_component(MAX_TABLES))),
+        )
         .total_core_instances(components.saturating_mul(per_component(MAX_CORE_INSTANCES)))
-        .max_core_instances_per_component(per_component(MAX_CORE_INSTANCES))
-        .max_memories_per_component(per_component(MAX_MEMORIES))
-        .max_memories_per_module(per_component(MAX_MEMORIES))
-        .max_tables_per_component(per_component(MAX_TABLES))
-        .max_tables_per_module(per_component(MAX_TABLES))
+        .max_core_instances_per_component(u32::MAX)
+        .max_memories_per_component(u32::MAX)
+        .max_memories_per_module(MOST_IN_A_MODULE)
+        .max_tables_per_component(u32::MAX)
+        .max_tables_per_module(MOST_IN_A_MODULE)
+        .table_elements(MAX_TABLE_ELEMENTS)
         .max_memory_size(POOLED_MEMORY_BYTES)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
         .decommit_batch_size(1)

@@ -51,22 +51,23 @@ impl ComponentRef {
             .map_err(|error| self.not_encoded(error))
     }
 
-    /// Flips a bit of the next result of this component, between the guest and its caller.
+    /// Flips a bit of the next result of this component, or of its first replica, between the guest and its caller.
     pub fn flip_bit_of_next_result(&self, bit: usize) {
         self.cell().flip.0.store(bit + 1, Ordering::Relaxed);
-    }
-
-    /// Carries out the flip asked for; whether there is such a bit is for the asker to know.
-    pub(crate) fn flip(&self, message: &mut Message) {
-        let flip = &self.cell().flip.0;
-        if flip.load(Ordering::Relaxed) != 0
-            && let Some(bit) = flip.swap(0, Ordering::Relaxed).checked_sub(1)
-        {
-            message.flip_bit(bit);
-        }
     }
 }
 
 /// The bit of the next result to flip, counted from 1; 0 for none.
 #[derive(Default)]
 pub(crate) struct Flip(AtomicUsize);
+
+impl Flip {
+    /// Carries out the flip asked for; whether there is such a bit is for the asker to know.
+    pub(crate) fn carry_out(&self, message: &mut Message) {
+        if self.0.load(Ordering::Relaxed) != 0
+            && let Some(bit) = self.0.swap(0, Ordering::Relaxed).checked_sub(1)
+        {
+            message.flip_bit(bit);
+        }
+    }
+}

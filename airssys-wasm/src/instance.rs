@@ -9,14 +9,17 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use airssys_rt::{BoxFuture, DeadlinePhase, ExitCause, Request};
+use airssys_rt::{BoxFuture, Counted, DeadlinePhase, ExitCause, Request};
 use futures_util::FutureExt;
 use wasmtime::component::{self, TypedFunc};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
 use crate::abi::{Arguments, Lifted, Passage, with_passage};
 use crate::capacity::{Place, fits};
-use crate::ending::{Ending, exit_cause, host_panic};
+use crate::coredumps::Coredump;
+use crate::ending::{Ending, exit_cause};
+use crate::host_functions::Caller;
+use crate::host_wait::HostWait;
 use crate::limits::{ComponentResourceLimiter, ResourceLimits};
 use crate::message::Message;
 use crate::payload::ValueError;
@@ -32,9 +35,6 @@ const TIMER_GRACE: Duration = Duration::from_millis(5);
 /// Most bytes a guest may hand to the host in one host call, or as a result to a `run` body. Where
 /// no body of the embedder's is in play it is what the instance may hold.
 const HOSTCALL_BYTES: usize = 32 * 1024 * 1024;
-
-/// Most component-model handles an instance may hold.
-const MAX_HANDLES: usize = 1024;
 
 /// What a component is asked to do.
 pub(crate) enum Invocation {
@@ -101,6 +101,8 @@ pub(crate) struct Instance {
     turn: Arc<Turn>,
     limits: ResourceLimits,
     functions: Vec<Option<TypedFunc<Arguments, Lifted>>>,
+    /// Of the trap that ended it.
+    pub(crate) coredump: Option<Coredump>,
     /// Given back once the Store is dropped: fields are dropped in order.
     _place: Place,
 }
@@ -111,11 +113,12 @@ impl Instance {
         loaded: &Loaded,
         limits: &ResourceLimits,
         limiter: ComponentResourceLimiter,
+        caller: Caller,
     ) -> Result<Self, ExitCause> {
         let compiled = &loaded.compiled;
         let limit = limits.start_timeout();
         if let Some(required) = &compiled.required {
-            fits(required, limits).map_err(ExitCause::OutOfMemory)?;
+            fits(required, limits)?;
         }
         let place = loaded.live.admit()?;
         let deadline = Instant::now() + limit;
@@ -123,12 +126,12 @@ impl Instance {
             messages: Arc::clone(&loaded.messages),
             meter: limiter.meter(),
         });
-        let state = ComponentState::new(limiter, deadline);
+        let state = ComponentState::new(limiter, deadline, caller);
         let mut store = Store::try_new(&compiled.engine.wasmtime, state)
             .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
         store.limiter(|state| state);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
-        store.set_max_component_handles(MAX_HANDLES);
+        store.set_max_component_handles(limits.counts().most(Counted::Handles));
         let turn = loaded.turns.turn();
         let next = Arc::clone(&turn);
         store.epoch_deadline_callback(move |store| {
@@ -140,9 +143,10 @@ impl Instance {
         });
         arm(&mut store, limits, deadline)
             .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
+        let bounds = Bounds::new(&compiled.engine.pulse, &turn, deadline, limits);
         let attempt = {
             let attempt = pin!(compiled.pre.instantiate_async(&mut store));
-            bounded(&compiled.engine.pulse, &turn, deadline, attempt).await
+            bounded(bounds, attempt).await
         };
         let instance = match attempt {
             Ok(Ok(instance)) => instance,
@@ -156,7 +160,8 @@ impl Instance {
                     phase: DeadlinePhase::Start,
                 });
             }
-            Err(Cut::Panic(payload)) => return Err(host_panic(payload.as_ref())),
+            Err(Cut::Waited(stretch)) => return Err(waited(stretch)),
+            Err(Cut::Panic(payload)) => return Err(loaded.guests.caught(payload).into()),
             Err(Cut::Stopped) => return Err(ExitCause::Shutdown),
         };
         Ok(Self {
@@ -167,6 +172,7 @@ impl Instance {
             limits: *limits,
             store,
             instance,
+            coredump: None,
             _place: place,
         })
     }
@@ -180,6 +186,7 @@ impl Instance {
         self.store.data_mut().limiter.begin_call();
         let pulse = Arc::clone(&self.loaded.compiled.engine.pulse);
         let turn = Arc::clone(&self.turn);
+        let bounds = Bounds::new(&pulse, &turn, deadline, &self.limits);
         self.store.data_mut().count_handles();
         self.store.set_hostcall_fuel(match invocation {
             Invocation::Call { .. } => self.limits.max_memory_bytes(),
@@ -192,7 +199,7 @@ impl Instance {
                 ..
             } => {
                 let call = pin!(self.call(function, arguments));
-                bounded(&pulse, &turn, deadline, call).await
+                bounded(bounds, call).await
             }
             Invocation::Run(body) => {
                 // Called inside, since the closure may panic before it gives a future.
@@ -200,12 +207,16 @@ impl Instance {
                     let body = body.run(self.store.as_context_mut(), &self.instance);
                     body.await.map(Outcome::Ran).map_err(Failed::Guest)
                 });
-                bounded(&pulse, &turn, deadline, body).await
+                bounded(bounds, body).await
             }
         };
         match served {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(Failed::Guest(error))) => {
+                if let Some(coredumps) = &self.loaded.coredumps {
+                    let component = self.store.data().caller().component.clone();
+                    self.coredump = coredumps.take(&error, &mut self.store, &component);
+                }
                 let state = self.store.data();
                 Err(exit_cause(Ending::Call, error, Some(state), limit))
             }
@@ -217,7 +228,8 @@ impl Instance {
                     false => DeadlinePhase::Waiting,
                 },
             }),
-            Err(Cut::Panic(payload)) => Err(host_panic(payload.as_ref())),
+            Err(Cut::Waited(stretch)) => Err(waited(stretch)),
+            Err(Cut::Panic(payload)) => Err(self.loaded.guests.caught(payload).into()),
             Err(Cut::Stopped) => Err(ExitCause::Shutdown),
         }
     }
@@ -276,6 +288,8 @@ enum Failed {
 
 enum Cut {
     Deadline,
+    /// The guest has waited for the host for as long as it may at a stretch.
+    Waited(Duration),
     Panic(Box<dyn Any + Send>),
     /// The ticker has ended: nothing could stop the guest any more.
     Stopped,
@@ -298,26 +312,65 @@ fn arm(
     }
 }
 
+/// What holds while a guest runs, beside its epoch.
+struct Bounds<'a> {
+    pulse: &'a Pulse,
+    turn: &'a Turn,
+    deadline: Instant,
+    wait: Option<HostWait>,
+}
+
+impl<'a> Bounds<'a> {
+    fn new(pulse: &'a Pulse, turn: &'a Turn, deadline: Instant, limits: &ResourceLimits) -> Self {
+        Self {
+            pulse,
+            turn,
+            deadline,
+            wait: limits.host_wait().map(HostWait::new),
+        }
+    }
+}
+
 /// Runs a guest with the runtime's timer and a panic boundary around it, and a ticker that ticks.
 async fn bounded<T>(
-    pulse: &Pulse,
-    turn: &Turn,
-    deadline: Instant,
+    Bounds {
+        pulse,
+        turn,
+        deadline,
+        mut wait,
+    }: Bounds<'_>,
     guest: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Cut> {
     let mut guest = AssertUnwindSafe(guest).catch_unwind();
-    // Each poll may enter the guest.
     let guest = poll_fn(|context| {
+        if let Some(wait) = &mut wait
+            && wait.is_over(context)
+        {
+            return Poll::Ready(Err(Cut::Waited(wait.limit())));
+        }
+        // Each poll may enter the guest.
         if !pulse.beat() {
             return Poll::Ready(Err(Cut::Stopped));
         }
         let polled = guest.poll_unpin(context);
         turn.polled();
+        if let Some(wait) = &mut wait
+            && polled.is_pending()
+        {
+            wait.pending(turn.waits(), context);
+        }
         polled.map(|ended| ended.map_err(Cut::Panic))
     });
     tokio::time::timeout_at((deadline + TIMER_GRACE).into(), guest)
         .await
         .unwrap_or(Err(Cut::Deadline))
+}
+
+fn waited(limit: Duration) -> ExitCause {
+    ExitCause::Deadline {
+        limit,
+        phase: DeadlinePhase::Waiting,
+    }
 }
 
 fn internal(message: String) -> ExitCause {

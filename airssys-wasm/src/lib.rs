@@ -12,12 +12,15 @@ mod code_cache;
 mod compiled;
 mod component;
 pub mod config;
+mod coredumps;
 mod ending;
 mod engine;
 mod error;
 mod exports;
 #[cfg(feature = "fault-injection")]
 mod fault;
+mod host_functions;
+mod host_wait;
 mod instance;
 mod library;
 mod limits;
@@ -25,6 +28,8 @@ mod message;
 mod metrics;
 mod parking;
 mod payload;
+mod replica_set;
+mod replicas;
 mod results;
 mod runtime;
 mod state;
@@ -39,19 +44,25 @@ pub use compiled::{LoadError, MAX_WASM_BYTES};
 pub use component::{ComponentRef, DEFAULT_QUEUE_WAIT, MAILBOX_CAPACITY};
 pub use config::{
     ComponentConfig, ComponentName, ConfigError, CpuConfig, InstanceConfig, InstanceMode,
-    IntegrityConfig, ResourcesConfig,
+    IntegrityConfig, MAX_REPLICAS, ReplicaCount, ReplicaCountError, ResourcesConfig,
+};
+pub use coredumps::{
+    COREDUMPS_WAITING, CoredumpConfig, CoredumpCounts, DEFAULT_COREDUMP_BYTES,
+    DEFAULT_COREDUMP_FILES,
 };
 pub use engine::EngineError;
 pub use error::WasmError;
 pub use exports::{Exports, Function, FunctionError};
 #[cfg(feature = "fault-injection")]
 pub use fault::Hit;
+pub use host_functions::{Caller, HostFunctionError, HostFunctions};
 pub use library::{COMPILES_AT_ONCE, LoadChange, LoadEvent};
 pub use limits::{
-    ComponentResourceLimiter, DEFAULT_WARN_PERCENT, MAX_CORE_INSTANCES, MAX_MEMORIES,
-    MAX_MEMORY_BYTES, MAX_MESSAGE_BYTES, MAX_STACK_BYTES, MAX_TABLES, MIN_MEMORY_BYTES,
-    MIN_MESSAGE_BYTES, MIN_STACK_BYTES, MemoryConfig, MemoryMetrics, MessageConfig,
-    ResourceLimitError, ResourceLimits, ResourceLimitsBuilder, StackConfig, TABLE_ELEMENT_BYTES,
+    ComponentResourceLimiter, CountsConfig, DEFAULT_WARN_PERCENT, MAX_CORE_INSTANCES, MAX_HANDLES,
+    MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_MESSAGE_BYTES, MAX_STACK_BYTES, MAX_TABLE_ELEMENTS,
+    MAX_TABLES, MIN_MEMORY_BYTES, MIN_MESSAGE_BYTES, MIN_STACK_BYTES, MemoryConfig, MemoryMetrics,
+    MessageConfig, OnLimit, ResourceLimitError, ResourceLimits, ResourceLimitsBuilder, StackConfig,
+    TABLE_ELEMENT_BYTES,
 };
 pub use message::{MESSAGE_SLOTS, Message, UNCOUNTED_BYTES};
 pub use metrics::{ComponentMetrics, Counts, Figures, LastExit, Latency};

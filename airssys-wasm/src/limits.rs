@@ -1,17 +1,18 @@
 //! What an instance may hold, and the limiter that holds it to that.
 
+mod counts;
+mod limiter;
 mod meter;
 
-use std::fmt;
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use airssys_rt::OutOfMemory;
-use wasmtime::ResourceLimiter;
+use airssys_rt::Counted;
 
-use crate::capacity::CapacityError;
-use crate::metrics::Tally;
+pub use counts::{
+    CountsConfig, MAX_CORE_INSTANCES, MAX_HANDLES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES,
+};
+pub use limiter::ComponentResourceLimiter;
+pub(crate) use limiter::Refused;
 pub use meter::MemoryMetrics;
 pub(crate) use meter::{Charge, MemoryMeter};
 
@@ -38,15 +39,6 @@ pub const MIN_MESSAGE_BYTES: usize = 1024;
 
 /// What one table element is counted as, in bytes.
 pub const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
-
-/// Core instances one component may consist of.
-pub const MAX_CORE_INSTANCES: usize = 64;
-
-/// Linear memories one component may have.
-pub const MAX_MEMORIES: usize = 8;
-
-/// Tables one component may have.
-pub const MAX_TABLES: usize = 16;
 
 /// Why limits were refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +74,16 @@ pub enum ResourceLimitError {
         /// Bytes asked for.
         requested: usize,
     },
+    /// A bound on a number of things outside 1 to its ceiling.
+    #[error("a limit of {requested} {what} is not within 1..={ceiling} (ADR-WASM-013)")]
+    Count {
+        /// What is bounded.
+        what: Counted,
+        /// The bound asked for.
+        requested: usize,
+        /// The highest there is.
+        ceiling: usize,
+    },
     /// No limit was given, and there is no default.
     #[error("a memory limit is mandatory and has no default (ADR-WASM-002)")]
     MemoryNotConfigured,
@@ -95,10 +97,21 @@ pub enum ResourceLimitError {
     },
 }
 
+/// What a growth beyond the limit means to the guest that asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnLimit {
+    /// `memory.grow` or `table.grow` answers -1, and the guest may go on without.
+    #[default]
+    Deny,
+    /// The call ends at once.
+    Trap,
+}
+
 /// `[resources.memory]`: a limit that has been checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryConfig {
     max_bytes: usize,
+    on_limit: OnLimit,
     warn_percent: u8,
 }
 
@@ -114,6 +127,7 @@ impl MemoryConfig {
             }),
             MIN_MEMORY_BYTES..=MAX_MEMORY_BYTES => Ok(Self {
                 max_bytes,
+                on_limit: OnLimit::default(),
                 warn_percent: DEFAULT_WARN_PERCENT,
             }),
             _ => Err(ResourceLimitError::MemoryTooHigh {
@@ -126,6 +140,19 @@ impl MemoryConfig {
     #[must_use]
     pub fn max_bytes(self) -> usize {
         self.max_bytes
+    }
+
+    /// Sets what a growth beyond the limit means; [`OnLimit::Deny`] where nothing is said.
+    #[must_use]
+    pub fn at_limit(mut self, on_limit: OnLimit) -> Self {
+        self.on_limit = on_limit;
+        self
+    }
+
+    /// What a growth beyond the limit means.
+    #[must_use]
+    pub fn on_limit(self) -> OnLimit {
+        self.on_limit
     }
 
     /// Sets the share of the limit at which an instance is told of, in percent, 1 to 100;
@@ -243,8 +270,10 @@ pub struct ResourceLimits {
     max_fuel: Option<u64>,
     load_timeout: Duration,
     start_timeout: Duration,
+    host_wait: Option<Duration>,
     stack: StackConfig,
     messages: MessageConfig,
+    counts: CountsConfig,
 }
 
 impl ResourceLimits {
@@ -260,7 +289,7 @@ impl ResourceLimits {
     /// Stack a guest may use where nothing else is said, in bytes.
     pub const DEFAULT_STACK_BYTES: usize = 512 * 1024;
 
-    /// Limits from checked parts, with defaults for loading, starting and stack.
+    /// Limits from checked parts, with defaults for the rest.
     #[must_use]
     pub fn new(memory: MemoryConfig, timeout: Duration, max_fuel: Option<u64>) -> Self {
         Self {
@@ -269,8 +298,10 @@ impl ResourceLimits {
             max_fuel,
             load_timeout: Self::DEFAULT_LOAD_TIMEOUT,
             start_timeout: Self::DEFAULT_START_TIMEOUT,
+            host_wait: None,
             stack: StackConfig::default(),
             messages: MessageConfig::default(),
+            counts: CountsConfig::default(),
         }
     }
 
@@ -285,6 +316,21 @@ impl ResourceLimits {
     #[must_use]
     pub fn with_start_timeout(mut self, timeout: Duration) -> Self {
         self.start_timeout = timeout;
+        self
+    }
+
+    /// Sets the time a guest may wait for the host at a stretch; without it only the time of its
+    /// call, or of its start, bounds that.
+    #[must_use]
+    pub fn with_host_wait(mut self, limit: Duration) -> Self {
+        self.host_wait = Some(limit);
+        self
+    }
+
+    /// Sets how many things an instance may have.
+    #[must_use]
+    pub fn with_counts(mut self, counts: CountsConfig) -> Self {
+        self.counts = counts;
         self
     }
 
@@ -311,6 +357,18 @@ impl ResourceLimits {
     #[must_use]
     pub fn max_memory_bytes(&self) -> usize {
         self.memory.max_bytes()
+    }
+
+    /// What a growth beyond that sum means.
+    #[must_use]
+    pub fn on_limit(&self) -> OnLimit {
+        self.memory.on_limit()
+    }
+
+    /// How many things the instance may have.
+    #[must_use]
+    pub fn counts(&self) -> CountsConfig {
+        self.counts
     }
 
     /// Share of that sum at which the instance is told of, in percent.
@@ -343,6 +401,12 @@ impl ResourceLimits {
         self.start_timeout
     }
 
+    /// Time a guest may wait for the host at a stretch.
+    #[must_use]
+    pub fn host_wait(&self) -> Option<Duration> {
+        self.host_wait
+    }
+
     /// Stack a guest may use, in bytes.
     #[must_use]
     pub fn max_stack_bytes(&self) -> usize {
@@ -362,7 +426,10 @@ pub struct ResourceLimitsBuilder {
     max_memory_bytes: Option<usize>,
     timeout: Option<Duration>,
     max_fuel: Option<u64>,
+    host_wait: Option<Duration>,
+    on_limit: OnLimit,
     messages: MessageConfig,
+    counts: CountsConfig,
 }
 
 impl ResourceLimitsBuilder {
@@ -387,6 +454,27 @@ impl ResourceLimitsBuilder {
         self
     }
 
+    /// Sets the time a guest may wait for the host at a stretch.
+    #[must_use]
+    pub fn host_wait(mut self, limit: Duration) -> Self {
+        self.host_wait = Some(limit);
+        self
+    }
+
+    /// Sets what a growth beyond the limit means.
+    #[must_use]
+    pub fn on_limit(mut self, on_limit: OnLimit) -> Self {
+        self.on_limit = on_limit;
+        self
+    }
+
+    /// Sets how many things an instance may have.
+    #[must_use]
+    pub fn counts(mut self, counts: CountsConfig) -> Self {
+        self.counts = counts;
+        self
+    }
+
     /// Sets how large arguments and results may be.
     #[must_use]
     pub fn messages(mut self, messages: MessageConfig) -> Self {
@@ -404,184 +492,13 @@ impl ResourceLimitsBuilder {
             .max_memory_bytes
             .ok_or(ResourceLimitError::MemoryNotConfigured)?;
         let timeout = self.timeout.unwrap_or(ResourceLimits::DEFAULT_TIMEOUT);
-        let limits = ResourceLimits::new(MemoryConfig::new(bytes)?, timeout, self.max_fuel);
-        Ok(limits.with_messages(self.messages))
-    }
-}
-
-/// Holds one instance to its limit: the sum over all its linear memories and tables and what the
-/// host holds for it, during instantiation as well as in calls. Refusing means `memory.grow`
-/// answers -1.
-pub struct ComponentResourceLimiter {
-    meter: Arc<MemoryMeter>,
-    /// The last growth granted, so that a growth the operating system then refuses is given back.
-    last_granted: usize,
-    refused: Option<OutOfMemory>,
-    /// What the operating system refused since the call began: bytes, and its error.
-    host_refused: Option<(usize, io::Error)>,
-    /// From how many bytes held on the generation is to be told of; beyond reach once it is.
-    warn_bytes: usize,
-    tally: Option<Arc<Tally>>,
-}
-
-impl Drop for ComponentResourceLimiter {
-    fn drop(&mut self) {
-        if let Some(tally) = &self.tally {
-            tally.let_go(&self.metrics());
-        }
-        self.meter.end();
-    }
-}
-
-impl fmt::Debug for ComponentResourceLimiter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ComponentResourceLimiter")
-            .field("metrics", &self.metrics())
-            .field("refused", &self.refused)
-            .finish_non_exhaustive()
-    }
-}
-
-impl ComponentResourceLimiter {
-    /// A limiter for a new instance.
-    #[must_use]
-    pub fn new(limits: &ResourceLimits) -> Self {
-        Self {
-            meter: Arc::new(MemoryMeter::new(limits.max_memory_bytes())),
-            last_granted: 0,
-            refused: None,
-            host_refused: None,
-            warn_bytes: usize::MAX,
-            tally: None,
-        }
-    }
-
-    /// Has the instance counted in its generation's figures.
-    pub(crate) fn counted_in(mut self, tally: &Arc<Tally>, limits: &ResourceLimits) -> Self {
-        let percent = usize::from(limits.warn_percent());
-        self.warn_bytes = limits
-            .max_memory_bytes()
-            .saturating_mul(percent)
-            .div_ceil(100);
-        self.tally = Some(Arc::clone(tally));
-        self
-    }
-
-    /// The instance's memory now.
-    #[must_use]
-    pub fn metrics(&self) -> MemoryMetrics {
-        self.meter.metrics()
-    }
-
-    pub(crate) fn meter(&self) -> Arc<MemoryMeter> {
-        Arc::clone(&self.meter)
-    }
-
-    pub(crate) fn set_handles(&self, bytes: usize) {
-        self.meter.set_handles(bytes);
-    }
-
-    /// Forgets what was refused before, so that a trap is blamed on its own call only.
-    pub(crate) fn begin_call(&mut self) {
-        self.refused = None;
-        self.host_refused = None;
-    }
-
-    /// The last growth refused because of the limit since the call began.
-    pub(crate) fn refused(&self) -> Option<OutOfMemory> {
-        self.refused
-    }
-
-    /// What the operating system refused since the call began.
-    pub(crate) fn host_refused(&self) -> Option<CapacityError> {
-        let (requested_bytes, error) = self.host_refused.as_ref()?;
-        // An error of the operating system is its number; only such ones are kept.
-        let source = io::Error::from_raw_os_error(error.raw_os_error()?);
-        Some(CapacityError::Memory {
-            requested_bytes: *requested_bytes,
-            source,
+        let memory = MemoryConfig::new(bytes)?.at_limit(self.on_limit);
+        let limits = ResourceLimits::new(memory, timeout, self.max_fuel)
+            .with_messages(self.messages)
+            .with_counts(self.counts);
+        Ok(ResourceLimits {
+            host_wait: self.host_wait,
+            ..limits
         })
-    }
-
-    /// As [`Self::grow`], of a memory or table whose type has a maximum.
-    fn grow_within(&mut self, desired: usize, maximum: Option<usize>, bytes: usize) -> bool {
-        // Past its own maximum the growth fails whatever we say. Where the limit has room for it,
-        // counting it as held or as refused by the limit would both be wrong.
-        let own_maximum = maximum.is_some_and(|maximum| desired > maximum);
-        if own_maximum && self.meter.has_room(bytes) {
-            return false;
-        }
-        self.grow(bytes)
-    }
-
-    fn grow(&mut self, bytes: usize) -> bool {
-        match self.meter.grow(bytes) {
-            Ok(()) => {
-                self.last_granted = bytes;
-                if self.meter.held() >= self.warn_bytes {
-                    self.near_limit();
-                }
-                true
-            }
-            Err(refused) => {
-                self.refused = Some(refused);
-                false
-            }
-        }
-    }
-
-    #[cold]
-    fn near_limit(&mut self) {
-        self.warn_bytes = usize::MAX;
-        if let Some(tally) = &self.tally {
-            tally.cross(self.meter.held());
-        }
-    }
-}
-
-impl ResourceLimiter for ComponentResourceLimiter {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(self.grow_within(desired, maximum, desired.saturating_sub(current)))
-    }
-
-    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        // wasmtime also calls this for growths it never asked us about (of memories with pages of
-        // one byte, beyond what their type can hold). Giving those back would let a guest grow for
-        // free, so only a refusal by the operating system, which always follows a grant, is given
-        // back.
-        if let Ok(error) = error.downcast::<io::Error>() {
-            let granted = std::mem::take(&mut self.last_granted);
-            self.host_refused = Some((granted, error));
-            self.meter.give_back(granted);
-        }
-        Ok(())
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let elements = desired.saturating_sub(current);
-        let bytes = elements.saturating_mul(TABLE_ELEMENT_BYTES);
-        Ok(self.grow_within(desired, maximum, bytes))
-    }
-
-    fn instances(&self) -> usize {
-        MAX_CORE_INSTANCES
-    }
-
-    fn tables(&self) -> usize {
-        MAX_TABLES
-    }
-
-    fn memories(&self) -> usize {
-        MAX_MEMORIES
     }
 }

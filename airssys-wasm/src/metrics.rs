@@ -6,6 +6,7 @@
 
 mod figures;
 mod herald;
+mod reading;
 mod stint;
 mod tally;
 
@@ -18,6 +19,8 @@ use airssys_rt::{CallError, ExitCause};
 
 pub use figures::{ComponentMetrics, Counts, Figures, LastExit, Latency};
 pub(crate) use herald::Herald;
+pub(crate) use reading::Reading;
+use reading::both;
 pub(crate) use stint::Stint;
 use tally::Spread;
 pub(crate) use tally::Tally;
@@ -155,12 +158,7 @@ impl Metrics {
     }
 
     /// Everything, with what the instance that lives holds.
-    pub(crate) fn read(
-        &self,
-        name: &str,
-        queued: usize,
-        memory: Option<MemoryMetrics>,
-    ) -> ComponentMetrics {
+    pub(crate) fn read(&self, queued: usize, memory: Option<MemoryMetrics>) -> Reading {
         let ledger = self.lock();
         let tally = &ledger.current;
         let spread = tally.spread();
@@ -172,18 +170,11 @@ impl Metrics {
         );
         let mut total = ledger.past.figures.clone();
         total.add(&current);
-        if let Some(past) = &ledger.past.spread {
-            let mut sum = Spread::clone(past);
-            if let Some(spread) = &spread {
-                sum.add(spread);
-            }
-            total.wait = sum.wait();
-            total.service = sum.service();
-        }
+        let all = both(ledger.past.spread.clone(), spread.clone());
         let refused = Refused::ALL.iter().zip(&self.refused);
         let refused = refused.map(|(refused, n)| (refused.as_str(), n.load(Ordering::Relaxed)));
-        ComponentMetrics {
-            name: name.to_owned(),
+        let metrics = ComponentMetrics {
+            name: String::new(),
             generation: tally.generation(),
             restarts: ledger.starts.saturating_sub(1),
             in_flight: u64::from(tally.is_busy()),
@@ -195,6 +186,11 @@ impl Metrics {
             current,
             previous: ledger.previous.clone(),
             total,
+        };
+        Reading {
+            metrics,
+            current: spread,
+            total: all,
         }
     }
 

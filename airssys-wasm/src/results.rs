@@ -1,8 +1,11 @@
 //! What a call returned, as it came.
 
+use std::fmt;
+use std::sync::Arc;
+
 use wasmtime::component::{Type, Val};
 
-use crate::component::ComponentRef;
+use crate::component::{ComponentCell, ComponentRef};
 use crate::error::WasmError;
 use crate::message::Message;
 use crate::payload::{
@@ -11,24 +14,34 @@ use crate::payload::{
 
 /// The results of one call, in the message they came in. Each reading checks it as the component's
 /// level says.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Results {
     component: ComponentRef,
-    generation: u64,
+    /// Who returned it.
+    source: (Arc<ComponentCell>, u64),
     function: usize,
     message: Message,
+}
+
+impl fmt::Debug for Results {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Results")
+            .field("component", &self.component)
+            .field("message", &self.message)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Results {
     pub(crate) fn new(
         component: ComponentRef,
-        generation: u64,
+        source: (Arc<ComponentCell>, u64),
         function: usize,
         message: Message,
     ) -> Self {
         Self {
             component,
-            generation,
+            source,
             function,
             message,
         }
@@ -105,7 +118,8 @@ impl Results {
     fn read(&self) -> Result<&[u8], WasmError> {
         let messages = &self.component.loaded()?.messages;
         messages.read(&self.message).map_err(|source| {
-            self.component.cell().condemn(self.generation, source);
+            let (cell, generation) = &self.source;
+            cell.condemn(*generation, source);
             WasmError::Damaged {
                 component: self.component.name().clone(),
                 source,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use airssys_rt::{
-    DeadlinePhase, Events, ExitCause, PanicBoundary, TaskEnd, TaskLimit, TaskRegistry,
+    DeadlinePhase, EntryPoint, Events, ExitCause, PanicBoundary, TaskEnd, TaskLimit, TaskRegistry,
 };
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -16,7 +16,9 @@ use crate::code_cache::CacheConfig;
 use crate::compiled::Compiled;
 use crate::component::{ComponentCell, ComponentRef};
 use crate::config::ComponentName;
+use crate::coredumps::{CoredumpConfig, CoredumpCounts, Coredumps};
 use crate::engine::{Engine, EngineError, EngineKind, Metering};
+use crate::host_functions::HostFunctions;
 use crate::library::{Library, LoadEvent, LoadFailed};
 use crate::limits::ResourceLimits;
 use crate::message::{Messages, Pools};
@@ -36,8 +38,12 @@ pub struct RuntimeConfig {
     pub max_components: u32,
     /// Where compiled code is kept for the next run; nowhere without it.
     pub cache: Option<CacheConfig>,
+    /// Where guests that trap leave a coredump; nowhere without it.
+    pub coredumps: Option<CoredumpConfig>,
     /// Where loads are told.
     pub loads: Events<LoadEvent>,
+    /// What components may import beside WASI.
+    pub host_functions: HostFunctions,
 }
 
 impl Default for RuntimeConfig {
@@ -45,7 +51,9 @@ impl Default for RuntimeConfig {
         Self {
             max_components: DEFAULT_MAX_COMPONENTS,
             cache: None,
+            coredumps: None,
             loads: Events::default(),
+            host_functions: HostFunctions::default(),
         }
     }
 }
@@ -66,6 +74,8 @@ struct Shared {
     live: Arc<Live>,
     turns: Turns,
     panics: PanicBoundary,
+    host_functions: HostFunctions,
+    coredumps: Option<Arc<Coredumps>>,
     components: DashMap<ComponentName, ComponentRef>,
     pools: Pools,
 }
@@ -77,6 +87,9 @@ pub(crate) struct Loaded {
     pub(crate) messages: Arc<Messages>,
     pub(crate) live: Arc<Live>,
     pub(crate) turns: Turns,
+    /// Where panics of WASI's functions and of `run` bodies are told: whatever comes out of a guest.
+    pub(crate) guests: EntryPoint,
+    pub(crate) coredumps: Option<Arc<Coredumps>>,
 }
 
 impl fmt::Debug for Runtime {
@@ -110,6 +123,10 @@ impl Runtime {
             live: Live::new(config.max_components),
             turns: Turns::new(),
             panics,
+            host_functions: config.host_functions,
+            coredumps: config
+                .coredumps
+                .map(|config| Arc::new(Coredumps::new(config))),
             components: DashMap::new(),
             pools: Pools::default(),
         };
@@ -129,24 +146,32 @@ impl Runtime {
         self.shared.ticker.stop();
     }
 
-    /// Where panics of the compiler end.
+    /// Where panics of the host end: in the compiler (`compile`), in a function of the embedder's
+    /// own (its name), and in all else that runs for a guest (`guest`).
     #[must_use]
     pub fn panics(&self) -> &PanicBoundary {
         &self.shared.panics
     }
 
-    /// The component of that name, once it has been started for the first time.
+    /// What became of the coredumps of guests that trapped; nothing where none are made.
+    #[must_use]
+    pub fn coredumps(&self) -> CoredumpCounts {
+        let coredumps = self.shared.coredumps.as_ref();
+        coredumps.map_or_else(CoredumpCounts::default, |coredumps| coredumps.counts())
+    }
+
+    /// The component of that name, or the replica, once it has been started for the first time.
     #[must_use]
     pub fn component(&self, name: &str) -> Option<ComponentRef> {
-        let name: ComponentName = name.parse().ok()?;
-        let found = self.shared.components.get(&name)?;
+        let found = self.shared.components.get(name)?;
         Some(found.clone())
     }
 
-    /// All components, by name.
+    /// All components, by name; not their replicas.
     #[must_use]
     pub fn components(&self) -> Vec<ComponentRef> {
-        let mut all: Vec<ComponentRef> = self.shared.components.iter().map(|c| c.clone()).collect();
+        let all = self.shared.components.iter().map(|held| held.clone());
+        let mut all: Vec<ComponentRef> = all.filter(|held| !held.is_replica()).collect();
         all.sort_by(|a, b| a.name().cmp(b.name()));
         all
     }
@@ -168,14 +193,15 @@ impl Runtime {
     }
 
     /// Enters a component under its name.
-    pub(crate) fn register(&self, cell: &Arc<ComponentCell>) -> Result<(), NameTaken> {
-        match self.shared.components.entry(cell.name.clone()) {
+    pub(crate) fn register(&self, component: &ComponentRef) -> Result<(), NameTaken> {
+        let name = component.name().clone();
+        match self.shared.components.entry(name) {
             Entry::Vacant(vacant) => {
-                vacant.insert(ComponentRef::new(Arc::clone(cell)));
+                vacant.insert(component.clone());
                 Ok(())
             }
-            Entry::Occupied(held) if Arc::ptr_eq(held.get().cell(), cell) => Ok(()),
-            Entry::Occupied(_) => Err(NameTaken(cell.name.clone())),
+            Entry::Occupied(held) if held.get().is(component) => Ok(()),
+            Entry::Occupied(_) => Err(NameTaken(component.name().clone())),
         }
     }
 
@@ -204,7 +230,10 @@ impl Runtime {
             .map_err(|_| ExitCause::Shutdown)?;
         match tokio::time::timeout(limit, task).await {
             Ok(TaskEnd::Finished(outcome)) => outcome.map_err(exit_cause),
-            Ok(TaskEnd::Panicked { message }) => Err(ExitCause::HostPanic { message }),
+            Ok(TaskEnd::Panicked { message }) => Err(ExitCause::HostPanic {
+                entry: None,
+                message,
+            }),
             Ok(TaskEnd::Aborted) => Err(ExitCause::Shutdown),
             Ok(TaskEnd::TimedOut) | Err(_) => Err(ExitCause::Deadline {
                 limit,
@@ -230,6 +259,8 @@ impl Runtime {
             messages,
             live: Arc::clone(&shared.live),
             turns: shared.turns.clone(),
+            guests: shared.panics.entry("guest"),
+            coredumps: shared.coredumps.clone(),
         })
     }
 }
@@ -251,7 +282,14 @@ impl Shared {
             return Ok(Arc::clone(engine));
         }
         let pulse = self.ticker.pulse();
-        let engine = Engine::new(self.max_components, kind, engines.len(), pulse)?;
+        let mut engine = Engine::new(
+            self.max_components,
+            kind,
+            engines.len(),
+            self.coredumps.is_some(),
+            pulse,
+        )?;
+        self.host_functions.link(&mut engine.linker, &self.panics)?;
         let engine = Arc::new(engine);
         engines.insert(kind, Arc::clone(&engine));
         Ok(engine)
@@ -264,11 +302,11 @@ pub(crate) struct WeakRuntime(Weak<Shared>);
 
 impl WeakRuntime {
     /// Takes a component out, if the name is still its own.
-    pub(crate) fn unregister(&self, cell: &Arc<ComponentCell>) {
+    pub(crate) fn unregister(&self, component: &ComponentRef) {
         if let Some(shared) = self.0.upgrade() {
             shared
                 .components
-                .remove_if(&cell.name, |_, held| Arc::ptr_eq(held.cell(), cell));
+                .remove_if(component.name(), |_, held| held.is(component));
             shared.library.weed();
         }
     }

@@ -3,17 +3,16 @@
 
 use std::time::Instant;
 
+use airssys_rt::Counted;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::host_functions::Caller;
 use crate::limits::ComponentResourceLimiter;
 
 /// Most bytes of randomness a guest gets at a time.
 const MAX_RANDOM_BYTES: u64 = 64 * 1024;
-
-/// Most WASI resources (streams, pollables) an instance may hold at a time.
-const MAX_RESOURCES: usize = 1024;
 
 /// The data of a component's Store. Only this crate makes one, always with a limiter.
 pub struct ComponentState {
@@ -21,14 +20,19 @@ pub struct ComponentState {
     pub(crate) deadline: Instant,
     /// Fuel granted to the call under way, 0 where fuel is not metered.
     pub(crate) fuel: u64,
+    caller: Caller,
     wasi: WasiCtx,
     table: ResourceTable,
 }
 
 impl ComponentState {
-    pub(crate) fn new(limiter: ComponentResourceLimiter, deadline: Instant) -> Self {
+    pub(crate) fn new(
+        limiter: ComponentResourceLimiter,
+        deadline: Instant,
+        caller: Caller,
+    ) -> Self {
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_RESOURCES);
+        table.set_max_capacity(limiter.counts().most(Counted::Handles));
         // Nothing is inherited: no directories, no network, no environment, no arguments, and
         // standard streams that are empty or go nowhere.
         let wasi = WasiCtx::builder()
@@ -40,9 +44,16 @@ impl ComponentState {
             limiter,
             deadline,
             fuel: 0,
+            caller,
             wasi,
             table,
         }
+    }
+
+    /// Whose instance it is.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 }
 

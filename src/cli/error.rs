@@ -5,7 +5,9 @@ use std::io;
 use std::path::PathBuf;
 
 use airssys::config::ConfigFile;
-use airssys::{ConfigErrors, ExitCause, FunctionError, HostError, WasmError};
+use airssys::{
+    ConfigErrors, CountsConfig, ExitCause, FunctionError, HostError, TooMany, WasmError,
+};
 use serde_json::{Value, json};
 
 use super::{Exit, report};
@@ -272,6 +274,7 @@ fn limit_key(error: &WasmError) -> Option<&'static str> {
         WasmError::Exited { cause, .. } => match **cause {
             ExitCause::Deadline { .. } => Some("resources.cpu.timeout_seconds"),
             ExitCause::OutOfFuel { .. } => Some("resources.cpu.max_fuel"),
+            ExitCause::TooMany(TooMany { what, .. }) => Some(CountsConfig::key(what)),
             _ => None,
         },
         _ => None,

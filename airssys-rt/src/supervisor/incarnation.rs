@@ -58,6 +58,7 @@ pub(crate) fn attempt<E: Clone + Send + Sync + 'static>(
     Contained::new(start, message).map(|outcome| match outcome {
         Ok(outcome) => outcome,
         Err(message) => Err(ExitCause::HostPanic {
+            entry: None,
             message: format!("in the child's start: {message}"),
         }),
     })

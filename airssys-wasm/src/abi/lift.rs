@@ -27,7 +27,7 @@ pub enum AbiViolation {
     OutOfBounds {
         /// Where it points.
         pointer: usize,
-        /// Elements said to be there; bytes of a text.
+        /// Elements said to be there; code units of a text.
         length: usize,
     },
     /// A pointer is not aligned as its type asks for.

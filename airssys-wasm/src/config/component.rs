@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use airssys_integrity::{SampleRate, VerificationLevel};
+use airssys_rt::Counted;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -12,7 +13,9 @@ use super::document::Document;
 use super::keys::{ConfigFile, keys};
 use super::name::ComponentName;
 use super::problem::{ConfigError, Rule};
-use crate::limits::{MemoryConfig, MessageConfig, ResourceLimits, StackConfig};
+use crate::limits::{
+    CountsConfig, MemoryConfig, MessageConfig, OnLimit, ResourceLimits, StackConfig,
+};
 
 /// A component as its Component.toml describes it. It always has limits.
 #[derive(Debug, Clone)]
@@ -42,6 +45,8 @@ pub struct ResourcesConfig {
     pub stack: StackConfig,
     /// `[resources.message]`.
     pub message: MessageConfig,
+    /// `[resources.counts]`.
+    pub counts: CountsConfig,
 }
 
 /// `[resources.cpu]`.
@@ -55,6 +60,8 @@ pub struct CpuConfig {
     pub load_timeout: Duration,
     /// Time an instance may take to start, its start functions included.
     pub start_timeout: Duration,
+    /// Time a guest may wait for the host at a stretch.
+    pub host_wait: Option<Duration>,
 }
 
 /// `[integrity]`.
@@ -69,6 +76,48 @@ pub struct IntegrityConfig {
 pub struct InstanceConfig {
     /// Whether calls share an instance.
     pub mode: InstanceMode,
+    /// How many serve the component at a time.
+    pub replicas: ReplicaCount,
+}
+
+/// Most replicas of a component.
+pub const MAX_REPLICAS: u32 = 64;
+
+/// How many instances serve one component at a time: 1 to [`MAX_REPLICAS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReplicaCount(u32);
+
+/// A number that is no [`ReplicaCount`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} replicas: 1 to {MAX_REPLICAS} may be")]
+pub struct ReplicaCountError(pub u32);
+
+impl ReplicaCount {
+    /// One: the component is as it is without replicas.
+    pub const ONE: Self = Self(1);
+
+    /// That many.
+    ///
+    /// # Errors
+    /// [`ReplicaCountError`].
+    pub fn new(replicas: u32) -> Result<Self, ReplicaCountError> {
+        match replicas {
+            1..=MAX_REPLICAS => Ok(Self(replicas)),
+            _ => Err(ReplicaCountError(replicas)),
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for ReplicaCount {
+    fn default() -> Self {
+        Self::ONE
+    }
 }
 
 /// How long an instance lives, if nothing ends it.
@@ -97,12 +146,18 @@ impl From<ResourcesConfig> for ResourceLimits {
             cpu,
             stack,
             message,
+            counts,
         } = resources;
-        Self::new(memory, cpu.timeout, cpu.max_fuel)
+        let limits = Self::new(memory, cpu.timeout, cpu.max_fuel)
             .with_load_timeout(cpu.load_timeout)
             .with_start_timeout(cpu.start_timeout)
             .with_stack(stack)
             .with_messages(message)
+            .with_counts(counts);
+        match cpu.host_wait {
+            Some(limit) => limits.with_host_wait(limit),
+            None => limits,
+        }
     }
 }
 
@@ -153,6 +208,7 @@ impl ComponentConfig {
                 .map_err(|_| broken("resources.memory.warn_percent", &percent.to_string()))?,
             None => memory,
         };
+        let memory = memory.at_limit(resources.memory.on_limit.unwrap_or_default().into());
         let seconds = |given: Option<u64>, key: &str| {
             let given = given.or_else(|| default_of(key));
             given
@@ -164,12 +220,14 @@ impl ComponentConfig {
             max_fuel,
             load_timeout_seconds,
             start_timeout_seconds,
+            host_wait_seconds,
         } = resources.cpu;
         let cpu = CpuConfig {
             timeout: seconds(timeout_seconds, "resources.cpu.timeout_seconds")?,
             max_fuel,
             load_timeout: seconds(load_timeout_seconds, "resources.cpu.load_timeout_seconds")?,
             start_timeout: seconds(start_timeout_seconds, "resources.cpu.start_timeout_seconds")?,
+            host_wait: host_wait_seconds.map(Duration::from_secs),
         };
         let stack = match resources.stack.max_bytes {
             None => StackConfig::default(),
@@ -189,6 +247,17 @@ impl ComponentConfig {
             message_bytes(max_result_bytes, "resources.message.max_result_bytes")?,
         )
         .map_err(|error| broken("resources.message", &error.to_string()))?;
+        let replicas = match instance.replicas {
+            None => ReplicaCount::default(),
+            Some(replicas) => ReplicaCount::new(replicas)
+                .map_err(|_| broken("instance.replicas", &replicas.to_string()))?,
+        };
+        let mode = instance.try_into().map_err(|ParkedPerCall(at)| {
+            let key = Some("instance.park_after_seconds");
+            let other = "mode = \"per-call\"";
+            document.invalid(vec![document.problem(at, key, Rule::NotWith { other })])
+        })?;
+        let instance = InstanceConfig { mode, replicas };
         Ok(Self {
             name,
             version,
@@ -198,13 +267,10 @@ impl ComponentConfig {
                 cpu,
                 stack,
                 message,
+                counts: resources.counts.checked(broken)?,
             },
             integrity: integrity.into(),
-            instance: instance.try_into().map_err(|ParkedPerCall(at)| {
-                let key = Some("instance.park_after_seconds");
-                let other = "mode = \"per-call\"";
-                document.invalid(vec![document.problem(at, key, Rule::NotWith { other })])
-            })?,
+            instance,
         })
     }
 }
@@ -233,6 +299,7 @@ struct Raw {
 struct RawInstance {
     mode: Option<RawMode>,
     park_after_seconds: Option<Spanned<u64>>,
+    replicas: Option<u32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -246,18 +313,19 @@ enum RawMode {
 /// A time until parking where no instance outlives its call, and where it stands.
 struct ParkedPerCall(Range<usize>);
 
-impl TryFrom<RawInstance> for InstanceConfig {
+impl TryFrom<RawInstance> for InstanceMode {
     type Error = ParkedPerCall;
 
     fn try_from(raw: RawInstance) -> Result<Self, ParkedPerCall> {
-        let mode = match (raw.mode.unwrap_or_default(), raw.park_after_seconds) {
-            (RawMode::Persistent, seconds) => InstanceMode::Persistent {
-                park_after: seconds.map(|seconds| Duration::from_secs(seconds.into_inner())),
+        Ok(
+            match (raw.mode.unwrap_or_default(), raw.park_after_seconds) {
+                (RawMode::Persistent, seconds) => Self::Persistent {
+                    park_after: seconds.map(|seconds| Duration::from_secs(seconds.into_inner())),
+                },
+                (RawMode::PerCall, None) => Self::PerCall,
+                (RawMode::PerCall, Some(seconds)) => return Err(ParkedPerCall(seconds.span())),
             },
-            (RawMode::PerCall, None) => InstanceMode::PerCall,
-            (RawMode::PerCall, Some(seconds)) => return Err(ParkedPerCall(seconds.span())),
-        };
-        Ok(Self { mode })
+        )
     }
 }
 
@@ -306,6 +374,8 @@ struct RawResources {
     stack: RawStack,
     #[serde(default)]
     message: RawMessage,
+    #[serde(default)]
+    counts: RawCounts,
 }
 
 #[derive(Deserialize, Default)]
@@ -319,9 +389,56 @@ struct RawMessage {
     max_result_bytes: Option<usize>,
 }
 
+#[derive(Deserialize, Default)]
+struct RawCounts {
+    max_memories: Option<usize>,
+    max_tables: Option<usize>,
+    max_instances: Option<usize>,
+    max_table_elements: Option<usize>,
+    max_handles: Option<usize>,
+}
+
+impl RawCounts {
+    fn checked<E>(self, broken: impl Fn(&str, &str) -> E) -> Result<CountsConfig, E> {
+        let given = [
+            (Counted::Memories, self.max_memories),
+            (Counted::Tables, self.max_tables),
+            (Counted::Instances, self.max_instances),
+            (Counted::TableElements, self.max_table_elements),
+            (Counted::Handles, self.max_handles),
+        ];
+        let mut counts = CountsConfig::default();
+        for (what, most) in given {
+            let Some(most) = most else { continue };
+            counts = counts
+                .with(what, most)
+                .map_err(|_| broken(CountsConfig::key(what), &most.to_string()))?;
+        }
+        Ok(counts)
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+enum RawOnLimit {
+    #[default]
+    Deny,
+    Trap,
+}
+
+impl From<RawOnLimit> for OnLimit {
+    fn from(raw: RawOnLimit) -> Self {
+        match raw {
+            RawOnLimit::Deny => Self::Deny,
+            RawOnLimit::Trap => Self::Trap,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct RawMemory {
     max_bytes: usize,
+    on_limit: Option<RawOnLimit>,
     warn_percent: Option<u8>,
 }
 
@@ -331,4 +448,5 @@ struct RawCpu {
     max_fuel: Option<u64>,
     load_timeout_seconds: Option<u64>,
     start_timeout_seconds: Option<u64>,
+    host_wait_seconds: Option<u64>,
 }

@@ -263,8 +263,12 @@ impl Check<'_> {
         self.report(span, name, Rule::WrongType { expected, found });
     }
 
+    fn is_full(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
+    }
+
     fn report(&mut self, span: Range<usize>, key: &str, broken: Rule) {
-        if self.problems.len() < MAX_PROBLEMS {
+        if !self.is_full() {
             self.problems
                 .push(self.document.problem(span, Some(key), broken));
         }
@@ -272,8 +276,9 @@ impl Check<'_> {
 
     /// The known key of this file that looks most like `name`, if one does.
     fn nearest(&self, name: &str) -> Option<String> {
-        // Long names are nobody's typing error, and comparing them would take long.
-        if name.len() > 128 {
+        // Long names are nobody's typing error, and comparing them would take long, as it would for
+        // each of many keys of which nobody will be told.
+        if name.len() > 128 || self.is_full() {
             return None;
         }
         keys()

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 /// The ADRs that decide keys, by id. `no_key_without_an_adr` fails when one is left out.
-const DECISIONS: [(&str, &str); 9] = [
+const DECISIONS: [(&str, &str); 13] = [
     (
         "ADR-SYS-001",
         include_str!("../../../docs/adr/ADR-SYS-001-configuration-comes-from-adrs.md"),
@@ -44,8 +44,24 @@ const DECISIONS: [(&str, &str); 9] = [
         ),
     ),
     (
+        "ADR-WASM-013",
+        include_str!("../../../docs/adr/ADR-WASM-013-counts-are-the-components-own.md"),
+    ),
+    (
+        "ADR-WASM-017",
+        include_str!("../../../docs/adr/ADR-WASM-017-refused-growth-and-waits-for-the-host.md"),
+    ),
+    (
         "ADR-WASM-011",
         include_str!("../../../docs/adr/ADR-WASM-011-life-of-an-instance.md"),
+    ),
+    (
+        "ADR-WASM-016",
+        include_str!("../../../docs/adr/ADR-WASM-016-coredumps-in-a-private-directory.md"),
+    ),
+    (
+        "ADR-WASM-014",
+        include_str!("../../../docs/adr/ADR-WASM-014-replicas-under-one-name.md"),
     ),
 ];
 

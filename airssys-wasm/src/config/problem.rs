@@ -107,6 +107,12 @@ pub enum Rule {
     NotWith { other: &'static str },
     #[error("\"{name}\" is already the name of another child")]
     DuplicateName { name: String },
+    #[error("\"{name}\" is the name of a replica of \"{component}\", and is taken in line {line}")]
+    ReplicaName {
+        name: String,
+        component: String,
+        line: usize,
+    },
     #[error("{reason}")]
     Unreadable { reason: String },
 }

@@ -46,7 +46,7 @@ impl Set {
     }
 
     fn engine(&self) -> Arc<Engine> {
-        Arc::new(Engine::new(1, KIND, 0, self.ticker.pulse()).unwrap())
+        Arc::new(Engine::new(1, KIND, 0, false, self.ticker.pulse()).unwrap())
     }
 
     async fn load<E>(&self, engine: E) -> Result<Arc<Compiled>, LoadFailed>
@@ -78,7 +78,7 @@ async fn a_panic_while_compiling_is_counted_and_told_and_the_next_load_tries_aga
     let LoadFailed::Load(LoadError::CompilerPanic { panic, path }) = failed else {
         panic!("{failed:?}");
     };
-    assert_eq!((panic.entry, &*panic.message), ("compile", "a bad day"));
+    assert_eq!((&*panic.entry, &*panic.message), ("compile", "a bad day"));
     assert!(path.ends_with("a.wasm"));
     assert_eq!(set.boundary.counts().panicked, 1);
     let engine = set.engine();

@@ -23,6 +23,18 @@ pub struct MemoryMetrics {
 }
 
 impl MemoryMetrics {
+    /// Of two instances together.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        Self {
+            current_bytes: self.current_bytes + other.current_bytes,
+            host_bytes: self.host_bytes + other.host_bytes,
+            max_bytes: self.max_bytes + other.max_bytes,
+            peak_bytes: self.peak_bytes + other.peak_bytes,
+            allocation_count: self.allocation_count + other.allocation_count,
+            denied_count: self.denied_count + other.denied_count,
+        }
+    }
+
     /// Current use in percent of the limit, 0.0 to 100.0.
     #[must_use]
     #[allow(

@@ -595,6 +595,7 @@ fn a_cause_with_a_budget_of_its_own_does_not_spend_the_supervisors() {
 #[test]
 fn a_fault_of_the_host_does_not_spend_the_childrens_budget() {
     let panic = || ExitCause::HostPanic {
+        entry: None,
         message: String::new(),
     };
     let mut world = World::new(Strategy::OneForOne, 1, &ABC);

@@ -13,8 +13,8 @@ use super::super::message::{Finished, StartedChild, SupervisorMessage};
 use super::super::plan::Event;
 use super::{Life, Live, State, Ward, report};
 use crate::{
-    Change, Child, ChildId, ChildKind, ChildSpec, ExitCause, Probe, Restart, Running, StartContext,
-    Started, TaskEnd, TaskLimit, TaskRegistry, Tree,
+    Change, Child, ChildId, ChildKind, ChildSpec, ExitCause, Intensity, Probe, Restart, Running,
+    StartContext, Started, TaskEnd, TaskLimit, TaskRegistry, Tree,
 };
 
 /// A child whose start has held the supervisor's task for longer than this is started beside it
@@ -38,7 +38,14 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         let span = self.span(&id, 1);
         let attempt = attempt(
             &spec.child,
-            context(&self.name, &self.tree, myself, &spec, 1),
+            context(
+                &self.name,
+                self.flags.intensity,
+                &self.tree,
+                myself,
+                &spec,
+                1,
+            ),
         );
         let outcome = within(&spec.policy, attempt).instrument(span).await;
         match outcome {
@@ -82,7 +89,14 @@ impl<E: Clone + Send + Sync + 'static> State<E> {
         };
         ward.timer = None;
         let spec = &ward.spec;
-        let context = context(&self.name, &self.tree, myself, spec, generation);
+        let context = context(
+            &self.name,
+            self.flags.intensity,
+            &self.tree,
+            myself,
+            spec,
+            generation,
+        );
         let mut attempt = Box::pin(attempt(&spec.child, context));
         if !ward.slow {
             let mut nobody = Context::from_waker(Waker::noop());
@@ -287,6 +301,7 @@ fn ask_for_life<E: Clone + Send + Sync + 'static>(
 
 fn context<E: Clone + Send + Sync + 'static>(
     supervisor_name: &ChildId,
+    intensity: Intensity,
     tree: &Tree<E>,
     myself: &ActorRef<SupervisorMessage<E>>,
     spec: &ChildSpec<E>,
@@ -297,6 +312,8 @@ fn context<E: Clone + Send + Sync + 'static>(
         supervisor_name: supervisor_name.clone(),
         id: spec.policy.id.clone(),
         generation,
+        policy: Arc::clone(&spec.policy),
+        intensity,
         argument: spec.argument.clone(),
         tree: tree.clone(),
     }
@@ -307,7 +324,10 @@ impl Start {
     pub(super) async fn outcome(&mut self) -> Result<Started, ExitCause> {
         match self.work.outcome().await {
             TaskEnd::Finished(outcome) => outcome,
-            TaskEnd::Panicked { message } => Err(ExitCause::HostPanic { message }),
+            TaskEnd::Panicked { message } => Err(ExitCause::HostPanic {
+                entry: None,
+                message,
+            }),
             TaskEnd::TimedOut | TaskEnd::Aborted => Err(ExitCause::Killed),
         }
     }

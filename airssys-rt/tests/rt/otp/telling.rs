@@ -49,6 +49,7 @@ fn case_94_format_log_2() {
     let long = "a line\r\nand another\n\u{1b}[31m".repeat(10_000);
     let source = || Arc::new(Foreign(long.clone()));
     let panicked = ExitCause::HostPanic {
+        entry: None,
         message: long.clone(),
     };
     let causes = [

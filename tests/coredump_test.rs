@@ -1,0 +1,298 @@
+//! Coredumps: what is in them, who may read them, and how many there are.
+
+use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use airssys::{ComponentRef, CoredumpCounts, ExitKind, Host, HostBuilder, SystemConfig, Val};
+use airssys_guests::{CRASHER, LEAKY, SPINNER};
+use airssys_wasm::COREDUMPS_WAITING;
+use wasmparser::{KnownCustom, Name, Parser, Payload};
+
+use crate::support::{Tree, block_on, exit, number, shared_machine};
+
+const MIB: usize = 1_048_576;
+
+/// A host with these lines in `[system.coredumps]`.
+async fn host(tree: &Tree, lines: &str) -> Host {
+    let path = tree.write();
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("[system.coredumps]\n{lines}\n{text}")).unwrap();
+    let config = SystemConfig::load(&path).unwrap();
+    HostBuilder::from(config).start().await.unwrap()
+}
+
+fn crasher() -> Tree {
+    Tree::new().component("crasher", CRASHER.wasm, MIB, "")
+}
+
+/// The dumps there are, once `settled` says that no more will come.
+async fn dumps(
+    host: &Host,
+    folder: &Path,
+    settled: impl Fn(CoredumpCounts) -> bool,
+) -> Vec<PathBuf> {
+    while !settled(host.coredumps()) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Made by the first dump that is written.
+    let mut dumps: Vec<PathBuf> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    dumps.sort();
+    dumps
+}
+
+/// Function names of every core module in a component, by the module's name.
+fn functions(component: &[u8]) -> HashMap<String, HashMap<u32, String>> {
+    let mut found: HashMap<String, HashMap<u32, String>> = HashMap::new();
+    for payload in Parser::new(0).parse_all(component) {
+        let Payload::CustomSection(section) = payload.unwrap() else {
+            continue;
+        };
+        let KnownCustom::Name(names) = section.as_known() else {
+            continue;
+        };
+        let (mut module, mut functions) = (String::new(), HashMap::new());
+        for name in names {
+            match name.unwrap() {
+                Name::Module { name, .. } => module = name.to_owned(),
+                Name::Function(all) => {
+                    for naming in all {
+                        let naming = naming.unwrap();
+                        functions.insert(naming.index, naming.name.to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        found.insert(module, functions);
+    }
+    found
+}
+
+/// The component a dump is of, and the names of its frames, innermost first.
+fn frames(dump: &[u8], component: &[u8]) -> (String, Vec<String>) {
+    let known = functions(component);
+    let (mut of, mut modules, mut instances) = (String::new(), Vec::new(), Vec::new());
+    let mut frames = Vec::new();
+    for payload in Parser::new(0).parse_all(dump) {
+        let Payload::CustomSection(section) = payload.unwrap() else {
+            continue;
+        };
+        match section.as_known() {
+            KnownCustom::CoreDump(core) => of = core.name.to_owned(),
+            KnownCustom::CoreDumpModules(all) => {
+                modules = all.modules.iter().map(|name| (*name).to_owned()).collect();
+            }
+            KnownCustom::CoreDumpInstances(all) => {
+                instances = all
+                    .instances
+                    .iter()
+                    .map(|i| i.module_index as usize)
+                    .collect();
+            }
+            KnownCustom::CoreDumpStack(stack) => {
+                frames.extend(
+                    stack
+                        .frames
+                        .iter()
+                        .map(|f| (f.instanceidx as usize, f.funcidx)),
+                );
+            }
+            _ => {}
+        }
+    }
+    let name = |(instance, function): (usize, u32)| {
+        let module: &String = &modules[instances[instance]];
+        let functions = known.get(module);
+        let name = functions.and_then(|functions| functions.get(&function));
+        name.cloned()
+            .unwrap_or_else(|| format!("{module}:{function}"))
+    };
+    (of, frames.into_iter().map(name).collect())
+}
+
+#[test]
+fn a_trap_leaves_a_coredump_with_the_names_of_its_frames() {
+    let _machine = shared_machine();
+    block_on(async {
+        let tree = crasher().component("leaky", LEAKY.wasm, MIB, "").component(
+            "spinner",
+            SPINNER.wasm,
+            MIB,
+            "timeout_seconds = 1",
+        );
+        let host = host(&tree, "directory = \"dumps\"").await;
+        let folder = tree.path().join("dumps");
+        let call = |name: &str| host.component(name).unwrap();
+        let crasher = call("crasher");
+        exit(crasher.call("trap", &[]).await);
+        let written = dumps(&host, &folder, |counts| counts.written == 1).await;
+        let name = written[0].file_name().unwrap().to_str().unwrap();
+        let parts: Vec<&str> = name.split('.').collect();
+        assert_eq!(
+            (parts.len(), parts[0], parts[1], parts[3]),
+            (4, "crasher", "1", "coredump")
+        );
+        assert!(
+            parts[2].parse::<u64>().unwrap() > 1_700_000_000_000,
+            "{name}"
+        );
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&written[0])), (0o700, 0o600));
+        let dump = std::fs::read(&written[0]).unwrap();
+        let (of, names) = frames(&dump, CRASHER.wasm);
+        assert_eq!(of, "crasher");
+        assert!(names.iter().any(|name| name.contains("trap")), "{names:?}");
+        // Its successor serves, and what was no trap of the guest leaves nothing.
+        assert_eq!(number(&crasher.call("ping", &[]).await.unwrap()), 1);
+        exit(crasher.call("exit", &[Val::U8(1)]).await);
+        // Refused memory and a deadline end in a trap as well.
+        let died = [
+            exit(call("leaky").call("leak-until-refused", &[]).await).kind(),
+            exit(call("spinner").call("spin", &[]).await).kind(),
+        ];
+        assert_eq!(died, [ExitKind::OutOfMemory, ExitKind::Deadline]);
+        let written = dumps(&host, &folder, |counts| counts.written == 3).await;
+        let names: Vec<_> = written
+            .iter()
+            .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+            .collect();
+        assert!(names[1].starts_with("leaky.1.") && names[2].starts_with("spinner.1."));
+        assert_eq!(names.len(), 3, "{names:?}");
+        host.shutdown().await;
+    });
+}
+
+#[test]
+fn coredumps_keep_within_their_bounds_and_the_oldest_go() {
+    let _machine = shared_machine();
+    block_on(async {
+        let tree = crasher();
+        let lines = "directory = \"dumps\"\nmax_files = 5\nmax_bytes = 1048576";
+        let host = host(&tree, lines).await;
+        let folder = tree.path().join("dumps");
+        let crasher = host.component("crasher").unwrap();
+        let mut written = Vec::new();
+        for death in 1..=20 {
+            exit(crasher.call("trap", &[]).await);
+            written = dumps(&host, &folder, |counts| counts.written == death).await;
+            let bytes: u64 = written
+                .iter()
+                .map(|path| path.metadata().unwrap().len())
+                .sum();
+            assert!(
+                written.len() <= 5 && bytes <= 1_048_576,
+                "{written:?} {bytes}"
+            );
+        }
+        let mut left: Vec<u64> = written
+            .iter()
+            .map(|path| {
+                path.to_str()
+                    .unwrap()
+                    .rsplit('.')
+                    .nth(2)
+                    .unwrap()
+                    .parse()
+                    .unwrap()
+            })
+            .collect();
+        left.sort_unstable();
+        assert_eq!(left, [16, 17, 18, 19, 20]);
+        host.shutdown().await;
+    });
+}
+
+/// Fills its memory, so that there is nothing to leave out of a dump, and traps.
+const LARGE: &str = r#"(component
+    (core module $m
+        (memory (export "memory") 20)
+        (func (export "trap")
+            (memory.fill (i32.const 0) (i32.const 7) (i32.const 1310720))
+            unreachable))
+    (core instance $i (instantiate $m))
+    (func (export "trap") (canon lift (core func $i "trap"))))"#;
+
+/// Deaths in a row, without a look at the dumps in between.
+async fn die(component: &ComponentRef, times: u64) {
+    for _ in 0..times {
+        let died = exit(component.call("trap", &[]).await);
+        assert_eq!(died.kind(), ExitKind::Trap);
+    }
+}
+
+#[test]
+fn a_coredump_that_does_not_fit_or_comes_too_fast_is_left_out_and_counted() {
+    let _machine = shared_machine();
+    block_on(async {
+        let tree = Tree::new().text("large", LARGE, 2 * MIB, "");
+        let host = host(&tree, "directory = \"dumps\"\nmax_bytes = 1048576").await;
+        let large = host.component("large").unwrap();
+        die(&large, 1).await;
+        let folder = tree.path().join("dumps");
+        let written = dumps(&host, &folder, |counts| counts.failed == 1).await;
+        assert!(written.is_empty(), "{written:?}");
+        host.shutdown().await;
+
+        // Each of 30 dumps is written, refused or dropped, and nothing waits for any of them.
+        let tree = Tree::new().text("large", LARGE, 2 * MIB, "");
+        let host = self::host(&tree, "directory = \"dumps\"").await;
+        let large = host.component("large").unwrap();
+        die(&large, 30).await;
+        let all = |counts: CoredumpCounts| counts.written + counts.dropped == 30;
+        let written = dumps(&host, &tree.path().join("dumps"), all).await;
+        assert_eq!(written.len() as u64, host.coredumps().written);
+        host.shutdown().await;
+    });
+}
+
+#[test]
+fn a_successor_does_not_wait_for_a_coredump_to_be_written() {
+    let _machine = shared_machine();
+    // One thread for all that blocks, and it is taken.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let tree = crasher();
+        let host = host(&tree, "directory = \"dumps\"").await;
+        let crasher = host.component("crasher").unwrap();
+        let (free, taken) = std::sync::mpsc::channel::<()>();
+        let disk = tokio::task::spawn_blocking(move || taken.recv());
+        for _ in 0..10 {
+            exit(crasher.call("trap", &[]).await);
+            assert_eq!(number(&crasher.call("ping", &[]).await.unwrap()), 1);
+        }
+        let waiting = COREDUMPS_WAITING as u64;
+        let counts = host.coredumps();
+        assert_eq!((counts.written, counts.dropped), (0, 10 - waiting));
+        free.send(()).unwrap();
+        disk.await.unwrap().unwrap();
+        let all = |counts: CoredumpCounts| counts.written == waiting;
+        let written = dumps(&host, &tree.path().join("dumps"), all).await;
+        assert_eq!(written.len() as u64, waiting);
+        host.shutdown().await;
+    });
+}
+
+#[test]
+fn a_host_that_names_no_directory_makes_no_coredump() {
+    let _machine = shared_machine();
+    block_on(async {
+        let tree = crasher();
+        let host = host(&tree, "max_files = 5").await;
+        let before = std::fs::read_dir(tree.path()).unwrap().count();
+        exit(host.component("crasher").unwrap().call("trap", &[]).await);
+        host.shutdown().await;
+        assert_eq!(host.coredumps(), CoredumpCounts::default());
+        assert_eq!(std::fs::read_dir(tree.path()).unwrap().count(), before);
+    });
+}
