@@ -231,7 +231,8 @@ struct Reader<'a> {
 
 #[derive(Clone)]
 struct Taken {
-    line: usize,
+    /// Where, in bytes: most names are never told of, and counting lines takes time.
+    span: std::ops::Range<usize>,
     replica_of: Option<ComponentName>,
 }
 
@@ -338,30 +339,30 @@ impl Reader<'_> {
         name: String,
         replica_of: Option<&ComponentName>,
     ) -> bool {
-        let mut problem = self.document.problem(
-            raw.span(),
-            Some(key),
-            Rule::DuplicateName { name: name.clone() },
-        );
-        match self.names.entry(name.clone()) {
+        let held = match self.names.entry(name.clone()) {
             Entry::Vacant(vacant) => {
                 vacant.insert(Taken {
-                    line: problem.line,
+                    span: raw.span(),
                     replica_of: replica_of.cloned(),
                 });
                 return true;
             }
-            Entry::Occupied(held) => {
-                let held = held.get();
-                if let Some(component) = held.replica_of.as_ref().or(replica_of) {
-                    problem.broken = Rule::ReplicaName {
-                        name,
-                        component: component.to_string(),
-                        line: held.line,
-                    };
-                }
-            }
-        }
+            Entry::Occupied(held) => held,
+        };
+        let duplicate = Rule::DuplicateName { name: name.clone() };
+        let held = held.get();
+        let broken = match held.replica_of.as_ref().or(replica_of) {
+            None => duplicate,
+            Some(component) => Rule::ReplicaName {
+                name,
+                component: component.to_string(),
+                line: self
+                    .document
+                    .problem(held.span.clone(), None, duplicate)
+                    .line,
+            },
+        };
+        let problem = self.document.problem(raw.span(), Some(key), broken);
         self.problems.push(problem);
         false
     }

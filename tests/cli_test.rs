@@ -445,3 +445,28 @@ fn bad_usage_ends_with_2() {
     assert_eq!(code(&airssys(&["fly"])), 2);
     assert_eq!(code(&airssys(&["run", "no-such-file.toml"])), 2);
 }
+
+#[test]
+fn bench_measures_pairs_and_says_which_bounds_hold() {
+    let measured = airssys(&["--json", "bench", "call", "fresh", "recovery", "--quick"]);
+    assert_eq!(code(&measured), 0, "{}", err(&measured));
+    let rows = json(&measured)["rows"].as_array().unwrap().clone();
+    let names: Vec<_> = rows
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["call", "fresh", "recovery"]);
+    for row in &rows {
+        let figure = |key: &str| row[key].as_f64().unwrap();
+        assert!(figure("airssys") > 0.0 && figure("bare") > 0.0, "{row}");
+        let ratio = figure("airssys") / figure("bare");
+        assert!((figure("ratio") - ratio).abs() < 1e-9, "{row}");
+        assert!(
+            row["holds"].is_boolean() && row["bound"].is_string(),
+            "{row}"
+        );
+    }
+    let unknown = airssys(&["bench", "nonsense"]);
+    assert_eq!(code(&unknown), 2);
+    assert!(err(&unknown).contains("recovery"), "{}", err(&unknown));
+}
