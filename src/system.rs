@@ -136,6 +136,7 @@ impl SystemConfig {
         let mut reader = Reader {
             document,
             names: HashMap::new(),
+            components: HashMap::new(),
             problems: Vec::new(),
             errors: Vec::new(),
         };
@@ -225,6 +226,8 @@ struct Reader<'a> {
     document: &'a Document,
     /// Each with the line it comes from and, for a replica's, the component.
     names: HashMap<String, Taken>,
+    /// By their paths, those that are in order.
+    components: HashMap<PathBuf, ComponentConfig>,
     problems: Vec<Problem>,
     errors: Vec<ConfigError>,
 }
@@ -271,9 +274,19 @@ impl Reader<'_> {
         })
     }
 
+    /// A file that many children name is read once.
+    fn component(&mut self, path: &Path) -> Result<ComponentConfig, ConfigError> {
+        if let Some(config) = self.components.get(path) {
+            return Ok(config.clone());
+        }
+        let config = ComponentConfig::load(path)?;
+        self.components.insert(path.to_path_buf(), config.clone());
+        Ok(config)
+    }
+
     fn child(&mut self, raw: RawChild) -> Option<ComponentNode> {
         let path = self.document.resolve(raw.component.get_ref());
-        let config = match ComponentConfig::load(&path) {
+        let config = match self.component(&path) {
             Ok(config) => Some(config),
             // Where the file is not to be had, the line that names it is the one to mend.
             Err(ConfigError::Unreadable(error)) => {
