@@ -202,11 +202,8 @@ impl Library {
                 }
                 Ok(compiled)
             }
-            Err(unmade) => {
-                self.volumes
-                    .remove_if(&(digest, kind), |_, held| Arc::ptr_eq(held, &volume));
-                Err(unmade.at(path))
-            }
+            // Nobody runs it, so the next load weeds it and tries again.
+            Err(unmade) => Err(unmade.at(path)),
         }
     }
 
