@@ -158,6 +158,21 @@ impl Task {
         Ok(Self(ask))
     }
 
+    /// A task that makes an instance for each call, and answers once it is gone.
+    pub(super) fn fresh(bare: Bare, functions: &'static [&'static str]) -> Self {
+        let (ask, mut asked) = mpsc::channel::<Ask>(16);
+        tokio::spawn(async move {
+            while let Some(((position, arguments, results), reply)) = asked.recv().await {
+                let answer = match bare.instance(functions).await {
+                    Ok(mut instance) => instance.call(position, &arguments, results).await,
+                    Err(error) => Err(error),
+                };
+                reply.send(answer).ok();
+            }
+        });
+        Self(ask)
+    }
+
     pub(super) async fn call(
         &self,
         position: usize,

@@ -94,16 +94,17 @@ pub(super) async fn echo(rounds: usize) -> wasmtime::Result<Row> {
     })
 }
 
-/// What the instance of its own costs that a call has in the mode `per-call`, beside a Store, an
-/// instance and its end.
+/// What the instance of its own costs that a call has in the mode `per-call`, beside what it costs
+/// a tokio task. Both go through a task: a pool's memory is taken back from every processor that the
+/// process has run on, which waits for those that sleep.
 pub(super) async fn fresh(rounds: usize) -> wasmtime::Result<Row> {
     let per_call = "[instance]\nmode = \"per-call\"\n";
     let fresh_tree = Tree::start(&[(CALCULATOR, per_call)], 1).await?;
     let fresh = component(&fresh_tree, "calculator-0").await?;
     let kept_tree = Tree::start(&[(CALCULATOR, "")], 1).await?;
     let kept = component(&kept_tree, "calculator-0").await?;
-    let pool = Bare::new(CALCULATOR.wasm, 4)?;
-    let mut at_hand = pool.instance(&[ADD]).await?;
+    let bare_fresh = Task::fresh(Bare::new(CALCULATOR.wasm, 4)?, &[ADD]);
+    let bare_kept = Task::spawn(Bare::new(CALCULATOR.wasm, 4)?, &[ADD]).await?;
     let (mut ours, mut bare) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for round in 0..rounds + WARM_UP {
         let mut lap = Lap::begin();
@@ -111,11 +112,9 @@ pub(super) async fn fresh(rounds: usize) -> wasmtime::Result<Row> {
         let with = lap.next();
         kept.call(ADD, &SUM).await?;
         let without = lap.next();
-        let mut instance = pool.instance(&[ADD]).await?;
-        instance.call(0, &SUM, 1).await?;
-        drop(instance);
+        bare_fresh.call(0, &SUM, 1).await??;
         let bare_with = lap.next();
-        at_hand.call(0, &SUM, 1).await?;
+        bare_kept.call(0, &SUM, 1).await??;
         let bare_without = lap.next();
         if round >= WARM_UP {
             let [ours_with, ours_without] = &mut ours;
@@ -134,7 +133,7 @@ pub(super) async fn fresh(rounds: usize) -> wasmtime::Result<Row> {
         what: "an instance for one call: Store, limiter, WASI, instance, and its end",
         unit: Unit::Nanoseconds,
         ours: difference(&mut ours),
-        beside: "the same without a limiter",
+        beside: "the same in tokio tasks, without a limiter",
         bare: difference(&mut bare),
         bound: Bound::Ratio(1.2),
     })
