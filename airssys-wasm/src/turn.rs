@@ -95,3 +95,34 @@ async fn behind() {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whom_a_timer_has_woken_and_whom_that_one_wakes_come_before_the_next_turn() {
+        let (order, mut seen) = mpsc::unbounded_channel();
+        let sibling = order.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::spawn(async move { sibling.send("sibling") });
+        });
+        let turn = Turns::new().turn();
+        tokio::spawn(async move {
+            // Computes until the timer is over, which nobody has looked at meanwhile.
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(20) {
+                std::hint::spin_loop();
+            }
+            turn.next().await;
+            order.send("guest")
+        });
+        assert_eq!(seen.recv().await, Some("sibling"));
+        assert_eq!(seen.recv().await, Some("guest"));
+    }
+}

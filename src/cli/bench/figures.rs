@@ -123,3 +123,40 @@ fn show(unit: Unit, figure: f64) -> String {
         Unit::Nanoseconds => format!("{:.1} ms", figure / 1e6),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(ours: f64, bare: f64, bound: Bound) -> bool {
+        Row {
+            name: "row",
+            what: "ours",
+            unit: Unit::Nanoseconds,
+            ours,
+            beside: "bare",
+            bare,
+            bound,
+        }
+        .holds()
+    }
+
+    #[test]
+    fn a_row_holds_up_to_its_bound_and_not_beyond() {
+        assert!(holds(160.0, 100.0, Bound::Ratio(1.6)));
+        assert!(!holds(161.0, 100.0, Bound::Ratio(1.6)));
+        assert!(holds(100.0, 50.0, Bound::RatioAndMost(3.0, 100.0)));
+        assert!(!holds(101.0, 50.0, Bound::RatioAndMost(3.0, 100.0)));
+        assert!(!holds(100.0, 30.0, Bound::RatioAndMost(3.0, 100.0)));
+        assert!(holds(30.0, 10.0, Bound::More(20.0)));
+        assert!(!holds(31.0, 10.0, Bound::More(20.0)));
+    }
+
+    #[test]
+    fn a_percentile_is_a_time_that_was_measured() {
+        let mut times: Vec<_> = (1..=100).rev().map(Duration::from_nanos).collect();
+        assert!((percentile(&mut times, 50) - 51.0).abs() < 1e-6);
+        assert!((percentile(&mut times, 99) - 100.0).abs() < 1e-6);
+        assert!(median(&mut []).abs() < 1e-6);
+    }
+}
