@@ -106,11 +106,11 @@ mod tests {
 
     #[tokio::test]
     async fn whom_a_timer_has_woken_and_whom_that_one_wakes_come_before_the_next_turn() {
-        let (order, mut seen) = mpsc::unbounded_channel();
+        let (order, mut seen) = mpsc::channel(2);
         let sibling = order.clone();
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            tokio::spawn(async move { sibling.send("sibling") });
+            tokio::spawn(async move { sibling.send("sibling").await });
         });
         let turn = Turns::new().turn();
         tokio::spawn(async move {
@@ -120,7 +120,7 @@ mod tests {
                 std::hint::spin_loop();
             }
             turn.next().await;
-            order.send("guest")
+            order.send("guest").await
         });
         assert_eq!(seen.recv().await, Some("sibling"));
         assert_eq!(seen.recv().await, Some("guest"));
