@@ -57,7 +57,10 @@ fn another_value(key: &Key) -> String {
         KeyType::Version => String::from("\"9.8.7\""),
         KeyType::Path if key.file == ConfigFile::System => String::from("\"other/Component.toml\""),
         KeyType::Path => String::from("\"/another.wasm\""),
-        KeyType::List => String::from("[]"),
+        KeyType::List => {
+            let inside = key.example.trim_matches(['[', ']']);
+            format!("[{inside}, {inside}]")
+        }
         KeyType::Choice => format!("\"{}\"", key.choices.last().unwrap()),
         KeyType::Shutdown => String::from("\"brutal\""),
     }
