@@ -23,7 +23,7 @@ use crate::host_functions::HostFunctions;
 use crate::library::{Library, LoadEvent, LoadFailed, off_runtime};
 use crate::limits::ResourceLimits;
 use crate::message::{Messages, Pools};
-use crate::services::{AccessDenied, Granted, OutputLine, Quotas, Resolver};
+use crate::services::{AccessDenied, Granted, OutputLine, Quotas, Reach, Resolver, Subscriptions};
 use crate::ticker::Ticker;
 use crate::turn::Turns;
 
@@ -94,6 +94,7 @@ struct Shared {
     pools: Pools,
     policy: Arc<Policy>,
     quotas: Arc<Quotas>,
+    subscriptions: Subscriptions,
     resolver: Resolver,
     denials: Events<AccessDenied>,
     lines: Events<OutputLine>,
@@ -110,8 +111,7 @@ pub(crate) struct Loaded {
     pub(crate) guests: EntryPoint,
     pub(crate) coredumps: Option<Arc<Coredumps>>,
     pub(crate) granted: Arc<Granted>,
-    pub(crate) denials: Events<AccessDenied>,
-    pub(crate) lines: Events<OutputLine>,
+    pub(crate) reach: Reach,
 }
 
 impl fmt::Debug for Runtime {
@@ -153,6 +153,7 @@ impl Runtime {
             pools: Pools::default(),
             policy: Arc::new(config.policy),
             quotas: Arc::default(),
+            subscriptions: Subscriptions::default(),
             resolver: config.resolver,
             denials: config.denials,
             lines: config.lines,
@@ -225,6 +226,11 @@ impl Runtime {
         match self.shared.components.entry(name) {
             Entry::Vacant(vacant) => {
                 vacant.insert(component.clone());
+                if !component.is_replica() {
+                    let messaging = &component.cell().config.capabilities.messaging;
+                    let subscriptions = &self.shared.subscriptions;
+                    subscriptions.enter(component.name(), &messaging.subscribe);
+                }
                 Ok(())
             }
             Entry::Occupied(held) if held.get().is(component) => Ok(()),
@@ -243,9 +249,9 @@ impl Runtime {
             return Ok(());
         }
         let limit = cell.limits.load_timeout();
-        let (runtime, of) = (self.clone(), Arc::clone(cell));
+        let (runtime, of, own) = (self.clone(), Arc::clone(cell), tasks.clone());
         let work = async move {
-            let loaded = of.loaded.get_or_try_init(|| runtime.loaded(&of)).await;
+            let loaded = of.loaded.get_or_try_init(|| runtime.loaded(&of, own)).await;
             loaded.map(|_| ())
         };
         let task = tasks
@@ -269,7 +275,11 @@ impl Runtime {
         }
     }
 
-    async fn loaded(&self, cell: &ComponentCell) -> Result<Loaded, LoadFailed> {
+    async fn loaded(
+        &self,
+        cell: &ComponentCell,
+        tasks: TaskRegistry,
+    ) -> Result<Loaded, LoadFailed> {
         let shared = &self.shared;
         let kind = EngineKind::of(&cell.limits);
         let engine = {
@@ -290,8 +300,12 @@ impl Runtime {
             guests: shared.panics.entry("guest"),
             coredumps: shared.coredumps.clone(),
             granted: Arc::new(granted),
-            denials: shared.denials.clone(),
-            lines: shared.lines.clone(),
+            reach: Reach {
+                runtime: self.downgrade(),
+                tasks,
+                denials: shared.denials.clone(),
+                lines: shared.lines.clone(),
+            },
         })
     }
 
@@ -346,13 +360,35 @@ impl Shared {
 #[derive(Clone)]
 pub(crate) struct WeakRuntime(Weak<Shared>);
 
+impl fmt::Debug for WeakRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakRuntime")
+    }
+}
+
 impl WeakRuntime {
+    /// The component of that name.
+    pub(crate) fn component(&self, name: &str) -> Option<ComponentRef> {
+        let shared = self.0.upgrade()?;
+        let found = shared.components.get(name)?;
+        Some(found.clone())
+    }
+
+    /// The components that subscribe to a topic.
+    pub(crate) fn subscribers(&self, topic: &str) -> Vec<ComponentName> {
+        let shared = self.0.upgrade();
+        shared.map_or_else(Vec::new, |shared| shared.subscriptions.of(topic))
+    }
+
     /// Takes a component out, if the name is still its own.
     pub(crate) fn unregister(&self, component: &ComponentRef) {
         if let Some(shared) = self.0.upgrade() {
-            shared
+            let removed = shared
                 .components
                 .remove_if(component.name(), |_, held| held.is(component));
+            if removed.is_some() {
+                shared.subscriptions.leave(component.name());
+            }
             shared.library.weed();
         }
     }

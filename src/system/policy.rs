@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use airssys_wasm::config::{Document, Problem, Texts, listen_address};
-use airssys_wasm::grants::{HostPattern, NetworkRules, Policy};
+use airssys_wasm::grants::{HostPattern, NamePattern, NameRules, NetworkRules, Policy};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -19,6 +19,15 @@ pub(super) struct RawPolicy {
     network: RawNetwork,
     #[serde(default)]
     environment: RawEnvironment,
+    #[serde(default)]
+    messaging: RawMessaging,
+}
+
+#[derive(Deserialize, Default)]
+struct RawMessaging {
+    topics: List,
+    call: List,
+    deny: List,
 }
 
 #[derive(Deserialize, Default, PartialEq)]
@@ -78,8 +87,21 @@ impl RawPolicy {
             deny: texts.parsed::<HostPattern>("policy.network.deny", deny),
         };
         let inherit = self.environment.inherit;
+        let denied: Vec<NamePattern> = texts.parsed("policy.messaging.deny", self.messaging.deny);
+        let mut names = |key: &str, list: List| {
+            let nothing = (!denied.is_empty() && !closed).then(|| vec![NamePattern::any()]);
+            let allow = list.map(|list| texts.parsed(key, Some(list))).or(nothing);
+            allow.map(|allow| NameRules {
+                allow,
+                deny: denied.clone(),
+            })
+        };
+        let topics = names("policy.messaging.topics", self.messaging.topics);
+        let call = names("policy.messaging.call", self.messaging.call);
         let policy = Policy {
             closed,
+            topics,
+            call,
             read,
             write,
             max_directory_bytes: self.filesystem.max_bytes,

@@ -58,6 +58,21 @@ impl Policy {
         self.network.clone().or_else(|| self.closed.then(closed))
     }
 
+    /// The rules for topics; those of a closed policy without any allow none.
+    #[must_use]
+    pub fn topics(&self) -> Option<NameRules> {
+        let closed = || self.closed.then(NameRules::default);
+        self.topics.clone().or_else(closed)
+    }
+
+    /// The rules for components that call components; those of a closed policy without any allow
+    /// none.
+    #[must_use]
+    pub fn calls(&self) -> Option<NameRules> {
+        let closed = || self.closed.then(NameRules::default);
+        self.call.clone().or_else(closed)
+    }
+
     /// Whether a directory, at the path it really has, may be granted.
     ///
     /// # Errors

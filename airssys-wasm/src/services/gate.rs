@@ -5,12 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use airssys_osl::grants::{Capability, Denial, HostName, Resolved};
-use airssys_rt::Events;
+use airssys_rt::{Events, TaskRegistry};
 use wasmtime_wasi::sockets::SocketAddrUse;
 
 use super::denials::{AccessDenied, Denials};
 use super::granted::Granted;
+use super::output::OutputLine;
 use crate::host_functions::Caller;
+use crate::runtime::WeakRuntime;
 
 /// Most bytes of what an access was to, as it is told.
 const MAX_SUBJECT_BYTES: usize = 512;
@@ -23,20 +25,31 @@ pub(crate) struct Gate {
     /// Only this instance's own calls come here.
     resolved: Mutex<Resolved>,
     denials: Denials,
+    reach: Reach,
+}
+
+/// What an instance may come to through its gate, the same for all instances of a host.
+#[derive(Debug, Clone)]
+pub(crate) struct Reach {
+    pub(crate) runtime: WeakRuntime,
+    pub(crate) tasks: TaskRegistry,
+    pub(crate) denials: Events<AccessDenied>,
+    pub(crate) lines: Events<OutputLine>,
 }
 
 impl Gate {
-    pub(crate) fn new(
-        caller: Caller,
-        granted: Arc<Granted>,
-        denials: Events<AccessDenied>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(caller: Caller, granted: Arc<Granted>, reach: Reach) -> Arc<Self> {
         Arc::new(Self {
             caller,
             granted,
             resolved: Mutex::default(),
-            denials: Denials::new(denials),
+            denials: Denials::new(reach.denials.clone()),
+            reach,
         })
+    }
+
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     pub(crate) fn caller(&self) -> &Caller {

@@ -14,6 +14,7 @@ use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::lookup::Resolver;
+use super::messaging::Postage;
 use crate::config::{CapabilitiesConfig, OutputTo};
 
 /// Most bytes of a component's standard input.
@@ -74,6 +75,8 @@ pub(crate) struct Granted {
     pub(crate) input: Option<Vec<u8>>,
     pub(crate) output: OutputTo,
     pub(crate) seed: Option<u64>,
+    pub(crate) postage: Postage,
+    pub(crate) settings: Vec<(String, String)>,
 }
 
 impl fmt::Debug for Granted {
@@ -154,6 +157,8 @@ impl Granted {
                 .transpose()?,
             output: config.stdio.output,
             seed: config.seed,
+            postage: Postage::new(&config.messaging, policy.topics(), policy.calls()),
+            settings: config.settings.clone(),
         })
     }
 }

@@ -1,0 +1,14 @@
+//! The interfaces in `wit/`, as Rust.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::indexing_slicing,
+    reason = "generated"
+)]
+
+wasmtime::component::bindgen!({
+    path: "wit",
+    world: "airssys:host/services",
+    imports: { default: async | trappable },
+});
