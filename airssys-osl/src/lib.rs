@@ -5,9 +5,16 @@
 //! will live here too.
 
 mod file;
+mod key_value;
 mod map_count;
 mod private_directory;
 
 pub use file::{ReadError, read_regular_file};
+pub use key_value::{
+    ENTRY_BYTES, KeyPage, KeyValueConfig, KeyValueError, KeyValueOpenError, KeyValueSpace,
+    KeyValueStore, MAX_BATCH_BYTES, MAX_BATCH_KEYS, MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_PAGE_KEYS,
+    MAX_VALUE_BYTES, MAX_WAITING, MAX_WAITING_BYTES, MAX_WAITING_OF_A_SPACE, Pending, StoreFault,
+    Swapped, entry_bytes,
+};
 pub use map_count::{MapCountError, max_map_count};
 pub use private_directory::{PrivateDirectory, PrivateError, PrivateFile};

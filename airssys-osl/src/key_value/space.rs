@@ -1,0 +1,299 @@
+//! What one component keeps: buckets of keys and values.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+use super::entries::{self, Owner};
+use super::fault::{KeyValueError, StoreFault};
+use super::pending::Pending;
+use super::shared::Shared;
+use super::writer::{Answer, Job, Message, Place, Work};
+use super::{
+    MAX_BATCH_BYTES, MAX_BATCH_KEYS, MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_VALUE_BYTES,
+    MAX_WAITING_BYTES, MAX_WAITING_OF_A_SPACE,
+};
+
+/// The entries of one component, in buckets that are there as soon as something is in them.
+///
+/// Reads see what was on the disk when they began and wait for no writer, but for the disk: an
+/// asynchronous caller makes them where blocking is allowed. Writes are handed to the thread of the
+/// store in the order of their calls; a [`Pending`] tells when they are on the disk.
+#[derive(Clone)]
+pub struct KeyValueSpace {
+    pub(super) shared: Arc<Shared>,
+    pub(super) jobs: SyncSender<Message>,
+    pub(super) component: Arc<str>,
+    pub(super) quota_bytes: u64,
+    pub(super) waiting: Arc<AtomicUsize>,
+}
+
+/// Some keys of a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPage {
+    /// In the order of their bytes.
+    pub keys: Vec<String>,
+    /// What to ask the next page with; `None` when this is the last one.
+    pub cursor: Option<String>,
+}
+
+/// How a swap has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Swapped {
+    /// The new value is stored.
+    Done,
+    /// This is stored instead of what was expected; nothing has changed.
+    Differs(Option<Vec<u8>>),
+}
+
+impl KeyValueSpace {
+    /// The value of a key. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`KeyValueError`].
+    pub fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        Ok(self.get_many(bucket, &[key])?.pop().flatten())
+    }
+
+    /// The values of at most [`MAX_BATCH_KEYS`] keys and [`MAX_BATCH_BYTES`] bytes, all of the same
+    /// moment. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`KeyValueError`].
+    pub fn get_many(
+        &self,
+        bucket: &str,
+        keys: &[&str],
+    ) -> Result<Vec<Option<Vec<u8>>>, KeyValueError> {
+        name(bucket)?;
+        count(keys.len())?;
+        keys.iter().try_for_each(|key| key_length(key))?;
+        self.shared
+            .with(|database| entries::values(database, &self.component, bucket, keys))?
+            .ok_or(KeyValueError::BatchTooLarge {
+                max: MAX_BATCH_BYTES,
+            })
+    }
+
+    /// Whether a key has a value. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`KeyValueError`].
+    pub fn exists(&self, bucket: &str, key: &str) -> Result<bool, KeyValueError> {
+        name(bucket)?;
+        key_length(key)?;
+        Ok(self
+            .shared
+            .with(|database| entries::exists(database, &self.component, bucket, key))?)
+    }
+
+    /// Keys that begin with `prefix`, those after `cursor`, at most `limit` and
+    /// [`MAX_PAGE_KEYS`](super::MAX_PAGE_KEYS) of them. Each page is of its own moment. Blocks on
+    /// the disk, which it reads the values from as well.
+    ///
+    /// # Errors
+    /// [`KeyValueError`].
+    pub fn list_keys(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        cursor: Option<&str>,
+        limit: NonZeroUsize,
+    ) -> Result<KeyPage, KeyValueError> {
+        name(bucket)?;
+        key_length(prefix)?;
+        cursor.map_or(Ok(()), key_length)?;
+        let place = (&*self.component, bucket);
+        let (keys, more) = self
+            .shared
+            .with(|database| entries::keys(database, place, prefix, cursor, limit.get()))?;
+        let cursor = keys.last().filter(|_| more).cloned();
+        Ok(KeyPage { keys, cursor })
+    }
+
+    /// Bytes of all buckets, counted as [`entry_bytes`](super::entry_bytes) does. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// [`KeyValueError::Store`].
+    pub fn used_bytes(&self) -> Result<u64, KeyValueError> {
+        Ok(self
+            .shared
+            .with(|database| entries::used(database, &self.component))?)
+    }
+
+    /// Sets a value.
+    pub fn set(&self, bucket: &str, key: &str, value: &[u8]) -> Pending<()> {
+        self.set_many(bucket, &[(key, value)])
+    }
+
+    /// Sets all of these or none, at most [`MAX_BATCH_KEYS`] and [`MAX_BATCH_BYTES`]. Of a key that
+    /// is named twice the last value counts.
+    pub fn set_many(&self, bucket: &str, entries: &[(&str, &[u8])]) -> Pending<()> {
+        let bytes = entries.iter().map(|(key, value)| key.len() + value.len());
+        let checked = count(entries.len())
+            .and_then(|()| entries.iter().try_for_each(|(key, _)| key_length(key)))
+            .and_then(|()| entries.iter().try_for_each(|(_, value)| value_size(value)));
+        self.submit(bucket, checked, bytes.sum(), |answer| Work::Put {
+            entries: entries
+                .iter()
+                .map(|(key, value)| ((*key).into(), (*value).into()))
+                .collect(),
+            answer,
+        })
+    }
+
+    /// Removes a key; one without a value stays so.
+    pub fn delete(&self, bucket: &str, key: &str) -> Pending<()> {
+        self.delete_many(bucket, &[key])
+    }
+
+    /// Removes all of these or none, at most [`MAX_BATCH_KEYS`].
+    pub fn delete_many(&self, bucket: &str, keys: &[&str]) -> Pending<()> {
+        let bytes = keys.iter().map(|key| key.len()).sum();
+        let checked =
+            count(keys.len()).and_then(|()| keys.iter().try_for_each(|key| key_length(key)));
+        self.submit(bucket, checked, bytes, |answer| Work::Delete {
+            keys: keys.iter().map(|key| (*key).into()).collect(),
+            answer,
+        })
+    }
+
+    /// Adds to a number that is stored as decimal text, 0 where there is none; the sum.
+    pub fn increment(&self, bucket: &str, key: &str, delta: i64) -> Pending<i64> {
+        self.submit(bucket, key_length(key), key.len(), |answer| {
+            Work::Increment {
+                key: key.into(),
+                delta,
+                answer,
+            }
+        })
+    }
+
+    /// Sets a value if the one that is stored is the one expected, `None`: no value.
+    pub fn swap(
+        &self,
+        bucket: &str,
+        key: &str,
+        expected: Option<&[u8]>,
+        new: &[u8],
+    ) -> Pending<Swapped> {
+        let bytes = key.len() + expected.map_or(0, <[u8]>::len) + new.len();
+        let checked = key_length(key)
+            .and_then(|()| expected.map_or(Ok(()), value_size))
+            .and_then(|()| value_size(new));
+        self.submit(bucket, checked, bytes, |answer| Work::Swap {
+            key: key.into(),
+            expected: expected.map(Into::into),
+            new: new.into(),
+            answer,
+        })
+    }
+
+    fn submit<T>(
+        &self,
+        bucket: &str,
+        checked: Result<(), KeyValueError>,
+        bytes: usize,
+        work: impl FnOnce(Answer<T>) -> Work,
+    ) -> Pending<T> {
+        let place = checked
+            .and_then(|()| name(bucket))
+            .and_then(|()| self.place(bytes));
+        let place = match place {
+            Ok(place) => place,
+            Err(error) => return Pending::refused(error),
+        };
+        let (answer, pending) = Answer::new();
+        let job = Job {
+            owner: Owner {
+                component: Arc::clone(&self.component),
+                quota_bytes: self.quota_bytes,
+            },
+            bucket: bucket.into(),
+            work: work(answer),
+            place,
+        };
+        match self.jobs.try_send(Message::Job(job)) {
+            Ok(()) => Pending::waiting(pending),
+            Err(TrySendError::Full(_)) => Pending::refused(KeyValueError::Busy),
+            Err(TrySendError::Disconnected(_)) => Pending::refused(StoreFault::Closed.into()),
+        }
+    }
+
+    /// A place among the writes that wait. The bytes are copied once there is one.
+    fn place(&self, bytes: usize) -> Result<Place, KeyValueError> {
+        if bytes > MAX_BATCH_BYTES {
+            return Err(KeyValueError::BatchTooLarge {
+                max: MAX_BATCH_BYTES,
+            });
+        }
+        let place = Place {
+            shared: Arc::clone(&self.shared),
+            of_space: Arc::clone(&self.waiting),
+            bytes,
+        };
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let bytes_before = self
+            .shared
+            .waiting_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+        // Dropping the place takes both back.
+        if before >= MAX_WAITING_OF_A_SPACE || bytes_before + bytes > MAX_WAITING_BYTES {
+            return Err(KeyValueError::Busy);
+        }
+        Ok(place)
+    }
+}
+
+impl fmt::Debug for KeyValueSpace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyValueSpace")
+            .field("component", &self.component)
+            .field("quota_bytes", &self.quota_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Holds a component's or bucket's name to its bounds.
+pub(super) fn name(name: &str) -> Result<(), KeyValueError> {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES {
+        return Err(KeyValueError::NameLength {
+            bytes: name.len(),
+            max: MAX_NAME_BYTES,
+        });
+    }
+    Ok(())
+}
+
+fn key_length(key: &str) -> Result<(), KeyValueError> {
+    if key.len() > MAX_KEY_BYTES {
+        return Err(KeyValueError::KeyTooLong {
+            bytes: key.len(),
+            max: MAX_KEY_BYTES,
+        });
+    }
+    Ok(())
+}
+
+fn value_size(value: &[u8]) -> Result<(), KeyValueError> {
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(KeyValueError::ValueTooLarge {
+            bytes: value.len(),
+            max: MAX_VALUE_BYTES,
+        });
+    }
+    Ok(())
+}
+
+fn count(keys: usize) -> Result<(), KeyValueError> {
+    if keys > MAX_BATCH_KEYS {
+        return Err(KeyValueError::TooManyKeys {
+            keys,
+            max: MAX_BATCH_KEYS,
+        });
+    }
+    Ok(())
+}
