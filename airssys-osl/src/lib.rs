@@ -8,6 +8,7 @@ mod file;
 mod key_value;
 mod map_count;
 mod private_directory;
+mod probe;
 
 pub use file::{ReadError, read_regular_file};
 pub use key_value::{
@@ -18,3 +19,4 @@ pub use key_value::{
 };
 pub use map_count::{MapCountError, max_map_count};
 pub use private_directory::{PrivateDirectory, PrivateError, PrivateFile};
+pub use probe::{MemoryBound, MemoryGauge, MemoryProbe, MemoryRoom, MemoryShort, ProbeError};

@@ -1,6 +1,6 @@
 //! The tables of the store, and the one transaction that changes entries and account together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
@@ -95,11 +95,10 @@ impl<'t> Ledger<'t> {
         keys: &[Box<str>],
     ) -> Result<(), Refusal> {
         let component = &*owner.component;
-        let keys: BTreeSet<&str> = keys.iter().map(|key| &**key).collect();
         let mut freed = 0;
         for key in keys {
             freed += self.bytes_of(component, bucket, key)?;
-            self.entries.remove((component, bucket, key))?;
+            self.entries.remove((component, bucket, &**key))?;
         }
         self.charge(owner, freed, 0)
     }

@@ -297,3 +297,59 @@ fn count(keys: usize) -> Result<(), KeyValueError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed set-up should fail the test")]
+
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use crate::private_directory::PrivateDirectory;
+
+    use super::*;
+
+    /// A space whose writes nobody takes, of a store with two places.
+    fn idle() -> (tempfile::TempDir, KeyValueSpace, Receiver<Message>) {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = PrivateDirectory::open(&dir.path().join("kv")).unwrap();
+        let (jobs, queue) = sync_channel(2);
+        let space = KeyValueSpace {
+            shared: Arc::new(Shared::open(directory, 1 << 20).unwrap()),
+            jobs,
+            component: "a".into(),
+            quota_bytes: 1 << 20,
+            waiting: Arc::default(),
+        };
+        (dir, space, queue)
+    }
+
+    fn is_busy(pending: Pending<()>) -> bool {
+        matches!(pending.wait(), Err(KeyValueError::Busy))
+    }
+
+    #[test]
+    fn a_write_past_the_queue_is_busy_and_gives_its_place_back() {
+        let (_dir, space, queue) = idle();
+        let waits = [space.set("b", "1", b"1"), space.set("b", "2", b"22")];
+        assert!(is_busy(space.set("b", "3", b"333")));
+        assert_eq!(space.waiting.load(Ordering::Relaxed), 2);
+        assert_eq!(space.shared.waiting_bytes.load(Ordering::Relaxed), 5);
+        drop(queue);
+        for pending in waits {
+            let closed = pending.wait().unwrap_err();
+            assert!(matches!(closed, KeyValueError::Store(StoreFault::Closed)));
+        }
+        assert_eq!(space.shared.waiting_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn the_bytes_that_wait_are_bounded_over_all_spaces() {
+        let (_dir, space, _queue) = idle();
+        let waiting = &space.shared.waiting_bytes;
+        waiting.store(MAX_WAITING_BYTES - 2, Ordering::Relaxed);
+        assert!(is_busy(space.set("b", "k", b"22")));
+        assert_eq!(waiting.load(Ordering::Relaxed), MAX_WAITING_BYTES - 2);
+        let _waits = space.set("b", "k", b"1");
+        assert_eq!(waiting.load(Ordering::Relaxed), MAX_WAITING_BYTES);
+    }
+}
