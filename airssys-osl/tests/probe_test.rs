@@ -186,7 +186,7 @@ fn version_1_bounds_through_its_memory_hierarchy_alone() {
          35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory,hugetlb\n\
          41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
     );
-    machine.v1("sys/fs/cgroup/cpu/other", MIB, MIB, 0);
+    machine.v1("sys/fs/cgroup/cpu/pods/one", MIB, MIB, 0);
     machine.v1("sys/fs/cgroup/memory/other", MIB, MIB, 0);
     machine.v1("sys/fs/cgroup/memory/pods", 256 * MIB, 200 * MIB, 50 * MIB);
     machine.v1(
@@ -205,19 +205,20 @@ fn version_1_bounds_through_its_memory_hierarchy_alone() {
 
 #[test]
 fn inside_a_container_the_path_is_taken_below_the_mounted_cgroup() {
-    for (own, point) in [
+    for (shown, own, point) in [
         // The host's view of the path, of which the container sees the end.
-        ("/docker/id/inner", "sys/fs/cgroup/inner"),
-        ("/docker/id", "sys/fs/cgroup"),
+        ("/docker/id", "/docker/id/inner", "sys/fs/cgroup/inner"),
+        ("/docker/id", "/docker/id", "sys/fs/cgroup"),
+        ("/", "/inner", "sys/fs/cgroup/inner"),
         // A path that leads out of what is seen: the mounted cgroup is the nearest one.
-        ("/../sibling", "sys/fs/cgroup"),
-        ("/docker/other", "sys/fs/cgroup"),
+        ("/", "/../sibling", "sys/fs/cgroup"),
+        ("/docker/id", "/docker/other", "sys/fs/cgroup"),
     ] {
         let machine = Machine::new();
         machine.file("proc/self/cgroup", &format!("0::{own}\n"));
         machine.file(
             "proc/self/mountinfo",
-            "30 23 0:26 /docker/id /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n",
+            &format!("30 23 0:26 {shown} /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n"),
         );
         machine.v2("sys/fs/cgroup", &(200 * MIB).to_string(), 50 * MIB, 0);
         machine.v2("sys/fs/cgroup/inner", &(100 * MIB).to_string(), 50 * MIB, 0);

@@ -4,9 +4,6 @@ use std::path::{Path, PathBuf};
 
 use super::{MemoryBound, MemoryRoom, ProbeError, optional};
 
-/// From here on a limit is none: version 1 writes the largest number of whole pages for it.
-const NO_LIMIT: u64 = 1 << 62;
-
 /// Names of the files of a version.
 struct Names {
     limit: &'static str,
@@ -114,13 +111,10 @@ fn unescaped(field: &str) -> String {
 fn bound(directory: &Path, names: &Names, resident: u64) -> Result<Option<MemoryRoom>, ProbeError> {
     let limit_path = directory.join(names.limit);
     let limit = match optional(&limit_path)?.as_deref().map(str::trim) {
-        // The root cgroup of version 2 has none.
+        // The root cgroup of version 2 has none. Version 1 writes a number that is never the least.
         None | Some("max") => return Ok(None),
         Some(limit) => number(limit, &limit_path, names.limit)?,
     };
-    if limit >= NO_LIMIT {
-        return Ok(None);
-    }
     let usage_path = directory.join(names.usage);
     // One that was removed meanwhile bounds nothing.
     let Some(usage) = optional(&usage_path)? else {
