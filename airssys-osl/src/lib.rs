@@ -9,6 +9,7 @@ mod key_value;
 mod map_count;
 mod private_directory;
 mod probe;
+mod sandbox;
 
 pub use file::{ReadError, read_regular_file};
 pub use key_value::{
@@ -20,3 +21,6 @@ pub use key_value::{
 pub use map_count::{MapCountError, max_map_count};
 pub use private_directory::{PrivateDirectory, PrivateError, PrivateFile};
 pub use probe::{MemoryBound, MemoryGauge, MemoryProbe, MemoryRoom, MemoryShort, ProbeError};
+pub use sandbox::{
+    Kernel, Layer, Sandbox, SandboxConfig, SandboxError, SandboxMode, SandboxReport,
+};
