@@ -23,38 +23,16 @@ use crate::private_directory::PrivateDirectory;
 use self::shared::Shared;
 use self::writer::Message;
 
-pub use self::entries::entry_bytes;
-pub use self::fault::{KeyValueError, KeyValueOpenError, StoreFault};
-pub use self::pending::Pending;
+pub use self::fault::{KeyValueError, KeyValueFault, KeyValueOpenError};
+pub use self::pending::PendingWrite;
 pub use self::space::{KeyPage, KeyValueSpace, Swapped};
-
-/// Most bytes of a component's or a bucket's name.
-pub const MAX_NAME_BYTES: usize = 255;
-/// Most bytes of a key.
-pub const MAX_KEY_BYTES: usize = 1024;
-/// Most bytes of a value.
-pub const MAX_VALUE_BYTES: usize = 1 << 20;
-/// Most keys of one operation on several.
-pub const MAX_BATCH_KEYS: usize = 1000;
-/// Most bytes of keys and values of one operation on several, asked or answered.
-pub const MAX_BATCH_BYTES: usize = 4 << 20;
-/// Most keys of a page of [`KeyValueSpace::list_keys`].
-pub const MAX_PAGE_KEYS: usize = 1000;
-/// What an entry counts beside its names, its key and its value, in bytes.
-pub const ENTRY_BYTES: u64 = 64;
-/// Most writes of one space and its clones that wait for the disk.
-pub const MAX_WAITING_OF_A_SPACE: usize = 64;
-/// Most writes of all spaces that wait for the disk.
-pub const MAX_WAITING: usize = 1024;
-/// Most bytes of all writes that wait for the disk.
-pub const MAX_WAITING_BYTES: usize = 64 << 20;
 
 /// Where the store is, and how much may be in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyValueConfig {
     /// A directory for the store's file, made with mode 0700 where there is none.
     pub directory: PathBuf,
-    /// Most bytes of all components together, counted as [`entry_bytes`] does.
+    /// Most bytes of all components together, counted as [`KeyValueSpace::entry_bytes`] does.
     pub max_bytes: u64,
 }
 
@@ -88,7 +66,7 @@ impl KeyValueStore {
     pub fn open(config: &KeyValueConfig) -> Result<Self, KeyValueOpenError> {
         let directory = PrivateDirectory::open(&config.directory)?;
         let shared = Arc::new(Shared::open(directory, config.max_bytes)?);
-        let (jobs, queue) = sync_channel(MAX_WAITING);
+        let (jobs, queue) = sync_channel(KeyValueSpace::MAX_WAITING);
         let writer = thread::Builder::new().name("key-value".to_owned()).spawn({
             let shared = Arc::clone(&shared);
             move || writer::run(&shared, &queue)
@@ -104,7 +82,7 @@ impl KeyValueStore {
     /// already stays, and only what grows is refused.
     ///
     /// # Errors
-    /// [`KeyValueError::NameLength`] for a name that is empty or longer than [`MAX_NAME_BYTES`].
+    /// [`KeyValueError::NameLength`] for a name that is empty or longer than [`KeyValueSpace::MAX_NAME_BYTES`].
     pub fn space(&self, component: &str, quota_bytes: u64) -> Result<KeyValueSpace, KeyValueError> {
         space::name(component)?;
         Ok(KeyValueSpace {
@@ -116,7 +94,7 @@ impl KeyValueStore {
         })
     }
 
-    /// Bytes of all components together, counted as [`entry_bytes`] does. Blocks on the disk.
+    /// Bytes of all components together, counted as [`KeyValueSpace::entry_bytes`] does. Blocks on the disk.
     ///
     /// # Errors
     /// [`KeyValueError::Store`].
@@ -126,7 +104,7 @@ impl KeyValueStore {
 }
 
 /// Waits for the writes before it and closes the file; spaces that are left answer
-/// [`StoreFault::Closed`].
+/// [`KeyValueFault::Closed`].
 impl Drop for KeyValueStore {
     fn drop(&mut self) {
         self.jobs.send(Message::Stop).ok();

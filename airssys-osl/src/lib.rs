@@ -13,14 +13,12 @@ mod sandbox;
 
 pub use file::{ReadError, read_regular_file};
 pub use key_value::{
-    ENTRY_BYTES, KeyPage, KeyValueConfig, KeyValueError, KeyValueOpenError, KeyValueSpace,
-    KeyValueStore, MAX_BATCH_BYTES, MAX_BATCH_KEYS, MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_PAGE_KEYS,
-    MAX_VALUE_BYTES, MAX_WAITING, MAX_WAITING_BYTES, MAX_WAITING_OF_A_SPACE, Pending, StoreFault,
-    Swapped, entry_bytes,
+    KeyPage, KeyValueConfig, KeyValueError, KeyValueFault, KeyValueOpenError, KeyValueSpace,
+    KeyValueStore, PendingWrite, Swapped,
 };
 pub use map_count::{MapCountError, max_map_count};
 pub use private_directory::{PrivateDirectory, PrivateError, PrivateFile};
 pub use probe::{MemoryBound, MemoryGauge, MemoryProbe, MemoryRoom, MemoryShort, ProbeError};
 pub use sandbox::{
-    Kernel, Layer, Sandbox, SandboxConfig, SandboxError, SandboxMode, SandboxReport,
+    Sandbox, SandboxConfig, SandboxError, SandboxKernel, SandboxLayer, SandboxMode, SandboxReport,
 };

@@ -18,7 +18,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-pub use self::kernel::Kernel;
+pub use self::kernel::SandboxKernel;
 
 /// Whether there is a sandbox, and what is done where the kernel lacks a part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,7 +52,7 @@ pub struct SandboxConfig {
 /// A part of the sandbox that a kernel has or lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Layer {
+pub enum SandboxLayer {
     /// Opening, making, removing and renaming files (Landlock ABI 1).
     Files,
     /// Cutting files that may not be written (ABI 3).
@@ -71,7 +71,7 @@ pub enum Layer {
     Syscalls,
 }
 
-impl Layer {
+impl SandboxLayer {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::Files,
@@ -91,7 +91,7 @@ impl Layer {
         !matches!(self, Self::Devices | Self::Scopes | Self::UnixSockets)
     }
 
-    fn is_given_by(self, kernel: &Kernel) -> bool {
+    fn is_given_by(self, kernel: &SandboxKernel) -> bool {
         let abi = match self {
             Self::Files => 1,
             Self::Truncation => 3,
@@ -108,7 +108,7 @@ impl Layer {
     }
 }
 
-impl fmt::Display for Layer {
+impl fmt::Display for SandboxLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Files => "files",
@@ -127,11 +127,11 @@ impl fmt::Display for Layer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxReport {
     /// What the kernel was found to give.
-    pub kernel: Kernel,
+    pub kernel: SandboxKernel,
     /// The parts that hold.
-    pub held: Vec<Layer>,
+    pub held: Vec<SandboxLayer>,
     /// The parts that do not, since the kernel lacks them.
-    pub lacking: Vec<Layer>,
+    pub lacking: Vec<SandboxLayer>,
 }
 
 /// Why there is no sandbox. After [`Self::Files`] and [`Self::Syscalls`] the process may be in a
@@ -143,9 +143,9 @@ pub enum SandboxError {
     #[error("the sandbox lacks {layer} on {kernel}")]
     Lacking {
         /// The first part it lacks.
-        layer: Layer,
+        layer: SandboxLayer,
         /// What the kernel was found to give.
-        kernel: Kernel,
+        kernel: SandboxKernel,
     },
     /// A path to allow cannot be opened. Nothing was applied.
     #[error("cannot allow {}: {source}", path.display())]
@@ -175,19 +175,19 @@ pub enum SandboxError {
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     config: SandboxConfig,
-    kernel: Kernel,
+    kernel: SandboxKernel,
 }
 
 impl Sandbox {
     /// A sandbox for the kernel that runs.
     #[must_use]
     pub fn new(config: SandboxConfig) -> Self {
-        Self::on(config, Kernel::current())
+        Self::on(config, SandboxKernel::current())
     }
 
     /// A sandbox for a kernel that was found to give no more than this.
     #[must_use]
-    pub fn on(config: SandboxConfig, kernel: Kernel) -> Self {
+    pub fn on(config: SandboxConfig, kernel: SandboxKernel) -> Self {
         Self { config, kernel }
     }
 
@@ -199,10 +199,10 @@ impl Sandbox {
         let report = self.plan()?;
         #[cfg(target_os = "linux")]
         {
-            if report.held.contains(&Layer::Files) {
+            if report.held.contains(&SandboxLayer::Files) {
                 landlocked::apply(&self.config, &report)?;
             }
-            if report.held.contains(&Layer::Syscalls) {
+            if report.held.contains(&SandboxLayer::Syscalls) {
                 syscalls::apply(self.config.execute)
                     .map_err(|source| SandboxError::Syscalls { source })?;
             }
@@ -215,7 +215,7 @@ impl Sandbox {
         let kernel = self.kernel.clone();
         let (held, lacking) = match self.config.mode {
             SandboxMode::Off => (Vec::new(), Vec::new()),
-            SandboxMode::BestEffort | SandboxMode::Required => Layer::ALL
+            SandboxMode::BestEffort | SandboxMode::Required => SandboxLayer::ALL
                 .into_iter()
                 .partition(|layer| layer.is_given_by(&kernel)),
         };
@@ -239,7 +239,7 @@ mod tests {
 
     use super::*;
 
-    fn plan(mode: SandboxMode, kernel: &Kernel) -> Result<SandboxReport, SandboxError> {
+    fn plan(mode: SandboxMode, kernel: &SandboxKernel) -> Result<SandboxReport, SandboxError> {
         let config = SandboxConfig {
             mode,
             ..SandboxConfig::default()
@@ -247,8 +247,8 @@ mod tests {
         Sandbox::on(config, kernel.clone()).plan()
     }
 
-    fn kernel(landlock_abi: u32, seccomp: bool, threads: usize) -> Kernel {
-        Kernel {
+    fn kernel(landlock_abi: u32, seccomp: bool, threads: usize) -> SandboxKernel {
+        SandboxKernel {
             release: "6.1".to_owned(),
             landlock_abi,
             seccomp,
@@ -259,11 +259,11 @@ mod tests {
     #[test]
     fn a_kernel_that_lacks_a_required_part_is_refused_by_the_part_and_its_release() {
         for (kernel, lacks) in [
-            (kernel(0, true, 1), Layer::Files),
-            (kernel(2, true, 1), Layer::Truncation),
-            (kernel(3, true, 1), Layer::Tcp),
-            (kernel(7, true, 2), Layer::Threads),
-            (kernel(9, false, 1), Layer::Syscalls),
+            (kernel(0, true, 1), SandboxLayer::Files),
+            (kernel(2, true, 1), SandboxLayer::Truncation),
+            (kernel(3, true, 1), SandboxLayer::Tcp),
+            (kernel(7, true, 2), SandboxLayer::Threads),
+            (kernel(9, false, 1), SandboxLayer::Syscalls),
         ] {
             let refused = plan(SandboxMode::Required, &kernel).unwrap_err();
             assert!(
@@ -288,9 +288,13 @@ mod tests {
         let report = plan(SandboxMode::Required, &kernel(4, true, 1)).unwrap();
         assert_eq!(
             report.lacking,
-            [Layer::Devices, Layer::Scopes, Layer::UnixSockets]
+            [
+                SandboxLayer::Devices,
+                SandboxLayer::Scopes,
+                SandboxLayer::UnixSockets
+            ]
         );
         let report = plan(SandboxMode::Required, &kernel(9, true, 50)).unwrap();
-        assert_eq!(report.held, Layer::ALL);
+        assert_eq!(report.held, SandboxLayer::ALL);
     }
 }

@@ -16,9 +16,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use airssys_osl::{
-    ENTRY_BYTES, KeyValueConfig, KeyValueError, KeyValueOpenError, KeyValueSpace, KeyValueStore,
-    MAX_BATCH_BYTES, MAX_BATCH_KEYS, MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_VALUE_BYTES,
-    MAX_WAITING_OF_A_SPACE, Pending, PrivateError, StoreFault, Swapped, entry_bytes,
+    KeyValueConfig, KeyValueError, KeyValueFault, KeyValueOpenError, KeyValueSpace, KeyValueStore,
+    PendingWrite, PrivateError, Swapped,
 };
 use proptest::prelude::*;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -54,7 +53,7 @@ fn recount(space: &KeyValueSpace, component: &str, buckets: &[&str]) -> u64 {
     for bucket in buckets {
         for key in keys(space, bucket, "") {
             let value = space.get(bucket, &key).unwrap().unwrap();
-            sum += entry_bytes(component, bucket, &key, value.len());
+            sum += KeyValueSpace::entry_bytes(component, bucket, &key, value.len());
         }
     }
     sum
@@ -130,7 +129,7 @@ fn a_closed_store_answers_its_spaces_that_it_is_closed_and_leaves_nothing() {
     let before = space.set("b", "k", b"1");
     drop(store);
     before.wait().unwrap();
-    let closed = |error| matches!(error, KeyValueError::Store(StoreFault::Closed));
+    let closed = |error| matches!(error, KeyValueError::Store(KeyValueFault::Closed));
     assert!(closed(space.set("b", "k", b"2").wait().unwrap_err()));
     assert!(closed(space.get("b", "k").unwrap_err()));
     assert_eq!(held(), 0);
@@ -184,7 +183,7 @@ fn no_text_of_one_component_reaches_an_entry_of_another() {
 fn names_keys_values_and_batches_are_held_to_their_bounds() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    for bad in [String::new(), "n".repeat(MAX_NAME_BYTES + 1)] {
+    for bad in [String::new(), "n".repeat(KeyValueSpace::MAX_NAME_BYTES + 1)] {
         assert!(matches!(
             store.space(&bad, MIB),
             Err(KeyValueError::NameLength { .. })
@@ -200,12 +199,15 @@ fn names_keys_values_and_batches_are_held_to_their_bounds() {
         ));
     }
     let space = store.space("a", 32 * MIB).unwrap();
-    let name = "n".repeat(MAX_NAME_BYTES);
-    let key = "k".repeat(MAX_KEY_BYTES);
-    let value = vec![7; MAX_VALUE_BYTES];
+    let name = "n".repeat(KeyValueSpace::MAX_NAME_BYTES);
+    let key = "k".repeat(KeyValueSpace::MAX_KEY_BYTES);
+    let value = vec![7; KeyValueSpace::MAX_VALUE_BYTES];
     space.set(&name, &key, &value).wait().unwrap();
     assert_eq!(space.get(&name, &key).unwrap().unwrap(), value);
-    for long in ["k".repeat(MAX_KEY_BYTES + 1), "k".repeat(1 << 20)] {
+    for long in [
+        "k".repeat(KeyValueSpace::MAX_KEY_BYTES + 1),
+        "k".repeat(1 << 20),
+    ] {
         let too_long =
             |error| matches!(error, KeyValueError::KeyTooLong { bytes, .. } if bytes == long.len());
         assert!(too_long(space.set("b", &long, b"").wait().unwrap_err()));
@@ -223,20 +225,20 @@ fn names_keys_values_and_batches_are_held_to_their_bounds() {
             space.list_keys("b", "", Some(&long), PAGE).unwrap_err()
         ));
     }
-    let large = vec![7; MAX_VALUE_BYTES + 1];
+    let large = vec![7; KeyValueSpace::MAX_VALUE_BYTES + 1];
     let too_large = |error| matches!(error, KeyValueError::ValueTooLarge { .. });
     assert!(too_large(space.set("b", "k", &large).wait().unwrap_err()));
     assert!(too_large(
         space.swap("b", "k", None, &large).wait().unwrap_err()
     ));
-    let many = vec!["k"; MAX_BATCH_KEYS + 1];
+    let many = vec!["k"; KeyValueSpace::MAX_BATCH_KEYS + 1];
     let pairs: Vec<(&str, &[u8])> = many.iter().map(|key| (*key, &b""[..])).collect();
     let too_many = |error| matches!(error, KeyValueError::TooManyKeys { .. });
     assert!(too_many(space.get_many("b", &many).unwrap_err()));
     assert!(too_many(space.delete_many("b", &many).wait().unwrap_err()));
     assert!(too_many(space.set_many("b", &pairs).wait().unwrap_err()));
     space.set_many("b", &pairs[1..]).wait().unwrap();
-    let names: Vec<_> = (0..=MAX_BATCH_BYTES / MAX_VALUE_BYTES)
+    let names: Vec<_> = (0..=KeyValueSpace::MAX_BATCH_BYTES / KeyValueSpace::MAX_VALUE_BYTES)
         .map(|n| n.to_string())
         .collect();
     let heavy: Vec<(&str, &[u8])> = names.iter().map(|name| (&**name, &value[..])).collect();
@@ -259,7 +261,7 @@ fn a_page_of_keys_is_bounded_whatever_is_asked_for() {
     let store = open(dir.path()).unwrap();
     let space = store.space("a", MIB).unwrap();
     let names: Vec<_> = (0..1500).map(|n| format!("{n:04}")).collect();
-    for part in names.chunks(MAX_BATCH_KEYS) {
+    for part in names.chunks(KeyValueSpace::MAX_BATCH_KEYS) {
         let part: Vec<_> = part.iter().map(|name| (&**name, &b""[..])).collect();
         space.set_many("b", &part).wait().unwrap();
     }
@@ -275,8 +277,8 @@ fn a_page_of_keys_is_bounded_whatever_is_asked_for() {
 fn a_quota_is_exact_to_the_byte_and_shrinking_is_always_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    let one = entry_bytes("a", "b", "k", 10);
-    assert_eq!(one, ENTRY_BYTES + 13);
+    let one = KeyValueSpace::entry_bytes("a", "b", "k", 10);
+    assert_eq!(one, KeyValueSpace::ENTRY_BYTES + 13);
     let space = store.space("a", 2 * one).unwrap();
     space.set("b", "k", &[0; 10]).wait().unwrap();
     space.set("b", "l", &[0; 10]).wait().unwrap();
@@ -306,7 +308,7 @@ fn a_quota_is_exact_to_the_byte_and_shrinking_is_always_allowed() {
 #[test]
 fn all_components_together_keep_within_the_store() {
     let dir = tempfile::tempdir().unwrap();
-    let one = entry_bytes("a", "b", "k", 100);
+    let one = KeyValueSpace::entry_bytes("a", "b", "k", 100);
     let store = KeyValueStore::open(&KeyValueConfig {
         directory: dir.path().join("kv"),
         max_bytes: 3 * one,
@@ -400,9 +402,9 @@ fn a_space_that_does_not_wait_is_told_that_it_is_busy_and_others_are_not() {
     );
     let value = vec![0; 4096];
     // Faster than a disk can be, until the bound tells.
-    let mut pending: Vec<Pending<()>> = Vec::new();
+    let mut pending: Vec<PendingWrite<()>> = Vec::new();
     let mut refused = 0;
-    for n in 0..16 * MAX_WAITING_OF_A_SPACE {
+    for n in 0..16 * KeyValueSpace::MAX_WAITING_OF_A_SPACE {
         pending.push(space.set("b", &(n % 50).to_string(), &value));
     }
     let answered = other.set("b", "k", b"1").wait();
@@ -596,7 +598,7 @@ fn child_fills_the_disk() {
         }
     };
     assert!(
-        matches!(refused, KeyValueError::Store(StoreFault::NoRoom { .. })),
+        matches!(refused, KeyValueError::Store(KeyValueFault::NoRoom { .. })),
         "{refused:?}"
     );
     // The store goes on: what is there is read, and room is made by deleting.
@@ -724,7 +726,7 @@ impl Model {
         let of_it = self.0.iter().filter(|((s, ..), _)| *s == space);
         of_it
             .map(|((s, b, k), v)| {
-                entry_bytes(SPACES[*s as usize], BUCKETS[*b as usize], k, v.len())
+                KeyValueSpace::entry_bytes(SPACES[*s as usize], BUCKETS[*b as usize], k, v.len())
             })
             .sum()
     }

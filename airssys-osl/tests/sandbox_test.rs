@@ -17,8 +17,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use airssys_osl::{
-    Kernel, KeyValueConfig, KeyValueStore, Layer, MemoryProbe, Sandbox, SandboxConfig,
-    SandboxError, SandboxMode, SandboxReport,
+    KeyValueConfig, KeyValueStore, MemoryProbe, Sandbox, SandboxConfig, SandboxError,
+    SandboxKernel, SandboxLayer, SandboxMode, SandboxReport,
 };
 use rustix::process::{getppid, test_kill_process};
 
@@ -51,7 +51,7 @@ fn assigned() -> Option<PathBuf> {
 
 /// What is lacking on this machine is told, and its test left out.
 fn has_landlock(abi: u32) -> bool {
-    let kernel = Kernel::current();
+    let kernel = SandboxKernel::current();
     if kernel.landlock_abi < abi {
         eprintln!("not tested: {kernel} is below Landlock ABI {abi}");
     }
@@ -102,7 +102,7 @@ fn child_uses_files() {
     let (read, write, outside) = (dir.join("read"), dir.join("write"), dir.join("outside"));
     let before = File::open(outside.join("file")).unwrap();
     let report = apply(config(&dir));
-    assert!(report.held.contains(&Layer::Files), "{report:?}");
+    assert!(report.held.contains(&SandboxLayer::Files), "{report:?}");
 
     assert_eq!(fs::read_to_string(read.join("file")).unwrap(), "read");
     assert_eq!(fs::read_dir(&read).unwrap().count(), 2);
@@ -207,7 +207,7 @@ fn child_reaches_for_others() {
     UnixStream::connect_addr(&address).unwrap();
     test_kill_process(parent).unwrap();
     let report = apply(config(&dir));
-    assert!(report.held.contains(&Layer::Scopes), "{report:?}");
+    assert!(report.held.contains(&SandboxLayer::Scopes), "{report:?}");
     let refused = UnixStream::connect_addr(&address).unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
     assert_eq!(test_kill_process(parent), Err(rustix::io::Errno::PERM));
@@ -230,7 +230,7 @@ fn child_calls_the_system() {
     });
     assert!(!refused_calls().is_empty(), "nobody refused them before");
     let report = apply(config(&dir));
-    assert!(report.held.contains(&Layer::Syscalls), "{report:?}");
+    assert!(report.held.contains(&SandboxLayer::Syscalls), "{report:?}");
     drop(go);
     assert_eq!(earlier.join().unwrap(), [], "a thread from before");
     assert_eq!(
@@ -309,7 +309,27 @@ fn a_program_starts_only_where_that_is_configured() {
     child("child_starts_none");
     if has_landlock(1) {
         child("child_starts_one");
+        child("child_has_no_seccomp");
     }
+}
+
+#[test]
+#[ignore = "what another test starts as a process of its own"]
+fn child_has_no_seccomp() {
+    let Some(dir) = assigned() else { return };
+    let kernel = SandboxKernel {
+        seccomp: false,
+        ..SandboxKernel::current()
+    };
+    let everything = SandboxConfig {
+        read: vec!["/".into()],
+        ..config(&dir)
+    };
+    let report = Sandbox::on(everything, kernel).apply().unwrap();
+    assert!(report.lacking.contains(&SandboxLayer::Syscalls));
+    assert_ne!(answer(libc::SYS_unshare, 1), libc::EPERM);
+    assert!(is_refused(Command::new("/bin/true").status()));
+    println!("{DONE}");
 }
 
 #[test]
@@ -375,7 +395,7 @@ fn child_has_threads() {
             reads()
         }
     });
-    let asked = Kernel::current();
+    let asked = SandboxKernel::current();
     assert!(asked.threads > 2, "{asked}");
     // Where they cannot be held, that is an error for those who require it.
     let required = Sandbox::new(SandboxConfig {
@@ -385,7 +405,7 @@ fn child_has_threads() {
     if asked.landlock_abi < 8 {
         let refused = required.apply().unwrap_err();
         assert!(
-            matches!(&refused, SandboxError::Lacking { layer: Layer::Threads, kernel } if *kernel == asked),
+            matches!(&refused, SandboxError::Lacking { layer: SandboxLayer::Threads, kernel } if *kernel == asked),
             "{refused}"
         );
         reads().unwrap();
@@ -393,10 +413,10 @@ fn child_has_threads() {
     let report = apply(config(&dir));
     drop(go);
     let earlier = earlier.join().unwrap();
-    if report.held.contains(&Layer::Threads) {
+    if report.held.contains(&SandboxLayer::Threads) {
         assert!(is_refused(earlier));
     } else {
-        assert!(report.lacking.contains(&Layer::Threads));
+        assert!(report.lacking.contains(&SandboxLayer::Threads));
         earlier.unwrap();
     }
     assert!(is_refused(thread::spawn(reads).join().unwrap()));
@@ -415,9 +435,9 @@ fn what_is_required_holds_where_the_kernel_has_it() {
 fn child_requires() {
     let Some(dir) = assigned() else { return };
     // The harness has a thread of its own, which waits.
-    let kernel = Kernel {
+    let kernel = SandboxKernel {
         threads: 1,
-        ..Kernel::current()
+        ..SandboxKernel::current()
     };
     let required = SandboxConfig {
         mode: SandboxMode::Required,
@@ -440,9 +460,9 @@ fn a_kernel_that_says_more_than_it_gives_is_an_error() {
 #[ignore = "what another test starts as a process of its own"]
 fn child_is_told_too_much() {
     let Some(dir) = assigned() else { return };
-    let kernel = Kernel::current();
+    let kernel = SandboxKernel::current();
     if kernel.landlock_abi < 9 {
-        let boast = Kernel {
+        let boast = SandboxKernel {
             landlock_abi: 9,
             ..kernel
         };
@@ -462,9 +482,9 @@ fn without_landlock_the_report_says_so_and_system_calls_are_held() {
 #[ignore = "what another test starts as a process of its own"]
 fn child_has_no_landlock() {
     let Some(dir) = assigned() else { return };
-    let kernel = Kernel {
+    let kernel = SandboxKernel {
         landlock_abi: 0,
-        ..Kernel::current()
+        ..SandboxKernel::current()
     };
     let required = SandboxConfig {
         mode: SandboxMode::Required,
@@ -475,7 +495,7 @@ fn child_has_no_landlock() {
         matches!(
             refused,
             SandboxError::Lacking {
-                layer: Layer::Files,
+                layer: SandboxLayer::Files,
                 ..
             }
         ),
@@ -484,8 +504,8 @@ fn child_has_no_landlock() {
     // A refusal leaves the process as it was.
     assert_ne!(answer(libc::SYS_unshare, 1), libc::EPERM);
     let report = Sandbox::on(config(&dir), kernel).apply().unwrap();
-    assert_eq!(report.held, [Layer::Syscalls]);
-    assert_eq!(report.lacking.len(), Layer::ALL.len() - 1);
+    assert_eq!(report.held, [SandboxLayer::Syscalls]);
+    assert_eq!(report.lacking.len(), SandboxLayer::ALL.len() - 1);
     fs::read(dir.join("outside/file")).unwrap();
     assert_eq!(answer(libc::SYS_unshare, 1), libc::EPERM);
     println!("{DONE}");
@@ -505,7 +525,7 @@ fn child_applies_nothing() {
         ..config(&dir)
     };
     assert_eq!(apply(off).held, []);
-    if Kernel::current().landlock_abi > 0 {
+    if SandboxKernel::current().landlock_abi > 0 {
         let mut misspelt = config(&dir);
         misspelt.write.push(dir.join("none"));
         let refused = Sandbox::new(misspelt).apply().unwrap_err();

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::fault::KeyValueError;
-use super::space::Swapped;
-use super::{ENTRY_BYTES, MAX_BATCH_BYTES, MAX_PAGE_KEYS};
+use super::space::{KeyValueSpace, Swapped};
 
 /// Component, bucket and key, each with a length of its own: no text in one reaches into another.
 type Name = (&'static str, &'static str, &'static str);
@@ -17,13 +16,6 @@ const ENTRIES: TableDefinition<'_, Name, &[u8]> = TableDefinition::new("entries"
 const USED: TableDefinition<'_, &str, u64> = TableDefinition::new("used");
 /// Bytes of all components.
 const TOTAL: TableDefinition<'_, (), u64> = TableDefinition::new("total");
-
-/// What an entry counts against quotas, in bytes.
-#[must_use]
-pub fn entry_bytes(component: &str, bucket: &str, key: &str, value_bytes: usize) -> u64 {
-    let named = component.len() + bucket.len() + key.len();
-    ENTRY_BYTES + named as u64 + value_bytes as u64
-}
 
 /// Whose entries, and how many bytes of them there may be.
 #[derive(Debug, Clone)]
@@ -79,7 +71,7 @@ impl<'t> Ledger<'t> {
         let (mut freed, mut added) = (0, 0);
         for (key, value) in &last {
             freed += self.bytes_of(component, bucket, key)?;
-            added += entry_bytes(component, bucket, key, value.len());
+            added += KeyValueSpace::entry_bytes(component, bucket, key, value.len());
         }
         self.charge(owner, freed, added)?;
         for (key, value) in last {
@@ -156,7 +148,7 @@ impl<'t> Ledger<'t> {
     fn bytes_of(&self, component: &str, bucket: &str, key: &str) -> Result<u64, redb::Error> {
         let stored = self.entries.get((component, bucket, key))?;
         Ok(stored.map_or(0, |stored| {
-            entry_bytes(component, bucket, key, stored.value().len())
+            KeyValueSpace::entry_bytes(component, bucket, key, stored.value().len())
         }))
     }
 
@@ -244,7 +236,7 @@ pub(super) fn values(
     keys: &[&str],
 ) -> Result<Option<Vec<Option<Vec<u8>>>>, redb::Error> {
     let entries = database.begin_read()?.open_table(ENTRIES)?;
-    let mut room = MAX_BATCH_BYTES;
+    let mut room = KeyValueSpace::MAX_BATCH_BYTES;
     let mut values = Vec::with_capacity(keys.len());
     for key in keys {
         let Some(stored) = entries.get((component, bucket, *key))? else {
@@ -280,7 +272,7 @@ pub(super) fn keys(
         if Some(key) == after {
             continue;
         }
-        if keys.len() == limit.min(MAX_PAGE_KEYS) {
+        if keys.len() == limit.min(KeyValueSpace::MAX_PAGE_KEYS) {
             return Ok((keys, true));
         }
         keys.push(key.to_owned());

@@ -9,7 +9,7 @@ use crate::private_directory::PrivateError;
 /// there whole or not at all.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
-pub enum StoreFault {
+pub enum KeyValueFault {
     /// The disk is full, or the file as long as this user or process may have it. What was
     /// answered before is kept; writes are tried again.
     #[error("no room on the disk for the store: {source}")]
@@ -37,7 +37,7 @@ pub enum StoreFault {
     Closed,
 }
 
-impl StoreFault {
+impl KeyValueFault {
     pub(super) fn new(error: redb::Error) -> Self {
         let full = |error: &io::Error| {
             use io::ErrorKind as Kind;
@@ -80,7 +80,7 @@ pub enum KeyValueOpenError {
     InUse,
     /// The file does not serve.
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] KeyValueFault),
     /// The thread that writes was not started.
     #[error("cannot start the thread of the store: {source}")]
     Thread {
@@ -98,7 +98,7 @@ pub enum KeyValueError {
     NameLength {
         /// Its length in bytes.
         bytes: usize,
-        /// [`super::MAX_NAME_BYTES`].
+        /// [`super::KeyValueSpace::MAX_NAME_BYTES`].
         max: usize,
     },
     /// A key, prefix or cursor is too long.
@@ -106,7 +106,7 @@ pub enum KeyValueError {
     KeyTooLong {
         /// Its length in bytes.
         bytes: usize,
-        /// [`super::MAX_KEY_BYTES`].
+        /// [`super::KeyValueSpace::MAX_KEY_BYTES`].
         max: usize,
     },
     /// A value is too large.
@@ -114,7 +114,7 @@ pub enum KeyValueError {
     ValueTooLarge {
         /// Its length in bytes.
         bytes: usize,
-        /// [`super::MAX_VALUE_BYTES`].
+        /// [`super::KeyValueSpace::MAX_VALUE_BYTES`].
         max: usize,
     },
     /// An operation on more keys than one may name.
@@ -122,13 +122,13 @@ pub enum KeyValueError {
     TooManyKeys {
         /// Keys named.
         keys: usize,
-        /// [`super::MAX_BATCH_KEYS`].
+        /// [`super::KeyValueSpace::MAX_BATCH_KEYS`].
         max: usize,
     },
     /// The keys and values of an operation on several are more than one may ask or be answered.
     #[error("more than {max} bytes at once")]
     BatchTooLarge {
-        /// [`super::MAX_BATCH_BYTES`].
+        /// [`super::KeyValueSpace::MAX_BATCH_BYTES`].
         max: usize,
     },
     /// The component would hold more than it may.
@@ -167,5 +167,5 @@ pub enum KeyValueError {
     Busy,
     /// The store does not serve.
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] KeyValueFault),
 }

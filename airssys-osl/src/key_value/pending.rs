@@ -8,13 +8,13 @@ use std::thread::{self, Thread};
 
 use futures_channel::oneshot;
 
-use super::fault::{KeyValueError, StoreFault};
+use super::fault::{KeyValueError, KeyValueFault};
 
 /// A write under way: await it, or [`wait`](Self::wait) for it. Dropping it does not take the write
 /// back.
 #[derive(Debug)]
 #[must_use = "a write may be refused"]
-pub struct Pending<T>(Stage<T>);
+pub struct PendingWrite<T>(Stage<T>);
 
 #[derive(Debug)]
 enum Stage<T> {
@@ -22,7 +22,7 @@ enum Stage<T> {
     Waiting(oneshot::Receiver<Result<T, KeyValueError>>),
 }
 
-impl<T> Pending<T> {
+impl<T> PendingWrite<T> {
     pub(super) fn refused(error: KeyValueError) -> Self {
         Self(Stage::Refused(Some(error)))
     }
@@ -49,14 +49,14 @@ impl<T> Pending<T> {
 }
 
 // Nothing in it is pinned.
-impl<T> Unpin for Pending<T> {}
+impl<T> Unpin for PendingWrite<T> {}
 
-impl<T> Future for Pending<T> {
+impl<T> Future for PendingWrite<T> {
     type Output = Result<T, KeyValueError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         // A sender that is gone unanswered went with its store.
-        let closed = KeyValueError::Store(StoreFault::Closed);
+        let closed = KeyValueError::Store(KeyValueFault::Closed);
         match &mut self.0 {
             Stage::Refused(error) => Poll::Ready(Err(error.take().unwrap_or(closed))),
             Stage::Waiting(answer) => Pin::new(answer)

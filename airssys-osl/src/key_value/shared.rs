@@ -11,7 +11,7 @@ use redb::{Builder, Database};
 use crate::private_directory::PrivateDirectory;
 
 use super::entries;
-use super::fault::{KeyValueOpenError, StoreFault};
+use super::fault::{KeyValueFault, KeyValueOpenError};
 
 /// Name of the store's file.
 const FILE: &str = "store.redb";
@@ -33,7 +33,10 @@ pub(super) struct Shared {
 #[derive(Debug)]
 enum State {
     Open(Database),
-    Failed { fault: StoreFault, since: Instant },
+    Failed {
+        fault: KeyValueFault,
+        since: Instant,
+    },
     Closed,
 }
 
@@ -56,16 +59,16 @@ impl Shared {
     pub(super) fn with<T>(
         &self,
         act: impl FnOnce(&Database) -> Result<T, redb::Error>,
-    ) -> Result<T, StoreFault> {
+    ) -> Result<T, KeyValueFault> {
         self.revive();
         let fault = match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             State::Open(database) => match catch_unwind(AssertUnwindSafe(|| act(database))) {
                 Ok(Ok(done)) => return Ok(done),
-                Ok(Err(error)) => StoreFault::new(error),
-                Err(_) => StoreFault::Panicked,
+                Ok(Err(error)) => KeyValueFault::new(error),
+                Err(_) => KeyValueFault::Panicked,
             },
             State::Failed { fault, .. } => return Err(fault.clone()),
-            State::Closed => return Err(StoreFault::Closed),
+            State::Closed => return Err(KeyValueFault::Closed),
         };
         self.replace();
         Err(fault)
@@ -99,17 +102,20 @@ impl Shared {
             fault,
             since: Instant::now(),
         };
-        end(std::mem::replace(&mut *state, failed(StoreFault::Closed)));
+        end(std::mem::replace(
+            &mut *state,
+            failed(KeyValueFault::Closed),
+        ));
         *state = match open(&self.directory) {
             Ok(database) => State::Open(database),
             Err(KeyValueOpenError::Store(fault)) => failed(fault),
             Err(KeyValueOpenError::InUse) => {
-                failed(StoreFault::new(redb::Error::DatabaseAlreadyOpen))
+                failed(KeyValueFault::new(redb::Error::DatabaseAlreadyOpen))
             }
             Err(KeyValueOpenError::Thread { source }) => {
-                failed(StoreFault::new(redb::Error::Io(source)))
+                failed(KeyValueFault::new(redb::Error::Io(source)))
             }
-            Err(KeyValueOpenError::Private(error)) => failed(StoreFault::new(redb::Error::Io(
+            Err(KeyValueOpenError::Private(error)) => failed(KeyValueFault::new(redb::Error::Io(
                 std::io::Error::other(error),
             ))),
         };
@@ -139,7 +145,66 @@ fn open(directory: &PrivateDirectory) -> Result<Database, KeyValueOpenError> {
     match opened {
         Ok(Ok(database)) => Ok(database),
         Ok(Err(redb::Error::DatabaseAlreadyOpen)) => Err(KeyValueOpenError::InUse),
-        Ok(Err(error)) => Err(StoreFault::new(error).into()),
-        Err(_) => Err(StoreFault::Panicked.into()),
+        Ok(Err(error)) => Err(KeyValueFault::new(error).into()),
+        Err(_) => Err(KeyValueFault::Panicked.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::panic,
+        reason = "a failed set-up should fail the test"
+    )]
+
+    use super::*;
+
+    fn fresh() -> (tempfile::TempDir, Shared) {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = PrivateDirectory::open(&dir.path().join("kv")).unwrap();
+        let shared = Shared::open(directory, 1 << 20).unwrap();
+        (dir, shared)
+    }
+
+    #[test]
+    fn a_read_waits_for_no_writer() {
+        let (_dir, shared) = fresh();
+        let total = shared.with(|database| {
+            let _writes = database.begin_write()?;
+            entries::total(database)
+        });
+        assert_eq!(total.unwrap(), 0);
+    }
+
+    #[test]
+    fn after_a_panic_of_the_database_it_is_opened_anew() {
+        let (_dir, shared) = fresh();
+        let panicked = shared.with::<()>(|database| {
+            let _writes = database.begin_write()?;
+            panic!("as over a page that has changed")
+        });
+        assert!(matches!(panicked, Err(KeyValueFault::Panicked)));
+        assert_eq!(shared.with(entries::total).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_file_that_was_damaged_meanwhile_stays_a_typed_error() {
+        let (dir, shared) = fresh();
+        let file = dir.path().join("kv").join(FILE);
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, b"something else").unwrap();
+        let fails = || shared.with::<()>(|_| Err(redb::Error::PreviousIo));
+        assert!(matches!(fails(), Err(KeyValueFault::Other { .. })));
+        for _ in 0..2 {
+            let refused = shared.with(entries::total);
+            assert!(
+                matches!(refused, Err(KeyValueFault::Damaged { .. })),
+                "{refused:?}"
+            );
+            std::fs::write(&file, &whole).unwrap();
+        }
+        shared.close();
+        assert!(matches!(fails(), Err(KeyValueFault::Closed)));
     }
 }

@@ -7,20 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 
 use super::entries::{self, Owner};
-use super::fault::{KeyValueError, StoreFault};
-use super::pending::Pending;
+use super::fault::{KeyValueError, KeyValueFault};
+use super::pending::PendingWrite;
 use super::shared::Shared;
 use super::writer::{Answer, Job, Message, Place, Work};
-use super::{
-    MAX_BATCH_BYTES, MAX_BATCH_KEYS, MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_VALUE_BYTES,
-    MAX_WAITING_BYTES, MAX_WAITING_OF_A_SPACE,
-};
 
 /// The entries of one component, in buckets that are there as soon as something is in them.
 ///
 /// Reads see what was on the disk when they began and wait for no writer, but for the disk: an
 /// asynchronous caller makes them where blocking is allowed. Writes are handed to the thread of the
-/// store in the order of their calls; a [`Pending`] tells when they are on the disk.
+/// store in the order of their calls; a [`PendingWrite`] tells when they are on the disk.
 #[derive(Clone)]
 pub struct KeyValueSpace {
     pub(super) shared: Arc<Shared>,
@@ -49,6 +45,34 @@ pub enum Swapped {
 }
 
 impl KeyValueSpace {
+    /// Most bytes of a component's or a bucket's name.
+    pub const MAX_NAME_BYTES: usize = 255;
+    /// Most bytes of a key.
+    pub const MAX_KEY_BYTES: usize = 1024;
+    /// Most bytes of a value.
+    pub const MAX_VALUE_BYTES: usize = 1 << 20;
+    /// Most keys of one operation on several.
+    pub const MAX_BATCH_KEYS: usize = 1000;
+    /// Most bytes of keys and values of one operation on several, asked or answered.
+    pub const MAX_BATCH_BYTES: usize = 4 << 20;
+    /// Most keys of a page of [`list_keys`](Self::list_keys).
+    pub const MAX_PAGE_KEYS: usize = 1000;
+    /// What an entry counts beside its names, its key and its value, in bytes.
+    pub const ENTRY_BYTES: u64 = 64;
+    /// Most writes of one space and its clones that wait for the disk.
+    pub const MAX_WAITING_OF_A_SPACE: usize = 64;
+    /// Most writes of all spaces that wait for the disk.
+    pub const MAX_WAITING: usize = 1024;
+    /// Most bytes of all writes that wait for the disk.
+    pub const MAX_WAITING_BYTES: usize = 64 << 20;
+
+    /// What an entry counts against quotas, in bytes.
+    #[must_use]
+    pub fn entry_bytes(component: &str, bucket: &str, key: &str, value_bytes: usize) -> u64 {
+        let named = component.len() + bucket.len() + key.len();
+        Self::ENTRY_BYTES + named as u64 + value_bytes as u64
+    }
+
     /// The value of a key. Blocks on the disk.
     ///
     /// # Errors
@@ -57,7 +81,7 @@ impl KeyValueSpace {
         Ok(self.get_many(bucket, &[key])?.pop().flatten())
     }
 
-    /// The values of at most [`MAX_BATCH_KEYS`] keys and [`MAX_BATCH_BYTES`] bytes, all of the same
+    /// The values of at most [`MAX_BATCH_KEYS`](Self::MAX_BATCH_KEYS) keys and [`MAX_BATCH_BYTES`](Self::MAX_BATCH_BYTES) bytes, all of the same
     /// moment. Blocks on the disk.
     ///
     /// # Errors
@@ -73,7 +97,7 @@ impl KeyValueSpace {
         self.shared
             .with(|database| entries::values(database, &self.component, bucket, keys))?
             .ok_or(KeyValueError::BatchTooLarge {
-                max: MAX_BATCH_BYTES,
+                max: Self::MAX_BATCH_BYTES,
             })
     }
 
@@ -90,7 +114,7 @@ impl KeyValueSpace {
     }
 
     /// Keys that begin with `prefix`, those after `cursor`, at most `limit` and
-    /// [`MAX_PAGE_KEYS`](super::MAX_PAGE_KEYS) of them. Each page is of its own moment. Blocks on
+    /// [`MAX_PAGE_KEYS`](Self::MAX_PAGE_KEYS) of them. Each page is of its own moment. Blocks on
     /// the disk, which it reads the values from as well.
     ///
     /// # Errors
@@ -113,7 +137,7 @@ impl KeyValueSpace {
         Ok(KeyPage { keys, cursor })
     }
 
-    /// Bytes of all buckets, counted as [`entry_bytes`](super::entry_bytes) does. Blocks on the
+    /// Bytes of all buckets, counted as [`entry_bytes`](Self::entry_bytes) does. Blocks on the
     /// disk.
     ///
     /// # Errors
@@ -125,13 +149,13 @@ impl KeyValueSpace {
     }
 
     /// Sets a value.
-    pub fn set(&self, bucket: &str, key: &str, value: &[u8]) -> Pending<()> {
+    pub fn set(&self, bucket: &str, key: &str, value: &[u8]) -> PendingWrite<()> {
         self.set_many(bucket, &[(key, value)])
     }
 
-    /// Sets all of these or none, at most [`MAX_BATCH_KEYS`] and [`MAX_BATCH_BYTES`]. Of a key that
+    /// Sets all of these or none, at most [`MAX_BATCH_KEYS`](Self::MAX_BATCH_KEYS) and [`MAX_BATCH_BYTES`](Self::MAX_BATCH_BYTES). Of a key that
     /// is named twice the last value counts.
-    pub fn set_many(&self, bucket: &str, entries: &[(&str, &[u8])]) -> Pending<()> {
+    pub fn set_many(&self, bucket: &str, entries: &[(&str, &[u8])]) -> PendingWrite<()> {
         let bytes = entries.iter().map(|(key, value)| key.len() + value.len());
         let checked = count(entries.len())
             .and_then(|()| entries.iter().try_for_each(|(key, _)| key_length(key)))
@@ -146,12 +170,12 @@ impl KeyValueSpace {
     }
 
     /// Removes a key; one without a value stays so.
-    pub fn delete(&self, bucket: &str, key: &str) -> Pending<()> {
+    pub fn delete(&self, bucket: &str, key: &str) -> PendingWrite<()> {
         self.delete_many(bucket, &[key])
     }
 
-    /// Removes all of these or none, at most [`MAX_BATCH_KEYS`].
-    pub fn delete_many(&self, bucket: &str, keys: &[&str]) -> Pending<()> {
+    /// Removes all of these or none, at most [`MAX_BATCH_KEYS`](Self::MAX_BATCH_KEYS).
+    pub fn delete_many(&self, bucket: &str, keys: &[&str]) -> PendingWrite<()> {
         let bytes = keys.iter().map(|key| key.len()).sum();
         let checked =
             count(keys.len()).and_then(|()| keys.iter().try_for_each(|key| key_length(key)));
@@ -162,7 +186,7 @@ impl KeyValueSpace {
     }
 
     /// Adds to a number that is stored as decimal text, 0 where there is none; the sum.
-    pub fn increment(&self, bucket: &str, key: &str, delta: i64) -> Pending<i64> {
+    pub fn increment(&self, bucket: &str, key: &str, delta: i64) -> PendingWrite<i64> {
         self.submit(bucket, key_length(key), key.len(), |answer| {
             Work::Increment {
                 key: key.into(),
@@ -179,7 +203,7 @@ impl KeyValueSpace {
         key: &str,
         expected: Option<&[u8]>,
         new: &[u8],
-    ) -> Pending<Swapped> {
+    ) -> PendingWrite<Swapped> {
         let bytes = key.len() + expected.map_or(0, <[u8]>::len) + new.len();
         let checked = key_length(key)
             .and_then(|()| expected.map_or(Ok(()), value_size))
@@ -198,13 +222,13 @@ impl KeyValueSpace {
         checked: Result<(), KeyValueError>,
         bytes: usize,
         work: impl FnOnce(Answer<T>) -> Work,
-    ) -> Pending<T> {
+    ) -> PendingWrite<T> {
         let place = checked
             .and_then(|()| name(bucket))
             .and_then(|()| self.place(bytes));
         let place = match place {
             Ok(place) => place,
-            Err(error) => return Pending::refused(error),
+            Err(error) => return PendingWrite::refused(error),
         };
         let (answer, pending) = Answer::new();
         let job = Job {
@@ -217,17 +241,19 @@ impl KeyValueSpace {
             place,
         };
         match self.jobs.try_send(Message::Job(job)) {
-            Ok(()) => Pending::waiting(pending),
-            Err(TrySendError::Full(_)) => Pending::refused(KeyValueError::Busy),
-            Err(TrySendError::Disconnected(_)) => Pending::refused(StoreFault::Closed.into()),
+            Ok(()) => PendingWrite::waiting(pending),
+            Err(TrySendError::Full(_)) => PendingWrite::refused(KeyValueError::Busy),
+            Err(TrySendError::Disconnected(_)) => {
+                PendingWrite::refused(KeyValueFault::Closed.into())
+            }
         }
     }
 
     /// A place among the writes that wait. The bytes are copied once there is one.
     fn place(&self, bytes: usize) -> Result<Place, KeyValueError> {
-        if bytes > MAX_BATCH_BYTES {
+        if bytes > Self::MAX_BATCH_BYTES {
             return Err(KeyValueError::BatchTooLarge {
-                max: MAX_BATCH_BYTES,
+                max: Self::MAX_BATCH_BYTES,
             });
         }
         let place = Place {
@@ -241,7 +267,8 @@ impl KeyValueSpace {
             .waiting_bytes
             .fetch_add(bytes, Ordering::Relaxed);
         // Dropping the place takes both back.
-        if before >= MAX_WAITING_OF_A_SPACE || bytes_before + bytes > MAX_WAITING_BYTES {
+        if before >= Self::MAX_WAITING_OF_A_SPACE || bytes_before + bytes > Self::MAX_WAITING_BYTES
+        {
             return Err(KeyValueError::Busy);
         }
         Ok(place)
@@ -259,40 +286,40 @@ impl fmt::Debug for KeyValueSpace {
 
 /// Holds a component's or bucket's name to its bounds.
 pub(super) fn name(name: &str) -> Result<(), KeyValueError> {
-    if name.is_empty() || name.len() > MAX_NAME_BYTES {
+    if name.is_empty() || name.len() > KeyValueSpace::MAX_NAME_BYTES {
         return Err(KeyValueError::NameLength {
             bytes: name.len(),
-            max: MAX_NAME_BYTES,
+            max: KeyValueSpace::MAX_NAME_BYTES,
         });
     }
     Ok(())
 }
 
 fn key_length(key: &str) -> Result<(), KeyValueError> {
-    if key.len() > MAX_KEY_BYTES {
+    if key.len() > KeyValueSpace::MAX_KEY_BYTES {
         return Err(KeyValueError::KeyTooLong {
             bytes: key.len(),
-            max: MAX_KEY_BYTES,
+            max: KeyValueSpace::MAX_KEY_BYTES,
         });
     }
     Ok(())
 }
 
 fn value_size(value: &[u8]) -> Result<(), KeyValueError> {
-    if value.len() > MAX_VALUE_BYTES {
+    if value.len() > KeyValueSpace::MAX_VALUE_BYTES {
         return Err(KeyValueError::ValueTooLarge {
             bytes: value.len(),
-            max: MAX_VALUE_BYTES,
+            max: KeyValueSpace::MAX_VALUE_BYTES,
         });
     }
     Ok(())
 }
 
 fn count(keys: usize) -> Result<(), KeyValueError> {
-    if keys > MAX_BATCH_KEYS {
+    if keys > KeyValueSpace::MAX_BATCH_KEYS {
         return Err(KeyValueError::TooManyKeys {
             keys,
-            max: MAX_BATCH_KEYS,
+            max: KeyValueSpace::MAX_BATCH_KEYS,
         });
     }
     Ok(())
@@ -323,7 +350,7 @@ mod tests {
         (dir, space, queue)
     }
 
-    fn is_busy(pending: Pending<()>) -> bool {
+    fn is_busy(pending: PendingWrite<()>) -> bool {
         matches!(pending.wait(), Err(KeyValueError::Busy))
     }
 
@@ -337,7 +364,10 @@ mod tests {
         drop(queue);
         for pending in waits {
             let closed = pending.wait().unwrap_err();
-            assert!(matches!(closed, KeyValueError::Store(StoreFault::Closed)));
+            assert!(matches!(
+                closed,
+                KeyValueError::Store(KeyValueFault::Closed)
+            ));
         }
         assert_eq!(space.shared.waiting_bytes.load(Ordering::Relaxed), 0);
     }
@@ -346,10 +376,16 @@ mod tests {
     fn the_bytes_that_wait_are_bounded_over_all_spaces() {
         let (_dir, space, _queue) = idle();
         let waiting = &space.shared.waiting_bytes;
-        waiting.store(MAX_WAITING_BYTES - 2, Ordering::Relaxed);
+        waiting.store(KeyValueSpace::MAX_WAITING_BYTES - 2, Ordering::Relaxed);
         assert!(is_busy(space.set("b", "k", b"22")));
-        assert_eq!(waiting.load(Ordering::Relaxed), MAX_WAITING_BYTES - 2);
+        assert_eq!(
+            waiting.load(Ordering::Relaxed),
+            KeyValueSpace::MAX_WAITING_BYTES - 2
+        );
         let _waits = space.set("b", "k", b"1");
-        assert_eq!(waiting.load(Ordering::Relaxed), MAX_WAITING_BYTES);
+        assert_eq!(
+            waiting.load(Ordering::Relaxed),
+            KeyValueSpace::MAX_WAITING_BYTES
+        );
     }
 }

@@ -8,7 +8,7 @@ use futures_channel::oneshot;
 use redb::{Database, Durability};
 
 use super::entries::{Ledger, Owner, Refusal};
-use super::fault::{KeyValueError, StoreFault};
+use super::fault::{KeyValueError, KeyValueFault};
 use super::shared::Shared;
 use super::space::Swapped;
 
@@ -80,10 +80,10 @@ impl<T> Answer<T> {
         Ok(())
     }
 
-    fn send(self, committed: &Result<(), StoreFault>) {
+    fn send(self, committed: &Result<(), KeyValueFault>) {
         let answer = match (committed, self.result) {
             (Ok(()), Some(result)) => result,
-            (Ok(()), None) => Err(StoreFault::Closed.into()),
+            (Ok(()), None) => Err(KeyValueFault::Closed.into()),
             (Err(fault), _) => Err(fault.clone().into()),
         };
         // Who waits no more does not hear it.
@@ -165,7 +165,7 @@ impl Job {
         }
     }
 
-    fn finish(self, committed: &Result<(), StoreFault>) {
+    fn finish(self, committed: &Result<(), KeyValueFault>) {
         // Before the answer: whoever hears it may write again at once.
         drop(self.place);
         match self.work {

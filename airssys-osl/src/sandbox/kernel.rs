@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A kernel, as far as a sandbox depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kernel {
+pub struct SandboxKernel {
     /// Its release, as `uname` tells it.
     pub release: String,
     /// Version of Landlock's interface, at most 9; 0: it has none, or it is not enabled.
@@ -15,7 +15,7 @@ pub struct Kernel {
     pub threads: usize,
 }
 
-impl Kernel {
+impl SandboxKernel {
     /// The kernel that runs, and the threads there are now. Where they cannot be counted it is as
     /// many as can be.
     #[must_use]
@@ -33,7 +33,7 @@ impl Kernel {
     }
 }
 
-impl fmt::Display for Kernel {
+impl fmt::Display for SandboxKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "kernel {} (", self.release)?;
         match self.landlock_abi {

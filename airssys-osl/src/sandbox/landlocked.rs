@@ -9,7 +9,7 @@ use landlock::{
     RulesetError, Scope,
 };
 
-use super::{Kernel, Layer, SandboxConfig, SandboxError, SandboxReport};
+use super::{SandboxConfig, SandboxError, SandboxKernel, SandboxLayer, SandboxReport};
 
 /// Refuses all but what the configuration lists, on this thread and those it starts, or on all.
 /// What the plan takes for held is asked for and not wished for: a kernel that does not give it is
@@ -33,7 +33,7 @@ pub(super) fn apply(config: &SandboxConfig, report: &SandboxReport) -> Result<()
     for path in &config.write {
         rules = allow(rules, path, writes, abi)?;
     }
-    if report.held.contains(&Layer::Tcp) {
+    if report.held.contains(&SandboxLayer::Tcp) {
         let ports = |ports: &[u16], access: AccessNet| -> Vec<_> {
             let rule = |port: &u16| Ok::<_, RulesetError>(NetPort::new(*port, access));
             ports.iter().map(rule).collect()
@@ -44,7 +44,7 @@ pub(super) fn apply(config: &SandboxConfig, report: &SandboxReport) -> Result<()
             .map_err(refused)?;
     }
     // Where the calling thread is the only one there is nothing to ask for.
-    let all_threads = report.held.contains(&Layer::Threads) && report.kernel.threads > 1;
+    let all_threads = report.held.contains(&SandboxLayer::Threads) && report.kernel.threads > 1;
     rules
         .all_threads(all_threads)
         .and_then(RulesetCreated::restrict_self)
@@ -52,18 +52,18 @@ pub(super) fn apply(config: &SandboxConfig, report: &SandboxReport) -> Result<()
     Ok(())
 }
 
-fn abi(kernel: &Kernel) -> ABI {
+fn abi(kernel: &SandboxKernel) -> ABI {
     ABI::from(i32::try_from(kernel.landlock_abi).unwrap_or(i32::MAX))
 }
 
-fn ruleset(abi: ABI, held: &[Layer]) -> Result<RulesetCreated, RulesetError> {
+fn ruleset(abi: ABI, held: &[SandboxLayer]) -> Result<RulesetCreated, RulesetError> {
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(abi))?;
-    if held.contains(&Layer::Tcp) {
+    if held.contains(&SandboxLayer::Tcp) {
         ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
     }
-    if held.contains(&Layer::Scopes) {
+    if held.contains(&SandboxLayer::Scopes) {
         ruleset = ruleset.scope(Scope::from_all(abi))?;
     }
     ruleset.create()
