@@ -17,8 +17,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use airssys_osl::{
-    KeyValueConfig, KeyValueStore, MemoryProbe, Sandbox, SandboxConfig, SandboxError,
-    SandboxKernel, SandboxLayer, SandboxMode, SandboxReport,
+    KeyValueConfig, KeyValueOpenError, KeyValueStore, MemoryProbe, PrivateError, Sandbox,
+    SandboxConfig, SandboxError, SandboxKernel, SandboxLayer, SandboxMode, SandboxReport,
 };
 use rustix::process::{getppid, test_kill_process};
 
@@ -548,24 +548,31 @@ fn the_store_and_the_probe_work_inside() {
 #[ignore = "what another test starts as a process of its own"]
 fn child_keeps_and_probes() {
     let Some(dir) = assigned() else { return };
-    apply(SandboxConfig {
-        read: vec!["/proc".into(), "/sys/fs/cgroup".into()],
-        ..config(&dir)
-    });
-    let store = KeyValueStore::open(&KeyValueConfig {
-        directory: dir.join("write"),
-        max_bytes: 1 << 20,
-    });
-    // The directory was made for everybody, and a store takes none but a private one.
-    assert!(store.is_err());
-    let store = KeyValueStore::open(&KeyValueConfig {
-        directory: dir.join("write/kv"),
-        max_bytes: 1 << 20,
-    })
-    .unwrap();
-    let space = store.space("a", 1 << 20).unwrap();
-    space.set("b", "k", b"1").wait().unwrap();
-    assert_eq!(space.get("b", "k").unwrap().unwrap(), b"1");
+    let open = |directory: PathBuf| {
+        KeyValueStore::open(&KeyValueConfig {
+            directory,
+            max_bytes: 1 << 20,
+        })
+    };
+    let listed = dir.join("listed");
+    drop(open(listed.clone()).unwrap());
+    let mut config = config(&dir);
+    config.read = vec!["/proc".into(), "/sys/fs/cgroup".into()];
+    config.write.push(listed.clone());
+    apply(config);
+    // One whose directory is listed itself, one made below, and one elsewhere.
+    for directory in [listed, dir.join("write/made")] {
+        let store = open(directory).unwrap();
+        let space = store.space("a", 1 << 20).unwrap();
+        space.set("b", "k", b"1").wait().unwrap();
+        assert_eq!(space.get("b", "k").unwrap().unwrap(), b"1");
+    }
+    if SandboxKernel::current().landlock_abi > 0 {
+        assert!(matches!(
+            open(dir.join("outside/made")),
+            Err(KeyValueOpenError::Private(PrivateError::Io { .. }))
+        ));
+    }
     assert!(MemoryProbe::default().read().unwrap().available > 0);
     println!("{DONE}");
 }
