@@ -202,6 +202,30 @@ impl PrivateDirectory {
         }
     }
 
+    /// A file to read and write in place, made with mode 0600 where there is none.
+    ///
+    /// # Errors
+    /// [`PrivateError`]; the file's owner and mode are held to the same as the directory's.
+    pub(crate) fn open_in_place(&self, name: &str) -> Result<File, PrivateError> {
+        let path = self.named(name)?;
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = match openat(&self.directory, name, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(opened) => opened,
+            Err(rustix::io::Errno::LOOP | rustix::io::Errno::ISDIR) => {
+                return Err(PrivateError::WrongKind {
+                    path,
+                    wanted: "regular file",
+                });
+            }
+            Err(error) => return Err(self.failed(name, error.into())),
+        };
+        let found = fstat(&opened).map_err(|error| self.failed(name, error.into()))?;
+        check(&path, &found, FileType::RegularFile)?;
+        self.sync(name)?;
+        Ok(File::from(opened))
+    }
+
     /// Notes that a file was used now.
     ///
     /// # Errors
