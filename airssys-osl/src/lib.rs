@@ -7,7 +7,17 @@
 mod file;
 mod map_count;
 mod private_directory;
+mod secret;
 
 pub use file::{ReadError, read_regular_file};
 pub use map_count::{MapCountError, max_map_count};
 pub use private_directory::{PrivateDirectory, PrivateError, PrivateFile};
+pub use secret::{
+    AccessError, AccessGuard, Backing, CloseError, DEFAULT_MAX_SECRET_BYTES, DEFAULT_MAX_SECRETS,
+    Forked, LoadError, MAX_SECRET_NAME_BYTES, MAX_SECRET_READERS, ProtectedSecret, Protection,
+    ProtectionReport, SecretError, SecretKeyring, SecretLimits, SecretMemory, SecretName,
+    SecretNameError, SecretPolicy, SecretReader, SecretSource, SecretState, SecretStore,
+    UnknownSecret,
+};
+#[cfg(feature = "age")]
+pub use secret::{AgeKey, MAX_AGE_WORK_FACTOR};
