@@ -239,6 +239,17 @@ impl Block {
         }
     }
 
+    /// Of the first byte between the guard pages.
+    #[cfg(test)]
+    pub(super) fn address(&self) -> usize {
+        self.pages.start().expose_provenance()
+    }
+
+    #[cfg(test)]
+    pub(super) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
     /// All of a place, canaries included.
     fn whole(&self, place: usize) -> Range<usize> {
         let start = place * self.stride;

@@ -22,7 +22,7 @@ pub(super) fn before(_: Call) -> Result<(), Errno> {
 }
 
 #[cfg(test)]
-pub(super) use plan::{before, calls, fail, heal};
+pub(super) use plan::{Fails, before, calls, fail, heal};
 
 #[cfg(test)]
 mod plan {
@@ -70,6 +70,3 @@ mod plan {
         })
     }
 }
-
-#[cfg(test)]
-pub(super) use plan::Fails;

@@ -9,7 +9,7 @@ use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
 use super::fault::{self, Call};
 
@@ -84,6 +84,14 @@ pub(super) enum Access {
     Write,
 }
 
+/// What the kernel is told about the pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Advice {
+    DontDump,
+    DontFork,
+    WipeOnFork,
+}
+
 /// A protection that the kernel refused, and what it said.
 pub(super) type Refusal = (Protection, Errno);
 
@@ -135,13 +143,13 @@ impl Pages {
         let mut wants = Vec::new();
         if self.report.backing == Backing::Anonymous {
             wants.push((Protection::Locked, self.lock()));
-            let advised = self.advise(Advice::LinuxDontDump);
+            let advised = self.advise(Advice::DontDump);
             wants.push((Protection::ExcludedFromDumps, advised));
         }
         let fork = match self.report.backing {
             // A shared mapping cannot be wiped on fork, so the child gets none.
-            Backing::SecretMemory => (Forked::Unmapped, Advice::LinuxDontFork),
-            Backing::Anonymous => (Forked::Zeros, Advice::LinuxWipeOnFork),
+            Backing::SecretMemory => (Forked::Unmapped, Advice::DontFork),
+            Backing::Anonymous => (Forked::Zeros, Advice::WipeOnFork),
         };
         wants.push((Protection::WithheldFromChildren, self.advise(fork.1)));
         for (protection, outcome) in wants {
@@ -225,6 +233,7 @@ impl Pages {
 
     #[cfg(not(target_os = "linux"))]
     fn map_secret(_: usize, _: usize) -> Result<Self, Errno> {
+        fault::before(Call::SecretMemory)?;
         Err(Errno::NOSYS)
     }
 
@@ -287,10 +296,22 @@ impl Pages {
         unsafe { rustix::mm::mlock(self.start().cast(), self.bytes) }
     }
 
+    #[cfg(target_os = "linux")]
     fn advise(&self, advice: Advice) -> Result<(), Errno> {
         fault::before(Call::Advise)?;
-        // SAFETY: our own mapping, and none of the advices given here changes a byte of it.
+        let advice = match advice {
+            Advice::DontDump => rustix::mm::Advice::LinuxDontDump,
+            Advice::DontFork => rustix::mm::Advice::LinuxDontFork,
+            Advice::WipeOnFork => rustix::mm::Advice::LinuxWipeOnFork,
+        };
+        // SAFETY: our own mapping, and none of these changes a byte of it.
         unsafe { rustix::mm::madvise(self.start().cast(), self.bytes, advice) }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn advise(&self, _: Advice) -> Result<(), Errno> {
+        fault::before(Call::Advise)?;
+        Err(Errno::NOSYS)
     }
 
     /// Gives the memory back. Where the kernel does not take it, an empty mapping without access
