@@ -11,6 +11,7 @@ use super::*;
 
 const TASK: &str = "AIRSSYS_SECRET_TASK";
 const NEEDLE: &str = "AIRSSYS_SECRET_NEEDLE";
+const IDENTITY: &str = "AIRSSYS_SECRET_IDENTITY";
 const FILE: &str = "AIRSSYS_SECRET_FILE";
 
 fn start(task: &str, with: &[(&str, &str)]) -> Output {
@@ -270,6 +271,10 @@ fn loaded(what: &str) {
     assert!(secret.with_bytes(|value| needle.is(value)).unwrap());
     let kept = secret.with_bytes(|value| value.as_ptr().addr()).unwrap();
     assert_eq!(needle.find(), [kept], "copies");
+    if what == "age" {
+        let identity = Needle::from_hex(&std::env::var(IDENTITY).unwrap());
+        assert_eq!(identity.find(), [], "copies of the identity");
+    }
     drop(source);
     drop(secret);
     drop(store);
@@ -301,7 +306,11 @@ fn a_secret_from_a_file_is_in_memory_once() {
     private(&encrypted.with_extension("identity"), text.as_bytes());
     for (what, path) in [("file", plain), ("age", encrypted)] {
         let path = path.to_str().unwrap();
-        let with = [(NEEDLE, needle.hex()), (FILE, path.to_owned())];
+        let with = [
+            (NEEDLE, needle.hex()),
+            (IDENTITY, Needle::of(&text.as_bytes()[30..62]).hex()),
+            (FILE, path.to_owned()),
+        ];
         let with: Vec<_> = with.iter().map(|(k, v)| (*k, v.as_str())).collect();
         succeeds_with(&format!("loaded {what}"), &with);
     }

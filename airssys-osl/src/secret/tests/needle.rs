@@ -16,6 +16,10 @@ impl Needle {
         Self(bytes)
     }
 
+    pub(super) fn of(value: &[u8]) -> Self {
+        Self(std::array::from_fn(|at| !value[at]))
+    }
+
     pub(super) fn from_hex(text: &str) -> Self {
         Self(std::array::from_fn(|at| {
             u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()
@@ -63,7 +67,9 @@ impl Needle {
         let memory = File::open("/proc/self/mem").unwrap();
         let mut found = Vec::new();
         for (start, end, flags) in mappings() {
-            if flags.starts_with("r--") || flags.starts_with("r-x") {
+            // Large ones without access are what the allocator reserves and has not touched.
+            let reserved = flags.starts_with("---") && end - start > CHUNK;
+            if reserved || flags.starts_with("r--") || flags.starts_with("r-x") {
                 continue;
             }
             let mut at = start;
