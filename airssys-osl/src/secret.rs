@@ -27,7 +27,8 @@ pub use access::{AccessError, AccessGuard, SecretReader};
 pub use age_file::{AgeKey, MAX_AGE_WORK_FACTOR};
 pub use gate::{MAX_SECRET_READERS, SecretState};
 pub use memory::{
-    DEFAULT_MAX_SECRET_BYTES, DEFAULT_MAX_SECRETS, SecretError, SecretLimits, SecretMemory,
+    DEFAULT_MAX_SECRET_BYTES, DEFAULT_MAX_SECRETS, MAX_SECRET_BYTES, SecretError, SecretLimits,
+    SecretMemory,
 };
 pub use pages::{Backing, Forked, Protection, ProtectionReport, SecretPolicy};
 pub use source::{LoadError, SecretKeyring, SecretSource};

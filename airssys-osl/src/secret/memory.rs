@@ -12,6 +12,9 @@ use super::pages::{Fate, MapError, Protection, SecretPolicy};
 /// Most bytes of one secret, unless [`SecretLimits`] says otherwise.
 pub const DEFAULT_MAX_SECRET_BYTES: usize = 1 << 20;
 
+/// Most bytes of one secret, whatever [`SecretLimits`] says.
+pub const MAX_SECRET_BYTES: usize = 1 << 30;
+
 /// Most secrets of one [`SecretMemory`], unless [`SecretLimits`] says otherwise.
 pub const DEFAULT_MAX_SECRETS: usize = 4096;
 
@@ -57,7 +60,7 @@ pub enum SecretError {
 /// Bounds of a [`SecretMemory`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SecretLimits {
-    /// Most bytes of one secret.
+    /// Most bytes of one secret; above [`MAX_SECRET_BYTES`] it is that.
     pub max_bytes: usize,
     /// Most secrets at a time.
     pub max_secrets: usize,
@@ -108,6 +111,10 @@ impl SecretMemory {
     /// Memory for secrets within these bounds.
     #[must_use]
     pub fn new(policy: SecretPolicy, limits: SecretLimits) -> Self {
+        let limits = SecretLimits {
+            max_bytes: limits.max_bytes.min(MAX_SECRET_BYTES),
+            ..limits
+        };
         Self(Arc::new(Inner {
             policy,
             limits,

@@ -5,8 +5,8 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use airssys_osl::{
-    AccessError, CloseError, MAX_SECRET_READERS, ProtectedSecret, SecretError, SecretLimits,
-    SecretMemory, SecretPolicy, SecretState,
+    AccessError, CloseError, MAX_SECRET_BYTES, MAX_SECRET_READERS, ProtectedSecret, SecretError,
+    SecretLimits, SecretMemory, SecretPolicy, SecretState,
 };
 
 use super::memory;
@@ -64,6 +64,15 @@ fn a_secret_beyond_a_bound_is_refused_by_its_name() {
     ));
     first.close().unwrap();
     ProtectedSecret::random(&memory, 1).unwrap();
+    let boundless = SecretLimits {
+        max_bytes: usize::MAX,
+        max_secrets: 1,
+    };
+    let memory = SecretMemory::new(SecretPolicy::BestEffort, boundless);
+    assert!(matches!(
+        ProtectedSecret::random(&memory, MAX_SECRET_BYTES + 1),
+        Err(SecretError::TooLong { .. })
+    ));
 }
 
 #[test]
