@@ -125,9 +125,6 @@ impl SecretStore {
         name: SecretName,
         source: &SecretSource,
     ) -> Result<Arc<ProtectedSecret>, LoadError> {
-        if self.entries().contains_key(name.as_str()) {
-            return Err(LoadError::NameTaken { name });
-        }
         // Without the lock: a source may be slow.
         let entry = Entry {
             secret: Arc::new(source.read(&self.memory)?),

@@ -5,8 +5,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use airssys_osl::{
-    AgeKey, LoadError, MAX_SECRET_NAME_BYTES, PrivateError, ProtectedSecret, SecretError,
-    SecretKeyring, SecretLimits, SecretMemory, SecretName, SecretPolicy, SecretSource, SecretStore,
+    AgeKey, LoadError, MAX_AGE_WORK_FACTOR, MAX_SECRET_NAME_BYTES, PrivateError, ProtectedSecret,
+    SecretError, SecretKeyring, SecretLimits, SecretMemory, SecretName, SecretPolicy, SecretSource,
+    SecretStore,
 };
 
 use super::memory;
@@ -301,6 +302,34 @@ fn a_passphrase_opens_what_it_closed_and_nothing_else() {
     assert!(secret.with_bytes(|value| value == b"value").unwrap());
     assert!(matches!(with(b"battery"), Err(LoadError::Decrypt { .. })));
     assert!(matches!(with(b"\xff"), Err(LoadError::Passphrase)));
+}
+
+#[test]
+fn a_file_that_asks_for_more_work_than_its_bound_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut recipient = age::scrypt::Recipient::new("passphrase".into());
+    recipient.set_work_factor(2);
+    let encrypted = age::encrypt(&recipient, b"value").unwrap();
+    // The header is text: `-> scrypt SALT FACTOR`.
+    let line = encrypted.iter().enumerate().filter(|(_, b)| **b == b'\n');
+    let end = line.map(|(at, _)| at).nth(1).unwrap();
+    let more = (MAX_AGE_WORK_FACTOR + 1).to_string();
+    let greedy = [&encrypted[..end - 1], more.as_bytes(), &encrypted[end..]].concat();
+    let path = dir.path().join("encrypted");
+    fs::write(&path, greedy).unwrap();
+    let passphrase = ProtectedSecret::from_vec(&memory(), b"passphrase".to_vec()).unwrap();
+    let refused = load(SecretSource::Age {
+        path,
+        key: AgeKey::Passphrase(Arc::new(passphrase)),
+    });
+    let Err(LoadError::Decrypt { source, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    let required = MAX_AGE_WORK_FACTOR + 1;
+    assert!(
+        matches!(source, age::DecryptError::ExcessiveWork { required: r, .. } if r == required),
+        "{source}"
+    );
 }
 
 #[test]

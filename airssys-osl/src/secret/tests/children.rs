@@ -47,6 +47,7 @@ fn task() {
     let task = std::env::var(TASK).unwrap();
     match task.split(' ').collect::<Vec<_>>()[..] {
         ["whichever_call_fails"] => super::faults::whichever_call_fails(),
+        ["replaced_pages"] => super::faults::replaced_pages(),
         ["kept_pages"] => super::faults::kept_pages(),
         ["touch", on, len, ref when @ ..] => touch(backing(on), len.parse().unwrap(), when),
         ["fork", on] => fork(backing(on)),
@@ -83,6 +84,8 @@ fn touch(backing: Backing, len: usize, when: &[&str]) {
     let at = match when {
         ["read"] => start.addr(),
         ["before"] => first - 1,
+        // A long value ends where the guard page begins.
+        ["behind"] if len > 1024 => start.addr() + len,
         ["behind"] => first + block.pages().bytes(),
         ["at_rest"] => {
             drop(value);
@@ -219,9 +222,10 @@ fn residue(backing: Backing) {
     secret.close().unwrap();
     assert_eq!(needle.find(), []);
 
-    let mut source = Vec::with_capacity(64);
-    source.resize(32, 0);
-    needle.write(&mut source);
+    // In the middle: the allocator writes into the beginning of what it gets back.
+    let mut source = Vec::with_capacity(200);
+    source.resize(150, 0);
+    needle.write(&mut source[64..96]);
     drop(ProtectedSecret::from_vec(&strict, source).unwrap());
     assert_eq!(needle.find(), []);
 

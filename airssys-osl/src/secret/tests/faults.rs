@@ -118,6 +118,49 @@ pub(super) fn kept_pages() {
 }
 
 #[test]
+fn pages_that_cannot_be_written_nor_unmapped_are_replaced() {
+    super::children::succeeds("replaced_pages");
+}
+
+pub(super) fn replaced_pages() {
+    for len in [16, 5000] {
+        without(Backing::Anonymous);
+        let secret =
+            ProtectedSecret::from_vec(&memory(SecretPolicy::Strict), vec![0x5a; len]).unwrap();
+        let address = address(&secret);
+        fail(Fails::Every(Call::Unmap));
+        fail(Fails::Every(Call::Protect));
+        secret.close().unwrap();
+        assert_eq!(secret.state(), SecretState::Closed);
+        assert_eq!(peek(address, len).unwrap(), vec![0; len]);
+        heal();
+        drop(secret);
+        assert!(peek(address, len).is_err(), "still mapped");
+    }
+}
+
+#[test]
+fn a_forgotten_guard_keeps_no_page_readable_once_its_secret_is_dropped() {
+    on_each_backing(|_| {
+        let memory = memory(SecretPolicy::Strict);
+        let secret = ProtectedSecret::random(&memory, 32).unwrap();
+        let beside = ProtectedSecret::random(&memory, 32).unwrap();
+        let flags = || {
+            let at = address(&beside);
+            let mut mappings = mappings().into_iter();
+            mappings
+                .find(|(from, to, _)| (*from..*to).contains(&at))
+                .unwrap()
+                .2
+        };
+        std::mem::forget(secret.access().unwrap());
+        assert!(flags().starts_with("r--"));
+        drop(secret);
+        assert!(flags().starts_with("---"));
+    });
+}
+
+#[test]
 fn a_secret_that_cannot_be_wiped_is_wiped_with_the_next_on_its_page() {
     without(Backing::Anonymous);
     let memory = memory(SecretPolicy::Strict);
