@@ -14,10 +14,10 @@ pub use map_count::{MapCountError, max_map_count};
 pub use private_directory::{PrivateDirectory, PrivateError, PrivateFile};
 pub use secret::{
     AccessError, AccessGuard, Backing, CloseError, DEFAULT_MAX_SECRET_BYTES, DEFAULT_MAX_SECRETS,
-    Forked, LoadError, MAX_SECRET_BYTES, MAX_SECRET_NAME_BYTES, MAX_SECRET_READERS,
+    Forked, LoadError, MAX_SECRET_BYTES, MAX_SECRET_NAME_BYTES, MAX_SECRET_READERS, NamedSecrets,
     ProtectedSecret, Protection, ProtectionReport, SecretError, SecretKeyring, SecretLimits,
     SecretMemory, SecretName, SecretNameError, SecretPolicy, SecretReader, SecretSource,
-    SecretState, SecretStore, UnknownSecret,
+    SecretState, UnknownSecret,
 };
 #[cfg(feature = "age")]
 pub use secret::{AgeKey, MAX_AGE_WORK_FACTOR};

@@ -9,9 +9,9 @@ mod fault;
 mod filling;
 mod gate;
 mod memory;
+mod named;
 mod pages;
 mod source;
-mod store;
 #[cfg(test)]
 mod tests;
 
@@ -30,9 +30,9 @@ pub use memory::{
     DEFAULT_MAX_SECRET_BYTES, DEFAULT_MAX_SECRETS, MAX_SECRET_BYTES, SecretError, SecretLimits,
     SecretMemory,
 };
+pub use named::{MAX_SECRET_NAME_BYTES, NamedSecrets, SecretName, SecretNameError, UnknownSecret};
 pub use pages::{Backing, Forked, Protection, ProtectionReport, SecretPolicy};
 pub use source::{LoadError, SecretKeyring, SecretSource};
-pub use store::{MAX_SECRET_NAME_BYTES, SecretName, SecretNameError, SecretStore, UnknownSecret};
 
 use access::Holds;
 use block::Flaw;

@@ -34,6 +34,11 @@ pub enum AccessError {
 
 /// The value of a secret. Stays on the thread that asked for it, which is how a thread that closes
 /// a secret it reads is told so.
+///
+/// ```compile_fail,E0277
+/// fn sent<T: Send>() {}
+/// sent::<airssys_osl::AccessGuard<'_>>();
+/// ```
 pub struct AccessGuard<'a> {
     secret: &'a ProtectedSecret,
     on_one_thread: PhantomData<*const ()>,

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::ProtectedSecret;
 use super::memory::{SecretError, SecretMemory};
-use super::store::SecretName;
+use super::named::SecretName;
 use crate::private_directory::{PrivateError, check};
 
 /// Why no secret was taken from a source.
@@ -116,7 +116,7 @@ pub enum SecretSource {
     /// less. A symbolic link is refused.
     File(PathBuf),
     /// An environment variable. It stays in the process's environment, where it is inherited (see
-    /// [`SecretStore::withhold_variables`](super::SecretStore::withhold_variables)) and readable in
+    /// [`NamedSecrets::withhold_variables`](super::NamedSecrets::withhold_variables)) and readable in
     /// `/proc/PID/environ`: a source for where nothing better is to be had.
     Environment(String),
     /// A key of type `user` in a keyring of the Linux kernel.

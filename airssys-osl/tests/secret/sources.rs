@@ -5,9 +5,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use airssys_osl::{
-    AgeKey, LoadError, MAX_AGE_WORK_FACTOR, MAX_SECRET_NAME_BYTES, PrivateError, ProtectedSecret,
-    SecretError, SecretKeyring, SecretLimits, SecretMemory, SecretName, SecretPolicy, SecretSource,
-    SecretStore,
+    AgeKey, LoadError, MAX_AGE_WORK_FACTOR, MAX_SECRET_NAME_BYTES, NamedSecrets, PrivateError,
+    ProtectedSecret, SecretError, SecretKeyring, SecretLimits, SecretMemory, SecretName,
+    SecretPolicy, SecretSource,
 };
 
 use super::memory;
@@ -19,13 +19,13 @@ fn private(path: &Path, bytes: impl AsRef<[u8]>) -> PathBuf {
 }
 
 fn load(source: SecretSource) -> Result<Arc<ProtectedSecret>, LoadError> {
-    SecretStore::new(memory()).load("loaded".parse().unwrap(), &source)
+    NamedSecrets::new(memory()).load("loaded".parse().unwrap(), &source)
 }
 
 #[test]
 fn names_lead_to_secrets_and_unknown_ones_are_errors() {
     let dir = tempfile::tempdir().unwrap();
-    let store = SecretStore::new(memory());
+    let store = NamedSecrets::new(memory());
     for (name, value) in [("api-token", "one"), ("b2", "two")] {
         let path = private(&dir.path().join(name), value);
         store
@@ -124,7 +124,7 @@ fn a_file_longer_than_a_secret_may_be_is_refused() {
         max_bytes: 100,
         max_secrets: 10,
     };
-    let store = SecretStore::new(SecretMemory::new(SecretPolicy::BestEffort, limits));
+    let store = NamedSecrets::new(SecretMemory::new(SecretPolicy::BestEffort, limits));
     let fits = private(&dir.path().join("fits"), [7; 100]);
     let long = private(&dir.path().join("long"), [7; 101]);
     store
@@ -166,7 +166,7 @@ fn a_variable_is_a_source_and_can_be_withheld_from_a_child() {
     // One that every test process has: setting one here would race with other tests.
     let variable = String::from("PATH");
     let expected = std::env::var_os(&variable).unwrap();
-    let store = SecretStore::new(memory());
+    let store = NamedSecrets::new(memory());
     let source = SecretSource::Environment(variable);
     let secret = store.load("variable".parse().unwrap(), &source).unwrap();
     assert!(
@@ -268,7 +268,7 @@ fn no_flip_of_an_encrypted_file_and_no_cut_of_it_is_a_secret() {
     };
     let refused = |bytes: &[u8], what: usize| {
         fs::write(&path, bytes).unwrap();
-        let store = SecretStore::new(memory());
+        let store = NamedSecrets::new(memory());
         let loaded = store.load("loaded".parse().unwrap(), &source);
         assert!(
             matches!(loaded, Err(LoadError::Decrypt { .. })),

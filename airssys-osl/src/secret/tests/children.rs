@@ -270,7 +270,7 @@ fn loaded(what: &str) {
         },
         other => panic!("{other}"),
     };
-    let store = SecretStore::new(memory(SecretPolicy::Strict));
+    let store = NamedSecrets::new(memory(SecretPolicy::Strict));
     let secret = store.load("loaded".parse().unwrap(), &source).unwrap();
     assert!(secret.with_bytes(|value| needle.is(value)).unwrap());
     let kept = secret.with_bytes(|value| value.as_ptr().addr()).unwrap();

@@ -72,25 +72,25 @@ impl fmt::Display for SecretName {
     }
 }
 
-/// Named secrets, each taken from a [`SecretSource`] into one [`SecretMemory`]. Who has been handed
-/// a secret keeps it when the store forgets it.
+/// Secrets by name, each taken from a [`SecretSource`] into one [`SecretMemory`]. Who has been handed
+/// a secret keeps it when its name is forgotten.
 ///
 /// ```
-/// use airssys_osl::{SecretLimits, SecretMemory, SecretPolicy, SecretSource, SecretStore};
+/// use airssys_osl::{NamedSecrets, SecretLimits, SecretMemory, SecretPolicy, SecretSource};
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("token");
 /// # std::fs::write(&path, "s3same")?;
 /// # std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
 ///
 /// let memory = SecretMemory::new(SecretPolicy::BestEffort, SecretLimits::default());
-/// let store = SecretStore::new(memory);
-/// store.load("api-token".parse()?, &SecretSource::File(path))?;
-/// assert!(store.get("api-token")?.with_bytes(|value| value == b"s3same")?);
-/// assert!(store.get("another").is_err());
+/// let secrets = NamedSecrets::new(memory);
+/// secrets.load("api-token".parse()?, &SecretSource::File(path))?;
+/// assert!(secrets.get("api-token")?.with_bytes(|value| value == b"s3same")?);
+/// assert!(secrets.get("another").is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct SecretStore {
+pub struct NamedSecrets {
     memory: SecretMemory,
     entries: Mutex<BTreeMap<SecretName, Entry>>,
 }
@@ -102,8 +102,8 @@ struct Entry {
     variable: Option<String>,
 }
 
-impl SecretStore {
-    /// An empty store, whose secrets are put into `memory`.
+impl NamedSecrets {
+    /// No secrets yet; those to come are put into `memory`.
     #[must_use]
     pub fn new(memory: SecretMemory) -> Self {
         Self {
