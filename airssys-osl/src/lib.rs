@@ -11,6 +11,7 @@ mod map_count;
 mod private_directory;
 mod probe;
 mod sandbox;
+mod secret;
 
 pub use file::{ReadError, read_regular_file};
 pub use key_value::{
@@ -23,3 +24,11 @@ pub use probe::{MemoryBound, MemoryGauge, MemoryProbe, MemoryRoom, MemoryShort, 
 pub use sandbox::{
     Sandbox, SandboxConfig, SandboxError, SandboxKernel, SandboxLayer, SandboxMode, SandboxReport,
 };
+pub use secret::{
+    AccessError, AccessGuard, Backing, CloseError, DEFAULT_MAX_SECRET_BYTES, DEFAULT_MAX_SECRETS,
+    Forked, LoadError, MAX_SECRET_BYTES, MAX_SECRET_NAME_BYTES, MAX_SECRET_READERS, NamedSecrets,
+    ProtectedSecret, Protection, ProtectionReport, SecretError, SecretKeyring, SecretLimits,
+    SecretMemory, SecretName, SecretNameError, SecretPolicy, SecretReader, SecretSource,
+    SecretState, UnknownSecret,
+#[cfg(feature = "age")]
+pub use secret::{AgeKey, MAX_AGE_WORK_FACTOR};

@@ -396,7 +396,7 @@ impl Drop for Unfinished<'_> {
     }
 }
 
-fn check(path: &Path, found: &Stat, wanted: FileType) -> Result<(), PrivateError> {
+pub(crate) fn check(path: &Path, found: &Stat, wanted: FileType) -> Result<(), PrivateError> {
     if FileType::from_raw_mode(found.st_mode) != wanted {
         return Err(PrivateError::WrongKind {
             path: path.to_path_buf(),
