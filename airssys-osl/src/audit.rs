@@ -36,7 +36,7 @@ mod writer;
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -194,7 +194,7 @@ impl Default for AuditState {
 #[derive(Debug)]
 pub struct AuditLog {
     queue: Arc<Queue>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Option<JoinHandle<()>>,
     _lock: File,
 }
 
@@ -222,7 +222,7 @@ impl AuditLog {
             .map_err(AuditError::Thread)?;
         Ok(Self {
             queue,
-            thread: Mutex::new(Some(thread)),
+            thread: Some(thread),
             _lock: taken.lock,
         })
     }
@@ -266,9 +266,7 @@ impl Drop for AuditLog {
     fn drop(&mut self) {
         // Nobody is told any more what was lost; who wants to know closes first.
         self.queue.close(Duration::ZERO).ok();
-        let thread = self.thread.get_mut();
-        let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        if let Some(thread) = self.thread.take() {
             // A panic of the writer's was told by its absence.
             thread.join().ok();
         }

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct AuditFinding {
     /// The segment, as its file is named; 0 for the head.
     pub segment: u64,
-    /// The first record concerned; 0 where none is.
+    /// The first record concerned; 0 where none is, or nobody knows.
     pub sequence: u64,
     /// What is wrong.
     pub fault: AuditFault,
@@ -101,6 +101,7 @@ impl fmt::Display for AuditFinding {
             fault,
         } = *self;
         let records = |through: u64| match through {
+            through if sequence == 0 => format!("the records up to {through}"),
             through if through > sequence => format!("records {sequence} to {through}"),
             _ => format!("record {sequence}"),
         };

@@ -198,7 +198,9 @@ impl Queue {
         let mut state = self.state();
         loop {
             let closing = state.closing.is_some();
-            let due = state.since.and_then(|since| since.checked_add(self.interval));
+            let due = state
+                .since
+                .and_then(|since| since.checked_add(self.interval));
             let left = due.map(|due| due.saturating_duration_since(Instant::now()));
             let waits = state.waiting.records > 0 || state.lost_since > 0;
             let pressing = state.flushing > 0 || self.is_half_full(&state.waiting);

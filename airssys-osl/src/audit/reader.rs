@@ -13,7 +13,7 @@ use super::finding::{AuditFault, AuditFinding};
 use super::head::Head;
 use super::record::AuditRecord;
 use super::segment::{HEADER_BYTES, Header};
-use super::survey::{Found, Survey};
+use super::survey::{BEGINNING, Found, Survey};
 use super::walk::{Step, Walk};
 use super::{KEY_FILE, MAX_SEGMENT_BYTES};
 
@@ -56,6 +56,8 @@ pub struct AuditReader {
     key: ChainKey,
     survey: Survey,
     position: usize,
+    /// Number of the next segment, if none is missing.
+    wanted: u64,
     current: Option<Current>,
     /// Where the segments before ended.
     chain: Option<(u64, AuditTag)>,
@@ -134,6 +136,11 @@ impl AuditReader {
             directory,
             key,
             position: 0,
+            wanted: survey
+                .head
+                .map(|head| head.first_segment)
+                .or(survey.segments.first().map(|found| found.number))
+                .unwrap_or(BEGINNING.number),
             current: None,
             chain: None,
             told: survey.findings.iter().copied().collect(),
@@ -156,9 +163,22 @@ impl AuditReader {
         self.summary
     }
 
+    /// Leaves out the records of the segments before `number`, though not that one is missing.
+    pub(crate) fn skip_to(&mut self, number: u64) {
+        while let Some(found) = self.survey.segments.get(self.position) {
+            let (found, first) = (found.number, found.header.map_or(0, |header| header.first));
+            if found >= number {
+                break;
+            }
+            self.miss(found, first);
+            self.position += 1;
+        }
+    }
+
     /// Leaves out all segments but the last, and what was found about the others.
     pub(crate) fn only_last(&mut self) {
-        self.position = self.survey.segments.len().saturating_sub(1);
+        let last = self.survey.segments.last().map_or(0, |last| last.number);
+        self.skip_to(last);
         self.told.clear();
     }
 
@@ -184,14 +204,19 @@ impl AuditReader {
                 return Ok(Some(AuditItem::Finding(finding)));
             }
             let Some(current) = &mut self.current else {
-                let Some(found) = self.survey.segments.get(self.position).cloned() else {
-                    self.ended = true;
-                    return Ok(None);
-                };
-                self.begin(found)?;
+                match self.survey.segments.get(self.position).cloned() {
+                    Some(found) => self.begin(found)?,
+                    None => self.end_here(),
+                }
+                if self.ended {
+                    return Ok(self.told.pop_front().map(AuditItem::Finding));
+                }
                 continue;
             };
-            match current.walk.step(&self.key, &current.bytes, &mut current.at) {
+            match current
+                .walk
+                .step(&self.key, &current.bytes, &mut current.at)
+            {
                 Step::Record(record) => {
                     self.summary.records += 1;
                     self.summary.last = record.sequence;
@@ -226,7 +251,39 @@ impl AuditReader {
         }
     }
 
+    /// Tells of the segments that should be before `number`, whose first record is `next`.
+    fn miss(&mut self, number: u64, next: u64) {
+        let first = self.survey.head;
+        let first = first.filter(|head| head.first_segment == self.wanted);
+        let chain = self.chain.map(|(next, _)| next);
+        let sequence = chain.or(first.map(|head| head.first)).unwrap_or(0);
+        for gone in self.wanted..number {
+            self.told.push_back(AuditFinding {
+                segment: gone,
+                sequence,
+                fault: AuditFault::SegmentMissing {
+                    through: next.saturating_sub(1),
+                },
+            });
+        }
+        self.wanted = number + 1;
+    }
+
+    /// Behind the last segment.
+    fn end_here(&mut self) {
+        self.ended = true;
+        if let Some(head) = self.survey.head.filter(|head| head.sequence > 0) {
+            self.miss(head.segment.max(self.wanted - 1) + 1, head.sequence + 1);
+        }
+    }
+
     fn begin(&mut self, found: Found) -> Result<(), AuditError> {
+        if self.wanted < found.number {
+            let next = found.header.map_or(0, |header| header.first);
+            self.miss(found.number, next);
+            self.chain = None;
+        }
+        self.wanted = found.number + 1;
         let limit = MAX_SEGMENT_BYTES;
         let Some(bytes) = self.directory.read(&found.name, limit)? else {
             return self.removed(&found);
@@ -243,6 +300,7 @@ impl AuditReader {
                 };
                 Walk::behind(&header, &self.key)
             }
+            (None, None) if found.number == BEGINNING.number => Walk::behind(&BEGINNING, &self.key),
             (None, None) => {
                 let first = head.filter(|head| head.first_segment == found.number);
                 let first = first.map_or(0, |head| head.first);
@@ -274,7 +332,10 @@ impl AuditReader {
                 segment: found.number,
                 sequence: found.header.map_or(0, |header| header.first),
                 fault: AuditFault::SegmentMissing {
-                    through: self.survey.known(self.position - 1).map_or(0, |k| k.sequence),
+                    through: self
+                        .survey
+                        .known(self.position - 1)
+                        .map_or(0, |k| k.sequence),
                 },
             });
         }
@@ -299,7 +360,7 @@ impl AuditReader {
             .map(|known| (next, known.tag))
             .or(Some((walk.expected, walk.last)));
         if current.last {
-            self.ended = true;
+            self.end_here();
         } else {
             self.current = None;
         }

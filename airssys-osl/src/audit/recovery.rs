@@ -51,8 +51,8 @@ pub(crate) fn take_up(config: &AuditConfig) -> Result<TakenUp, AuditError> {
     let headers = survey.segments.iter().filter_map(|found| found.header);
     let firsts: VecDeque<u64> = headers.map(|header| header.first).collect();
     // The head vouches for what is before.
-    survey.segments.retain(|found| found.number >= head.segment);
     let mut reader = AuditReader::new(directory, key, survey);
+    reader.skip_to(head.segment);
     let mut findings = Vec::new();
     for item in &mut reader {
         if let AuditItem::Finding(finding) = item? {

@@ -71,51 +71,12 @@ impl Survey {
             // Left behind where a writer was ended before it removed them.
             survey.segments.retain(|s| s.number >= head.first_segment);
         }
-        survey.find_missing();
         Ok(survey)
     }
 
     /// Whether the log was ended before its first segment was made.
     pub(crate) fn is_beginning(&self) -> bool {
         self.segments.is_empty() && self.head.is_some_and(|head| head.sequence == 0)
-    }
-
-    /// The first and the last segment that should be there.
-    fn range(&self) -> Option<(u64, u64)> {
-        let numbers = self.segments.iter().map(|found| found.number);
-        let (head_first, head_last) = self
-            .head
-            .map(|head| (head.first_segment, head.segment))
-            .unzip();
-        let first = numbers.clone().chain(head_first).min()?;
-        // A head that was written before its first segment.
-        let last = numbers.chain(head_last).max()?;
-        Some((first, last))
-    }
-
-    fn find_missing(&mut self) {
-        let begun = self.head.is_none_or(|head| head.sequence > 0);
-        let Some((first, last)) = self.range().filter(|_| begun) else {
-            return;
-        };
-        let mut wanted = first;
-        let mut sequence = self.head.map_or(0, |head| head.first);
-        let ends = self.head.map_or(0, |head| head.sequence);
-        let mut missing = Vec::new();
-        for found in &self.segments {
-            let through = found.header.map_or(0, |header| header.first.saturating_sub(1));
-            missing.extend((wanted..found.number).map(|gone| (gone, sequence, through)));
-            wanted = found.number + 1;
-            // Where the next one begins is not known here.
-            sequence = 0;
-        }
-        missing.extend((wanted..=last).map(|gone| (gone, sequence, ends)));
-        let missing = missing.into_iter().map(|(segment, sequence, through)| AuditFinding {
-            segment,
-            sequence,
-            fault: AuditFault::SegmentMissing { through },
-        });
-        self.findings.extend(missing);
     }
 
     /// The last record of the segment at `position`, where it is known from elsewhere.
@@ -196,4 +157,3 @@ pub(crate) const BEGINNING: Header = Header {
     first: 1,
     previous: AuditTag::NONE,
 };
-

@@ -3,7 +3,7 @@
 //! A record in its place is proven by the record before it. Where that fails, the record after it,
 //! or the tag at the segment's end, tells what its place is.
 
-use super::chain::{AuditTag, ChainKey, Frame, NoFrame, frame_at};
+use super::chain::{AuditTag, ChainKey, Frame, NoFrame, TAG_BYTES, frame_at};
 use super::finding::{AuditFault, AuditFinding};
 use super::record::{AuditRecord, sequence_of};
 use super::segment::Header;
@@ -98,7 +98,10 @@ impl Walk {
         self.link(tag);
         let sequence = self.expected;
         self.expected += 1;
-        if self.known.is_some_and(|k| k.sequence == sequence && k.tag != tag) {
+        if self
+            .known
+            .is_some_and(|k| k.sequence == sequence && k.tag != tag)
+        {
             return Step::Finding(self.finding(sequence, AuditFault::HeadDiffers));
         }
         match AuditRecord::decode(frame.body) {
@@ -129,6 +132,11 @@ impl Walk {
             return self.finding(self.expected - 1, AuditFault::Altered);
         }
         let claimed = sequence_of(frame.body);
+        // The chain goes on behind it as if it were not there.
+        if claimed == self.expected && follows(&self.previous) == Some(claimed - 1) {
+            let bytes = (frame.signed.len() + TAG_BYTES) as u64;
+            return self.finding(claimed, AuditFault::Inserted { bytes });
+        }
         let plausible = self.known.map_or(0, |known| known.sequence);
         let place = follows(&frame.tag).unwrap_or(match claimed {
             later if later > self.expected && later > plausible => self.expected,
@@ -157,13 +165,7 @@ impl Walk {
     }
 
     /// Looks for the next record behind bytes that are none: one that the 32 bytes before it prove.
-    fn find_again(
-        &mut self,
-        key: &ChainKey,
-        bytes: &[u8],
-        at: &mut usize,
-        why: NoFrame,
-    ) -> Step {
+    fn find_again(&mut self, key: &ChainKey, bytes: &[u8], at: &mut usize, why: NoFrame) -> Step {
         let proven = |place: usize| {
             let frame = frame_at(bytes, place).ok()?;
             let before = AuditTag::before(bytes, place)?;

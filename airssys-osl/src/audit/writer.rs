@@ -84,7 +84,9 @@ impl Segments {
         if std::mem::replace(&mut self.torn, true) {
             self.file.set_len(self.end.bytes).map_err(written)?;
         }
-        self.file.seek(SeekFrom::Start(self.end.bytes)).map_err(written)?;
+        self.file
+            .seek(SeekFrom::Start(self.end.bytes))
+            .map_err(written)?;
         self.file.write_all(&self.chained).map_err(written)?;
         let synced = self.file.sync_data();
         synced.map_err(|error| AuditFailure::Sync(Arc::new(error)))?;
@@ -149,7 +151,8 @@ impl Segments {
 
     fn tell(&mut self, head: Head) -> Result<(), AuditFailure> {
         if head != self.head {
-            self.directory.replace(HEAD_FILE, &[&head.bytes(&self.key)])?;
+            self.directory
+                .replace(HEAD_FILE, &[&head.bytes(&self.key)])?;
             self.head = head;
         }
         Ok(())
