@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use airssys_osl::{AuditConfig, OnFull};
 use airssys_wasm::config::{ConfigFile, Document, Problem, Rule, keys, parse_shutdown};
 use airssys_wasm::{ComponentConfig, ComponentName, ComponentSpec, ConfigError};
 use serde::Deserialize;
@@ -28,6 +29,18 @@ pub struct SystemConfig {
     pub coredump_bytes: u64,
     /// Most of them.
     pub coredump_files: u32,
+    /// Where the audit log is kept, if anywhere.
+    pub audit_directory: Option<PathBuf>,
+    /// Most bytes of a segment of it.
+    pub audit_segment_bytes: u64,
+    /// Most segments.
+    pub audit_segments: u32,
+    /// Most records that wait to be written.
+    pub audit_queue_records: usize,
+    /// How long a record waits at most.
+    pub audit_sync: Duration,
+    /// What becomes of a call whose record finds no room.
+    pub audit_on_full: OnFull,
     /// The supervisors below the root, in start order.
     pub supervisors: Vec<SupervisorConfig>,
 }
@@ -125,6 +138,12 @@ impl SystemConfig {
             coredump_directory: None,
             coredump_bytes: airssys_wasm::DEFAULT_COREDUMP_BYTES,
             coredump_files: airssys_wasm::DEFAULT_COREDUMP_FILES,
+            audit_directory: None,
+            audit_segment_bytes: AuditConfig::DEFAULT_SEGMENT_BYTES,
+            audit_segments: AuditConfig::DEFAULT_SEGMENTS,
+            audit_queue_records: AuditConfig::DEFAULT_QUEUE_RECORDS,
+            audit_sync: AuditConfig::DEFAULT_SYNC_INTERVAL,
+            audit_on_full: OnFull::default(),
             supervisors: supervisor.into_iter().collect(),
         }
     }
@@ -161,6 +180,7 @@ impl SystemConfig {
             max_bytes,
         } = raw.system.cache;
         let coredumps = raw.system.coredumps;
+        let audit = raw.audit;
         Ok(Self {
             max_components: raw
                 .system
@@ -180,6 +200,27 @@ impl SystemConfig {
                 .max_files
                 .or_else(|| default_of("system.coredumps.max_files"))
                 .unwrap_or(airssys_wasm::DEFAULT_COREDUMP_FILES),
+            audit_directory: audit.directory.map(|path| document.resolve(&path)),
+            audit_segment_bytes: audit
+                .max_segment_bytes
+                .or_else(|| default_of("audit.max_segment_bytes"))
+                .unwrap_or(AuditConfig::DEFAULT_SEGMENT_BYTES),
+            audit_segments: audit
+                .max_segments
+                .or_else(|| default_of("audit.max_segments"))
+                .unwrap_or(AuditConfig::DEFAULT_SEGMENTS),
+            audit_queue_records: audit
+                .queue_records
+                .or_else(|| default_of("audit.queue_records"))
+                .unwrap_or(AuditConfig::DEFAULT_QUEUE_RECORDS),
+            audit_sync: audit
+                .sync_milliseconds
+                .or_else(|| default_of("audit.sync_milliseconds"))
+                .map_or(AuditConfig::DEFAULT_SYNC_INTERVAL, Duration::from_millis),
+            audit_on_full: audit
+                .on_full
+                .or_else(|| default_of("audit.on_full"))
+                .map_or(OnFull::default(), OnFull::from),
             supervisors,
         })
     }
@@ -385,6 +426,8 @@ impl Reader<'_> {
 struct Raw {
     #[serde(default)]
     system: RawSystem,
+    #[serde(default)]
+    audit: RawAudit,
     supervisor: Vec<Spanned<RawSupervisor>>,
 }
 
@@ -408,6 +451,32 @@ struct RawCoredumps {
 struct RawCache {
     directory: Option<String>,
     max_bytes: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawAudit {
+    directory: Option<String>,
+    max_segment_bytes: Option<u64>,
+    max_segments: Option<u32>,
+    queue_records: Option<usize>,
+    sync_milliseconds: Option<u64>,
+    on_full: Option<RawOnFull>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum RawOnFull {
+    Refuse,
+    Drop,
+}
+
+impl From<RawOnFull> for OnFull {
+    fn from(raw: RawOnFull) -> Self {
+        match raw {
+            RawOnFull::Refuse => Self::Refuse,
+            RawOnFull::Drop => Self::Drop,
+        }
+    }
 }
 
 #[derive(Deserialize)]

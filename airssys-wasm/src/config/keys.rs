@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 /// The ADRs that decide keys, by id. `no_key_without_an_adr` fails when one is left out.
-const DECISIONS: [(&str, &str); 13] = [
+const DECISIONS: [(&str, &str); 14] = [
     (
         "ADR-SYS-001",
         include_str!("../../../docs/adr/ADR-SYS-001-configuration-comes-from-adrs.md"),
@@ -62,6 +62,10 @@ const DECISIONS: [(&str, &str); 13] = [
     (
         "ADR-WASM-014",
         include_str!("../../../docs/adr/ADR-WASM-014-replicas-under-one-name.md"),
+    ),
+    (
+        "ADR-OSL-003",
+        include_str!("../../../docs/adr/ADR-OSL-003-audit-log-whose-records-prove-one-another.md"),
     ),
 ];
 
