@@ -24,8 +24,8 @@ mod snapshot;
 mod system;
 
 pub use airssys_osl::{
-    AuditConfig, AuditError, AuditFailure, AuditFault, AuditFinding, AuditHealth, AuditState, AuditTag,
-    OnFull,
+    AuditConfig, AuditError, AuditFailure, AuditFault, AuditFinding, AuditHealth, AuditState,
+    AuditTag, OnFull,
 };
 pub use airssys_rt::{
     AutoShutdown, Backoff, CaughtPanic, CausePolicy, CauseRestart, Change, ChildCounts, ChildId,

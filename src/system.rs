@@ -181,45 +181,27 @@ impl SystemConfig {
         } = raw.system.cache;
         let coredumps = raw.system.coredumps;
         let audit = raw.audit;
+        let sync_ms = default_or(audit.sync_milliseconds, "audit.sync_milliseconds");
         Ok(Self {
-            max_components: raw
-                .system
-                .max_components
-                .or_else(|| default_of("system.max_components"))
+            max_components: default_or(raw.system.max_components, "system.max_components")
                 .unwrap_or(airssys_wasm::DEFAULT_MAX_COMPONENTS),
             cache_directory: directory.map(|directory| document.resolve(&directory)),
-            cache_bytes: max_bytes
-                .or_else(|| default_of("system.cache.max_bytes"))
+            cache_bytes: default_or(max_bytes, "system.cache.max_bytes")
                 .unwrap_or(airssys_wasm::DEFAULT_CACHE_BYTES),
             coredump_directory: coredumps.directory.map(|path| document.resolve(&path)),
-            coredump_bytes: coredumps
-                .max_bytes
-                .or_else(|| default_of("system.coredumps.max_bytes"))
+            coredump_bytes: default_or(coredumps.max_bytes, "system.coredumps.max_bytes")
                 .unwrap_or(airssys_wasm::DEFAULT_COREDUMP_BYTES),
-            coredump_files: coredumps
-                .max_files
-                .or_else(|| default_of("system.coredumps.max_files"))
+            coredump_files: default_or(coredumps.max_files, "system.coredumps.max_files")
                 .unwrap_or(airssys_wasm::DEFAULT_COREDUMP_FILES),
             audit_directory: audit.directory.map(|path| document.resolve(&path)),
-            audit_segment_bytes: audit
-                .max_segment_bytes
-                .or_else(|| default_of("audit.max_segment_bytes"))
+            audit_segment_bytes: default_or(audit.max_segment_bytes, "audit.max_segment_bytes")
                 .unwrap_or(AuditConfig::DEFAULT_SEGMENT_BYTES),
-            audit_segments: audit
-                .max_segments
-                .or_else(|| default_of("audit.max_segments"))
+            audit_segments: default_or(audit.max_segments, "audit.max_segments")
                 .unwrap_or(AuditConfig::DEFAULT_SEGMENTS),
-            audit_queue_records: audit
-                .queue_records
-                .or_else(|| default_of("audit.queue_records"))
+            audit_queue_records: default_or(audit.queue_records, "audit.queue_records")
                 .unwrap_or(AuditConfig::DEFAULT_QUEUE_RECORDS),
-            audit_sync: audit
-                .sync_milliseconds
-                .or_else(|| default_of("audit.sync_milliseconds"))
-                .map_or(AuditConfig::DEFAULT_SYNC_INTERVAL, Duration::from_millis),
-            audit_on_full: audit
-                .on_full
-                .or_else(|| default_of("audit.on_full"))
+            audit_sync: sync_ms.map_or(AuditConfig::DEFAULT_SYNC_INTERVAL, Duration::from_millis),
+            audit_on_full: default_or(audit.on_full, "audit.on_full")
                 .map_or(OnFull::default(), OnFull::from),
             supervisors,
         })
@@ -249,6 +231,11 @@ impl SupervisorConfig {
             ChildConfig::Supervisor(nested) => spec.supervisor(nested.spec()),
         })
     }
+}
+
+/// What a file says, or the default an ADR gives the key.
+fn default_or<T: serde::de::DeserializeOwned>(said: Option<T>, key: &str) -> Option<T> {
+    said.or_else(|| default_of(key))
 }
 
 /// The default an ADR gives a key, as what it stands for.

@@ -172,7 +172,9 @@ impl From<HostError> for CliError {
     fn from(error: HostError) -> Self {
         match error {
             HostError::Config(errors) => ExpectedError::Config(errors).into(),
-            HostError::Engine(_) | HostError::Start(_) | HostError::Audit(_) => Failure::Start(error).into(),
+            HostError::Engine(_) | HostError::Start(_) | HostError::Audit(_) => {
+                Failure::Start(error).into()
+            }
             other => ExpectedError::Tree(other).into(),
         }
     }
@@ -196,7 +198,9 @@ impl CliError {
             Self::Failed(Failure::Call(error)) => limit_key(error).map(|key| {
                 format!("if the component needs more, raise {key}: `airssys explain {key}`")
             }),
-            Self::Failed(Failure::Start(HostError::Audit(AuditError::Damaged { path, .. }))) => {
+            Self::Failed(Failure::Start(HostError::Audit(AuditError::Damaged {
+                path, ..
+            }))) => {
                 let path = path.display();
                 Some(format!(
                     "`airssys audit verify {path}` tells all; move the directory away to begin anew"

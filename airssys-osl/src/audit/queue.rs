@@ -357,3 +357,6 @@ fn unsettled(entries: u64, state: &State) -> Result<(), Unsettled> {
         failure: state.failure.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,14 @@
 //! Reading a log while it is written.
 
+use std::fs;
 use std::time::Instant;
 
 use airssys_osl::{
-    AuditConfig, AuditError, AuditEvent, AuditFault, AuditFollower, AuditItem, AuditLog,
-    AuditRecord, verify_audit,
+    AuditConfig, AuditError, AuditEvent, AuditFault, AuditFinding, AuditFollower, AuditItem,
+    AuditLog, AuditRecord, verify_audit,
 };
 
-use crate::fixture::{PATIENCE, config, entry, subjects};
+use crate::fixture::{PATIENCE, config, entry, records, segment, small, subjects};
 
 fn polled(follower: &mut AuditFollower) -> Vec<AuditRecord> {
     let items = follower.poll().unwrap().into_iter();
@@ -136,4 +137,36 @@ fn reading_makes_no_directory_and_needs_a_log() {
     drop(AuditLog::open(&config(&none)).unwrap());
     let records = crate::fixture::read(&none);
     assert_eq!(records[1].event, AuditEvent::Closed);
+}
+
+#[test]
+fn a_follower_waits_for_half_a_record_and_tells_of_damage_once() {
+    let (_dir, path) = small();
+    let mut follower = AuditFollower::open(&path).unwrap();
+    let file = segment(&path, 1);
+    let whole = fs::read(&file).unwrap();
+    let last = records(&whole).pop().unwrap();
+    fs::write(
+        &file,
+        [&whole[..], &whole[last.start..last.end - 1]].concat(),
+    )
+    .unwrap();
+    assert_eq!(polled(&mut follower), []);
+    fs::write(&file, [&whole[..], &[0xff; 100]].concat()).unwrap();
+    let damage = AuditFault::Damaged {
+        through: 7,
+        bytes: 100,
+    };
+    let told = AuditItem::Finding(AuditFinding {
+        segment: 1,
+        sequence: 7,
+        fault: damage,
+    });
+    assert_eq!(follower.poll().unwrap(), [told]);
+    assert_eq!(polled(&mut follower), []);
+    // The next writer cuts it off and goes on.
+    drop(AuditLog::open(&config(&path)).unwrap());
+    let events = polled(&mut follower).into_iter().map(|record| record.event);
+    let opened = AuditEvent::Opened { cut_bytes: 100 };
+    assert_eq!(events.collect::<Vec<_>>(), [opened, AuditEvent::Closed]);
 }
