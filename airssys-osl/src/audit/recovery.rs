@@ -82,7 +82,6 @@ pub(crate) fn take_up(config: &AuditConfig) -> Result<TakenUp, AuditError> {
         file,
         end,
         chained: Vec::new(),
-        torn: false,
     };
     let mut batch = Batch::with_capacity(128);
     batch.push(wall_time_us(), &Event::Opened { cut_bytes });

@@ -30,8 +30,6 @@ pub(crate) struct Segments {
     pub(crate) end: End,
     /// Records that are chained and not on disk yet.
     pub(crate) chained: Vec<u8>,
-    /// Whether an attempt to write may have left bytes behind the end.
-    pub(crate) torn: bool,
 }
 
 impl Segments {
@@ -81,9 +79,7 @@ impl Segments {
             return Ok(());
         }
         let written = |error: io::Error| AuditFailure::Write(Arc::new(error));
-        if std::mem::replace(&mut self.torn, true) {
-            self.file.set_len(self.end.bytes).map_err(written)?;
-        }
+        // What an attempt that failed left behind the end is the beginning of these very bytes.
         self.file
             .seek(SeekFrom::Start(self.end.bytes))
             .map_err(written)?;
@@ -98,7 +94,6 @@ impl Segments {
             last,
         };
         self.chained.clear();
-        self.torn = false;
         Ok(())
     }
 
