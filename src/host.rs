@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use airssys_osl::{AuditConfig, AuditError, AuditLog, AuditState};
 use airssys_rt::{Events, ExitCause, PanicBoundary, TaskLimit, TaskRegistry, Tree};
 use airssys_wasm::grants::Policy;
 use airssys_wasm::{
@@ -25,6 +26,9 @@ const ROOT: &str = "airssys";
 /// How long a shutdown waits for tasks once every component has stopped, before it aborts them.
 const TASK_GRACE: Duration = Duration::from_secs(5);
 
+/// How long a shutdown waits for a disk that does not take what is left of the audit log.
+const AUDIT_GRACE: Duration = Duration::from_secs(5);
+
 /// Why a host did not start, or does not know a name.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -35,6 +39,9 @@ pub enum HostError {
     /// The engine could not be made.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The audit log is not to be had, and nothing runs without it.
+    #[error("audit log: {0}")]
+    Audit(#[from] AuditError),
     /// Part of the tree did not start; what had started has been stopped again.
     #[error("{0}")]
     Start(Arc<ExitCause>),
@@ -72,6 +79,7 @@ pub struct Host {
     supervisors: HashMap<String, SupervisorRef>,
     ended: watch::Receiver<bool>,
     tasks: TaskRegistry,
+    audit: Option<Arc<AuditLog>>,
     began: Instant,
 }
 
@@ -79,6 +87,7 @@ pub struct Host {
 #[derive(Debug)]
 pub struct HostBuilder {
     runtime: RuntimeConfig,
+    audit: Option<AuditConfig>,
     supervisors: Vec<SupervisorSpec>,
     events: Events,
 }
@@ -100,6 +109,16 @@ impl From<SystemConfig> for HostBuilder {
             });
         }
         let builder = builder.policy(config.policy.clone());
+        if let Some(directory) = config.audit_directory.clone() {
+            builder = builder.audit(AuditConfig {
+                directory,
+                max_segment_bytes: config.audit_segment_bytes,
+                max_segments: config.audit_segments,
+                queue_records: config.audit_queue_records,
+                sync_interval: config.audit_sync,
+                on_full: config.audit_on_full,
+            });
+        }
         let specs = config.specs().into_iter();
         specs.fold(builder, Self::supervisor)
     }
@@ -124,6 +143,13 @@ impl HostBuilder {
     #[must_use]
     pub fn coredumps(mut self, coredumps: CoredumpConfig) -> Self {
         self.runtime.coredumps = Some(coredumps);
+        self
+    }
+
+    /// Keeps a log of every host call that needs a grant.
+    #[must_use]
+    pub fn audit(mut self, audit: AuditConfig) -> Self {
+        self.audit = Some(audit);
         self
     }
 
@@ -183,8 +209,10 @@ impl HostBuilder {
     /// Starts the tree: every supervisor and component in order.
     ///
     /// # Errors
-    /// [`HostError::Engine`], [`HostError::Start`] or [`HostError::DuplicateSupervisor`].
+    /// [`HostError::Audit`], [`HostError::Engine`], [`HostError::Start`] or
+    /// [`HostError::DuplicateSupervisor`].
     pub async fn start(self) -> Result<Host, HostError> {
+        let audit = open_audit(self.audit).await?;
         let loads = self.runtime.loads.clone();
         let denials = self.runtime.denials.clone();
         let lines = self.runtime.lines.clone();
@@ -231,8 +259,25 @@ impl HostBuilder {
             supervisors,
             ended,
             tasks,
+            audit,
             began: Instant::now(),
         })
+    }
+}
+
+/// Opens the log where one is asked for: off the runtime, since it reads files.
+async fn open_audit(config: Option<AuditConfig>) -> Result<Option<Arc<AuditLog>>, HostError> {
+    let Some(config) = config else {
+        return Ok(None);
+    };
+    let opened = tokio::task::spawn_blocking(move || AuditLog::open(&config)).await;
+    match opened {
+        Ok(log) => Ok(Some(Arc::new(log?))),
+        // Nothing aborts it, and a runtime that ends drops this future too.
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 
@@ -258,6 +303,7 @@ impl Host {
     pub fn builder() -> HostBuilder {
         HostBuilder {
             runtime: RuntimeConfig::default(),
+            audit: None,
             supervisors: Vec::new(),
             events: Events::default(),
         }
@@ -337,6 +383,12 @@ impl Host {
         self.runtime.coredumps()
     }
 
+    /// How the audit log is doing; `None` where none is kept.
+    #[must_use]
+    pub fn audit(&self) -> Option<AuditState> {
+        self.audit.as_ref().map(|audit| audit.state())
+    }
+
     /// What comes of each component's way from its binary to compiled code, from now on.
     #[must_use]
     pub fn loads(&self) -> EventStream<LoadEvent> {
@@ -365,7 +417,8 @@ impl Host {
     }
 
     /// Stops the tree in reverse start order and returns once everything in it has ended. Bounded
-    /// by the shutdown times of its children. Later calls through references end in
+    /// by the shutdown times of its children, and five seconds each for tasks that are left and for the
+    /// disk of the audit log. Later calls through references end in
     /// [`crate::WasmError::Stopped`].
     pub async fn shutdown(&self) {
         self.ask_to_stop();
@@ -373,6 +426,14 @@ impl Host {
         ended.wait_for(|ended| *ended).await.ok();
         self.tasks.shutdown(TASK_GRACE).await;
         self.runtime.stop();
+        if let Some(audit) = self.audit.clone() {
+            let close = move || audit.close(AUDIT_GRACE);
+            match tokio::task::spawn_blocking(close).await {
+                Ok(Err(error)) => tracing::error!(%error, "audit log not closed in order"),
+                // An error of the task: the runtime ends, and the log's drop closes it.
+                Ok(Ok(())) | Err(_) => {}
+            }
+        }
     }
 
     fn ask_to_stop(&self) {

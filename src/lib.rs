@@ -23,6 +23,10 @@ mod host;
 mod snapshot;
 mod system;
 
+pub use airssys_osl::{
+    AuditConfig, AuditError, AuditFailure, AuditFault, AuditFinding, AuditHealth, AuditState,
+    AuditTag, OnFull,
+};
 pub use airssys_rt::{
     AutoShutdown, Backoff, CaughtPanic, CausePolicy, CauseRestart, Change, ChildCounts, ChildId,
     ChildKind, ChildState, ChildStatus, Counted, DeadLetter, DeadlinePhase, EventStream, ExitCause,

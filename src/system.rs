@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use airssys_osl::{AuditConfig, OnFull};
 use airssys_wasm::config::{ConfigFile, Document, Problem, Rule, keys, parse_shutdown};
 use airssys_wasm::grants::Policy;
 use airssys_wasm::{ComponentConfig, ComponentName, ComponentSpec, ConfigError};
@@ -33,6 +34,18 @@ pub struct SystemConfig {
     pub coredump_files: u32,
     /// What its components may be granted.
     pub policy: Policy,
+    /// Where the audit log is kept, if anywhere.
+    pub audit_directory: Option<PathBuf>,
+    /// Most bytes of a segment of it.
+    pub audit_segment_bytes: u64,
+    /// Most segments.
+    pub audit_segments: u32,
+    /// Most records that wait to be written.
+    pub audit_queue_records: usize,
+    /// How long a record waits at most.
+    pub audit_sync: Duration,
+    /// What becomes of a call whose record finds no room.
+    pub audit_on_full: OnFull,
     /// The supervisors below the root, in start order.
     pub supervisors: Vec<SupervisorConfig>,
 }
@@ -131,6 +144,12 @@ impl SystemConfig {
             coredump_bytes: airssys_wasm::DEFAULT_COREDUMP_BYTES,
             coredump_files: airssys_wasm::DEFAULT_COREDUMP_FILES,
             policy: Policy::default(),
+            audit_directory: None,
+            audit_segment_bytes: AuditConfig::DEFAULT_SEGMENT_BYTES,
+            audit_segments: AuditConfig::DEFAULT_SEGMENTS,
+            audit_queue_records: AuditConfig::DEFAULT_QUEUE_RECORDS,
+            audit_sync: AuditConfig::DEFAULT_SYNC_INTERVAL,
+            audit_on_full: OnFull::default(),
             supervisors: supervisor.into_iter().collect(),
         }
     }
@@ -171,26 +190,30 @@ impl SystemConfig {
             max_bytes,
         } = raw.system.cache;
         let coredumps = raw.system.coredumps;
+        let audit = raw.audit;
+        let sync_ms = default_or(audit.sync_milliseconds, "audit.sync_milliseconds");
         Ok(Self {
-            max_components: raw
-                .system
-                .max_components
-                .or_else(|| default_of("system.max_components"))
+            max_components: default_or(raw.system.max_components, "system.max_components")
                 .unwrap_or(airssys_wasm::DEFAULT_MAX_COMPONENTS),
             cache_directory: directory.map(|directory| document.resolve(&directory)),
-            cache_bytes: max_bytes
-                .or_else(|| default_of("system.cache.max_bytes"))
+            cache_bytes: default_or(max_bytes, "system.cache.max_bytes")
                 .unwrap_or(airssys_wasm::DEFAULT_CACHE_BYTES),
             coredump_directory: coredumps.directory.map(|path| document.resolve(&path)),
-            coredump_bytes: coredumps
-                .max_bytes
-                .or_else(|| default_of("system.coredumps.max_bytes"))
+            coredump_bytes: default_or(coredumps.max_bytes, "system.coredumps.max_bytes")
                 .unwrap_or(airssys_wasm::DEFAULT_COREDUMP_BYTES),
-            coredump_files: coredumps
-                .max_files
-                .or_else(|| default_of("system.coredumps.max_files"))
+            coredump_files: default_or(coredumps.max_files, "system.coredumps.max_files")
                 .unwrap_or(airssys_wasm::DEFAULT_COREDUMP_FILES),
             policy,
+            audit_directory: audit.directory.map(|path| document.resolve(&path)),
+            audit_segment_bytes: default_or(audit.max_segment_bytes, "audit.max_segment_bytes")
+                .unwrap_or(AuditConfig::DEFAULT_SEGMENT_BYTES),
+            audit_segments: default_or(audit.max_segments, "audit.max_segments")
+                .unwrap_or(AuditConfig::DEFAULT_SEGMENTS),
+            audit_queue_records: default_or(audit.queue_records, "audit.queue_records")
+                .unwrap_or(AuditConfig::DEFAULT_QUEUE_RECORDS),
+            audit_sync: sync_ms.map_or(AuditConfig::DEFAULT_SYNC_INTERVAL, Duration::from_millis),
+            audit_on_full: default_or(audit.on_full, "audit.on_full")
+                .map_or(OnFull::default(), OnFull::from),
             supervisors,
         })
     }
@@ -219,6 +242,11 @@ impl SupervisorConfig {
             ChildConfig::Supervisor(nested) => spec.supervisor(nested.spec()),
         })
     }
+}
+
+/// What a file says, or the default an ADR gives the key.
+fn default_or<T: serde::de::DeserializeOwned>(said: Option<T>, key: &str) -> Option<T> {
+    said.or_else(|| default_of(key))
 }
 
 /// The default an ADR gives a key, as what it stands for.
@@ -398,6 +426,7 @@ struct Raw {
     system: RawSystem,
     #[serde(default)]
     policy: policy::RawPolicy,
+    audit: RawAudit,
     supervisor: Vec<Spanned<RawSupervisor>>,
 }
 
@@ -421,6 +450,32 @@ struct RawCoredumps {
 struct RawCache {
     directory: Option<String>,
     max_bytes: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawAudit {
+    directory: Option<String>,
+    max_segment_bytes: Option<u64>,
+    max_segments: Option<u32>,
+    queue_records: Option<usize>,
+    sync_milliseconds: Option<u64>,
+    on_full: Option<RawOnFull>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum RawOnFull {
+    Refuse,
+    Drop,
+}
+
+impl From<RawOnFull> for OnFull {
+    fn from(raw: RawOnFull) -> Self {
+        match raw {
+            RawOnFull::Refuse => Self::Refuse,
+            RawOnFull::Drop => Self::Drop,
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -344,6 +344,21 @@ fn the_figures_in_the_code_are_those_of_the_adrs() {
     assert_eq!(DEFAULT_COREDUMP_BYTES, integer(&dumps.default));
     let dumps = key(ConfigFile::System, "system.coredumps.max_files");
     assert_eq!(u64::from(DEFAULT_COREDUMP_FILES), integer(&dumps.default));
+    let audit = airssys::AuditConfig::new("audit");
+    for (name, default) in [
+        ("audit.max_segment_bytes", audit.max_segment_bytes),
+        ("audit.max_segments", u64::from(audit.max_segments)),
+        ("audit.queue_records", audit.queue_records as u64),
+        (
+            "audit.sync_milliseconds",
+            u64::try_from(audit.sync_interval.as_millis()).unwrap(),
+        ),
+    ] {
+        assert_eq!(default, integer(&key(ConfigFile::System, name).default));
+    }
+    let on_full = key(ConfigFile::System, "audit.on_full");
+    assert_eq!(on_full.default.as_deref(), Some("\"refuse\""));
+    assert_eq!(audit.on_full, airssys::OnFull::Refuse);
     let components = key(ConfigFile::System, "system.max_components");
     assert_eq!(
         u64::from(airssys_wasm::DEFAULT_MAX_COMPONENTS),

@@ -13,6 +13,8 @@
 mod abi_test;
 mod adr_test;
 mod architecture_test;
+#[cfg(unix)]
+mod audit_test;
 mod bad_input_test;
 mod capacity_test;
 mod cli_test;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use airssys_osl::grants::Policy;
+use airssys_osl::{AuditLog, KeyValueStore, NamedSecrets};
 use airssys_rt::{
     DeadlinePhase, EntryPoint, Events, ExitCause, PanicBoundary, TaskEnd, TaskLimit, TaskRegistry,
 };
@@ -23,7 +24,7 @@ use crate::host_functions::HostFunctions;
 use crate::library::{Library, LoadEvent, LoadFailed, off_runtime};
 use crate::limits::ResourceLimits;
 use crate::message::{Messages, Pools};
-use crate::services::{AccessDenied, Granted, OutputLine, Quotas, Reach, Resolver, Subscriptions};
+use crate::services::{AccessDenied, Granted, Offers, OutputLine, Reach, Resolver, Subscriptions};
 use crate::ticker::Ticker;
 use crate::turn::Turns;
 
@@ -50,6 +51,12 @@ pub struct RuntimeConfig {
     pub policy: Policy,
     /// How names that components look up become addresses.
     pub resolver: Resolver,
+    /// Where host calls that need a grant are put on record; nowhere without it.
+    pub audit: Option<Arc<AuditLog>>,
+    /// Where components keep keys and values; nowhere without it.
+    pub key_value: Option<Arc<KeyValueStore>>,
+    /// The secrets that components may be granted.
+    pub secrets: Option<Arc<NamedSecrets>>,
     /// Where accesses that are refused are told.
     pub denials: Events<AccessDenied>,
     /// Where lines are told that guests write to their standard streams.
@@ -66,6 +73,9 @@ impl Default for RuntimeConfig {
             host_functions: HostFunctions::default(),
             policy: Policy::default(),
             resolver: Resolver::default(),
+            audit: None,
+            key_value: None,
+            secrets: None,
             denials: Events::default(),
             lines: Events::default(),
         }
@@ -92,10 +102,10 @@ struct Shared {
     coredumps: Option<Arc<Coredumps>>,
     components: DashMap<ComponentName, ComponentRef>,
     pools: Pools,
-    policy: Arc<Policy>,
-    quotas: Arc<Quotas>,
+    offers: Arc<Offers>,
+    audit: Option<Arc<AuditLog>>,
+    secrets: Option<Arc<NamedSecrets>>,
     subscriptions: Subscriptions,
-    resolver: Resolver,
     denials: Events<AccessDenied>,
     lines: Events<OutputLine>,
 }
@@ -151,10 +161,15 @@ impl Runtime {
                 .map(|config| Arc::new(Coredumps::new(config))),
             components: DashMap::new(),
             pools: Pools::default(),
-            policy: Arc::new(config.policy),
-            quotas: Arc::default(),
+            offers: Arc::new(Offers {
+                policy: config.policy,
+                resolver: config.resolver,
+                key_value: config.key_value,
+                ..Offers::default()
+            }),
+            audit: config.audit,
+            secrets: config.secrets,
             subscriptions: Subscriptions::default(),
-            resolver: config.resolver,
             denials: config.denials,
             lines: config.lines,
         };
@@ -288,7 +303,9 @@ impl Runtime {
         };
         let (name, path) = (&cell.name, &cell.config.wasm);
         let compiled = shared.library.load(name, path, kind, engine).await?;
-        let granted = self.granted(&cell.config.capabilities).await?;
+        let granted = self
+            .granted(&cell.component, &cell.config.capabilities)
+            .await?;
         let level = cell.config.integrity.level;
         let limits = cell.limits.messages();
         let messages = Arc::new(Messages::new(level, limits, name, &shared.pools));
@@ -305,18 +322,21 @@ impl Runtime {
                 tasks,
                 denials: shared.denials.clone(),
                 lines: shared.lines.clone(),
+                audit: shared.audit.clone(),
+                secrets: shared.secrets.clone(),
             },
         })
     }
 
-    async fn granted(&self, config: &CapabilitiesConfig) -> Result<Granted, LoadFailed> {
+    async fn granted(
+        &self,
+        name: &ComponentName,
+        config: &CapabilitiesConfig,
+    ) -> Result<Granted, LoadFailed> {
         let touches_disk = !config.directories.is_empty() || config.stdio.input.is_some();
-        let (config, policy) = (config.clone(), Arc::clone(&self.shared.policy));
-        let (quotas, resolver) = (
-            Arc::clone(&self.shared.quotas),
-            self.shared.resolver.clone(),
-        );
-        let open = move || Granted::open(&config, &policy, &quotas, resolver);
+        let (name, config) = (name.clone(), config.clone());
+        let offers = Arc::clone(&self.shared.offers);
+        let open = move || Granted::open(&config, &name, &offers);
         let opened = match touches_disk {
             true => off_runtime(open).await?,
             false => open(),

@@ -9,15 +9,17 @@ mod deterministic;
 mod filesystem;
 mod gate;
 mod granted;
+mod keyvalue;
 mod logging;
 mod lookup;
 mod messaging;
 mod output;
 mod quota_stream;
+mod secrets;
 mod sockets;
 mod wasi;
+mod wiped;
 
-pub use chain::MAX_CALL_DEPTH;
 pub use denials::AccessDenied;
 pub use granted::GrantError;
 pub use lookup::Resolver;
@@ -26,7 +28,7 @@ pub use output::{MAX_LINE_BYTES, OUTPUT_BYTES_PER_SECOND, OutputLine, OutputStre
 pub(crate) use chain::Chain;
 pub(crate) use filesystem::{Filesystem, Opened};
 pub(crate) use gate::{Gate, Reach};
-pub(crate) use granted::{Granted, Quotas};
-pub(crate) use messaging::{Postage, Subscriptions};
+pub(crate) use granted::{Granted, Offers};
+pub(crate) use messaging::Subscriptions;
 pub(crate) use sockets::Sockets;
 pub(crate) use wasi::{add_to_linker, wasi_context};

@@ -36,6 +36,10 @@ pub struct CapabilitiesConfig {
     pub messaging: MessagingConfig,
     /// `[capabilities.config]`: keys and values that the component finds in `wasi:config`.
     pub settings: Vec<(String, String)>,
+    /// `[capabilities.secrets]`: secrets that it may be shown.
+    pub secrets: Vec<NamePattern>,
+    /// `[capabilities.keyvalue]`: most bytes it may keep in the host's store; nothing without it.
+    pub key_value_bytes: Option<u64>,
     /// With it, clocks and randomness are the same in each run.
     pub seed: Option<u64>,
 }
@@ -108,6 +112,10 @@ pub(super) struct RawCapabilities {
     #[serde(default)]
     config: RawSettings,
     #[serde(default)]
+    secrets: RawSecrets,
+    #[serde(default)]
+    keyvalue: RawKeyValue,
+    #[serde(default)]
     deterministic: RawDeterministic,
 }
 
@@ -143,6 +151,16 @@ impl RawMessaging {
             max_message_bytes: self.max_message_bytes.unwrap_or(default.max_message_bytes),
         }
     }
+}
+
+#[derive(Deserialize, Default)]
+struct RawSecrets {
+    reveal: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawKeyValue {
+    max_bytes: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -289,6 +307,7 @@ impl RawCapabilities {
         let environment = environment(self.environment, &mut texts);
         let messaging = self.messaging.checked(&mut texts);
         let settings = self.config.checked(&mut texts);
+        let secrets = texts.parsed("capabilities.secrets.reveal", self.secrets.reveal);
         let input = self.stdio.input;
         let stdio = StdioConfig {
             input: input.map(|path| document.resolve(&path)),
@@ -302,6 +321,8 @@ impl RawCapabilities {
                 stdio,
                 messaging,
                 settings,
+                secrets,
+                key_value_bytes: self.keyvalue.max_bytes,
                 seed: self.deterministic.seed,
             }),
             false => Err(texts.problems),

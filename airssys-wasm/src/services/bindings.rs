@@ -11,4 +11,8 @@ wasmtime::component::bindgen!({
     path: "wit",
     world: "airssys:host/services",
     imports: { default: async | trappable },
+    with: {
+        "wasi:keyvalue/store.bucket": super::keyvalue::Bucket,
+        "wasi:keyvalue/atomics.cas": super::keyvalue::Cas,
+    },
 });

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::config::ComponentName;
 
 /// Most components that wait for one another.
-pub const MAX_CALL_DEPTH: u32 = 8;
+const MAX_CALL_DEPTH: u32 = 8;
 
 /// A component that waits for the one that is called, and those who wait for it in turn.
 #[derive(Debug)]

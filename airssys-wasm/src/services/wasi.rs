@@ -16,7 +16,7 @@ use super::filesystem::HasFilesystem;
 use super::gate::Gate;
 use super::output::{Output, OutputStreamName};
 use super::sockets::HasSockets;
-use super::{bindings, filesystem as files, lookup, sockets as net};
+use super::{bindings, filesystem as files, lookup, secrets, sockets as net};
 use crate::config::OutputTo;
 use crate::state::ComponentState;
 
@@ -99,6 +99,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<ComponentState>) -> wasmtime::Re
     sockets::network::add_to_linker::<State, WasiSockets>(linker, &options, State::sockets)?;
     lookup::add_to_linker(linker)?;
 
+    secrets::add_to_linker(linker)?;
     bindings::Services::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
 
     clocks::wall_clock::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;

@@ -1,0 +1,58 @@
+#![allow(clippy::unwrap_used, reason = "a failed set-up should fail the test")]
+
+use super::*;
+use crate::{AuditDecision, AuditEntry};
+
+fn call(subject: &str) -> Event<'_> {
+    Event::Call(
+        AuditEntry {
+            component: "tool",
+            generation: 1,
+            capability: "filesystem",
+            subject,
+            decision: AuditDecision::Allow,
+            rule: "",
+        }
+        .into(),
+    )
+}
+
+#[test]
+fn a_queue_takes_so_many_records_or_so_many_bytes_and_never_grows() {
+    for (subject, fits) in [(String::new(), 16), ("x".repeat(1000), 7)] {
+        let queue = Queue::new(16, OnFull::Refuse, Duration::from_secs(60));
+        let capacity = queue.state().waiting.bytes.capacity();
+        for _ in 0..fits {
+            queue.push(0, &call(&subject)).unwrap();
+        }
+        assert_eq!(queue.push(0, &call(&subject)), Err(AuditFull::Queue));
+        let mut batch = queue.empty_batch();
+        assert_eq!(queue.take(&mut batch), Work::Write { lost: 0 });
+        assert_eq!((batch.records, batch.bytes.capacity()), (fits, capacity));
+        assert!(batch.bytes.len() <= 16 * BYTES_PER_RECORD);
+        // There is room again at once, before the batch is on disk.
+        queue.push(0, &call(&subject)).unwrap();
+    }
+}
+
+#[test]
+fn what_is_lost_is_counted_behind_what_waits() {
+    let queue = Queue::new(16, OnFull::Drop, Duration::from_secs(60));
+    for _ in 0..20 {
+        queue.push(0, &call("")).unwrap();
+    }
+    let mut batch = queue.empty_batch();
+    assert_eq!(queue.take(&mut batch), Work::Write { lost: 4 });
+    assert_eq!((batch.records, queue.told().lost), (16, 4));
+}
+
+#[test]
+fn a_queue_gives_out_what_waits_once_it_is_due() {
+    let interval = Duration::from_millis(30);
+    let queue = Queue::new(16, OnFull::Refuse, interval);
+    let begun = Instant::now();
+    queue.push(0, &call("")).unwrap();
+    let mut batch = queue.empty_batch();
+    assert_eq!(queue.take(&mut batch), Work::Write { lost: 0 });
+    assert!(begun.elapsed() >= interval);
+}
