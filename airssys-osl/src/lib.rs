@@ -5,6 +5,7 @@
 //! will live here too.
 
 mod file;
+pub mod grants;
 mod key_value;
 mod map_count;
 mod private_directory;
