@@ -8,6 +8,7 @@
 mod entries;
 mod fault;
 mod pending;
+mod reserved;
 mod shared;
 mod space;
 mod writer;
@@ -82,7 +83,8 @@ impl KeyValueStore {
     /// already stays, and only what grows is refused.
     ///
     /// # Errors
-    /// [`KeyValueError::NameLength`] for a name that is empty or longer than [`KeyValueSpace::MAX_NAME_BYTES`].
+    /// [`KeyValueError::NameLength`] for a name that is empty or longer than
+    /// [`KeyValueSpace::MAX_NAME_BYTES`].
     pub fn space(&self, component: &str, quota_bytes: u64) -> Result<KeyValueSpace, KeyValueError> {
         space::name(component)?;
         Ok(KeyValueSpace {
@@ -94,7 +96,8 @@ impl KeyValueStore {
         })
     }
 
-    /// Bytes of all components together, counted as [`KeyValueSpace::entry_bytes`] does. Blocks on the disk.
+    /// Bytes of all components together, counted as [`KeyValueSpace::entry_bytes`] does. Blocks on
+    /// the disk.
     ///
     /// # Errors
     /// [`KeyValueError::Store`].

@@ -25,7 +25,8 @@ impl Machine {
         let machine = Self(tempfile::tempdir().unwrap());
         machine.file(
             "proc/meminfo",
-            "MemTotal:        8388608 kB\nMemFree:          100000 kB\nMemAvailable:    4194304 kB\n",
+            "MemTotal:        8388608 kB\nMemFree:          100000 kB\n\
+             MemAvailable:    4194304 kB\n",
         );
         machine.file("proc/self/statm", "20000 1000 500 10 0 5000 0\n");
         machine.limits("unlimited", "unlimited");

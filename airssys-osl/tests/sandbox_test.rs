@@ -405,7 +405,10 @@ fn child_has_threads() {
     if asked.landlock_abi < 8 {
         let refused = required.apply().unwrap_err();
         assert!(
-            matches!(&refused, SandboxError::Lacking { layer: SandboxLayer::Threads, kernel } if *kernel == asked),
+            matches!(
+                &refused,
+                SandboxError::Lacking { layer: SandboxLayer::Threads, kernel } if *kernel == asked
+            ),
             "{refused}"
         );
         reads().unwrap();

@@ -5,20 +5,24 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use redb::backends::FileBackend;
 use redb::{Builder, Database};
 
 use crate::private_directory::PrivateDirectory;
 
 use super::entries;
 use super::fault::{KeyValueFault, KeyValueOpenError};
+use super::reserved::Reserved;
 
 /// Name of the store's file.
 const FILE: &str = "store.redb";
 /// Bytes of the file kept in memory.
 const CACHE_BYTES: usize = 16 << 20;
 /// Time between two attempts at a file that did not serve.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY: Duration = if cfg!(test) {
+    Duration::ZERO
+} else {
+    Duration::from_secs(1)
+};
 
 /// What the writer and all readers share.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ impl Shared {
         directory: PrivateDirectory,
         max_bytes: u64,
     ) -> Result<Self, KeyValueOpenError> {
-        let database = open(&directory)?;
+        let database = open(&directory, true)?;
         Ok(Self {
             directory,
             max_bytes,
@@ -70,7 +74,7 @@ impl Shared {
             State::Failed { fault, .. } => return Err(fault.clone()),
             State::Closed => return Err(KeyValueFault::Closed),
         };
-        self.replace();
+        self.replace(&fault);
         Err(fault)
     }
 
@@ -81,15 +85,17 @@ impl Shared {
     /// Tries a file again that did not serve a while ago.
     fn revive(&self) {
         let due = match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Failed { fault, since } => fault.may_pass() && since.elapsed() >= RETRY,
-            State::Open(_) | State::Closed => false,
+            State::Failed { fault, since } if fault.may_pass() && since.elapsed() >= RETRY => {
+                fault.clone()
+            }
+            State::Failed { .. } | State::Open(_) | State::Closed => return,
         };
-        if due {
-            self.replace();
-        }
+        self.replace(&due);
     }
 
-    fn replace(&self) {
+    /// Closes the database and opens it anew. Where there was no room there is no reason to read
+    /// the whole file again, which whoever asks for too much could otherwise bring about each time.
+    fn replace(&self, after: &KeyValueFault) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         match &*state {
             State::Closed => return,
@@ -106,7 +112,8 @@ impl Shared {
             &mut *state,
             failed(KeyValueFault::Closed),
         ));
-        *state = match open(&self.directory) {
+        let checks = !matches!(after, KeyValueFault::NoRoom { .. });
+        *state = match open(&self.directory, checks) {
             Ok(database) => State::Open(database),
             Err(KeyValueOpenError::Store(fault)) => failed(fault),
             Err(KeyValueOpenError::InUse) => {
@@ -132,13 +139,13 @@ fn end(state: State) {
     catch_unwind(AssertUnwindSafe(|| drop(state))).ok();
 }
 
-fn open(directory: &PrivateDirectory) -> Result<Database, KeyValueOpenError> {
+fn open(directory: &PrivateDirectory, checks: bool) -> Result<Database, KeyValueOpenError> {
     let file = directory.open_in_place(FILE)?;
     let opened = catch_unwind(|| {
         let database = Builder::new()
             .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(true)
-            .create_with_backend(FileBackend::new(file)?)?;
+            .set_check_integrity_on_open(checks)
+            .create_with_backend(Reserved::new(file)?)?;
         entries::prepare(&database)?;
         Ok(database)
     });
@@ -206,5 +213,24 @@ mod tests {
         }
         shared.close();
         assert!(matches!(fails(), Err(KeyValueFault::Closed)));
+    }
+
+    #[test]
+    fn a_fault_that_may_pass_is_tried_again() {
+        let (dir, shared) = fresh();
+        let path = dir.path().join("kv");
+        std::fs::rename(path.join(FILE), path.join("away")).unwrap();
+        let directory = PrivateDirectory::open(&path).unwrap();
+        let other = Shared::open(directory, 1 << 20).unwrap();
+        let failed = shared.with::<()>(|_| Err(redb::Error::PreviousIo));
+        assert!(failed.is_err());
+        let in_use = shared.with(entries::total).unwrap_err();
+        assert!(
+            matches!(&in_use, KeyValueFault::Other { source }
+                if matches!(**source, redb::Error::DatabaseAlreadyOpen)),
+            "{in_use:?}"
+        );
+        drop(other);
+        shared.with(entries::total).unwrap();
     }
 }

@@ -81,8 +81,8 @@ impl KeyValueSpace {
         Ok(self.get_many(bucket, &[key])?.pop().flatten())
     }
 
-    /// The values of at most [`MAX_BATCH_KEYS`](Self::MAX_BATCH_KEYS) keys and [`MAX_BATCH_BYTES`](Self::MAX_BATCH_BYTES) bytes, all of the same
-    /// moment. Blocks on the disk.
+    /// The values of at most [`MAX_BATCH_KEYS`](Self::MAX_BATCH_KEYS) keys and
+    /// [`MAX_BATCH_BYTES`](Self::MAX_BATCH_BYTES), all of the same moment. Blocks on the disk.
     ///
     /// # Errors
     /// [`KeyValueError`].
@@ -153,8 +153,9 @@ impl KeyValueSpace {
         self.set_many(bucket, &[(key, value)])
     }
 
-    /// Sets all of these or none, at most [`MAX_BATCH_KEYS`](Self::MAX_BATCH_KEYS) and [`MAX_BATCH_BYTES`](Self::MAX_BATCH_BYTES). Of a key that
-    /// is named twice the last value counts.
+    /// Sets all of these or none, at most [`MAX_BATCH_KEYS`](Self::MAX_BATCH_KEYS) and
+    /// [`MAX_BATCH_BYTES`](Self::MAX_BATCH_BYTES). Of a key that is named twice the last value
+    /// counts.
     pub fn set_many(&self, bucket: &str, entries: &[(&str, &[u8])]) -> PendingWrite<()> {
         let bytes = entries.iter().map(|(key, value)| key.len() + value.len());
         let checked = count(entries.len())

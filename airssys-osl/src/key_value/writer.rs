@@ -135,9 +135,12 @@ pub(super) fn run(shared: &Shared, queue: &Receiver<Message>) {
 fn commit(database: &Database, max_bytes: u64, group: &mut [Job]) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
-    // The values are of those whom nobody trusts: a half-written commit must not pass for a whole
-    // one by a checksum that they have brought about.
+    // In two phases: the values are of those whom nobody trusts, and a half-written commit must not
+    // pass for a whole one by a checksum that they have brought about.
     transaction.set_two_phase_commit(true);
+    // What is free is written with each commit, so that a file is opened after a fault without
+    // reading the whole of it.
+    transaction.set_quick_repair(true);
     {
         let mut ledger = Ledger::open(&transaction, max_bytes)?;
         for job in group {

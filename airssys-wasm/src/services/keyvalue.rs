@@ -1,5 +1,10 @@
 //! `wasi:keyvalue` on the host's store: a space for each component, within its quota (ADR-WASM-020).
 
+#![allow(
+    unreachable_pub,
+    reason = "wasmtime's bindings name the types of resources anew"
+)]
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -22,14 +27,14 @@ const SUGGESTED_BYTES: u64 = 1024 * 1024;
 
 /// A guest's bucket.
 #[derive(Debug, Clone)]
-pub(crate) struct Bucket {
+pub struct Bucket {
     space: KeyValueSpace,
     name: Arc<str>,
 }
 
 /// A guest's memory of what a value was.
 #[derive(Debug)]
-pub(crate) struct Cas {
+pub struct Cas {
     bucket: Bucket,
     key: String,
     value: Option<Vec<u8>>,
