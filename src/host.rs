@@ -5,7 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use airssys_osl::{AuditConfig, AuditError, AuditLog, AuditState};
+use airssys_osl::{
+    AuditConfig, AuditError, AuditLog, AuditState, KeyValueConfig, KeyValueOpenError,
+    KeyValueStore, LoadError as SecretLoadError, NamedSecrets, SecretLimits, SecretMemory,
+    SecretName, SecretPolicy,
+};
 use airssys_rt::{Events, ExitCause, PanicBoundary, TaskLimit, TaskRegistry, Tree};
 use airssys_wasm::grants::Policy;
 use airssys_wasm::{
@@ -16,8 +20,8 @@ use tokio::sync::watch;
 
 use crate::snapshot::{self, Snapshot};
 use crate::{
-    ComponentRef, ConfigErrors, EventStream, SupervisorMessage, SupervisorRef, SupervisorSpec,
-    SystemConfig,
+    ComponentRef, ConfigErrors, EventStream, SecretConfig, SupervisorMessage, SupervisorRef,
+    SupervisorSpec, SystemConfig,
 };
 
 /// Name of the supervisor above all others.
@@ -39,6 +43,17 @@ pub enum HostError {
     /// The engine could not be made.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The store for keys and values is not to be had.
+    #[error("key-value store: {0}")]
+    KeyValue(#[from] KeyValueOpenError),
+    /// A secret is not to be had.
+    #[error("secret `{name}`: {source}")]
+    Secret {
+        /// The secret.
+        name: SecretName,
+        /// Why.
+        source: SecretLoadError,
+    },
     /// The audit log is not to be had, and nothing runs without it.
     #[error("audit log: {0}")]
     Audit(#[from] AuditError),
@@ -88,6 +103,9 @@ pub struct Host {
 pub struct HostBuilder {
     runtime: RuntimeConfig,
     audit: Option<AuditConfig>,
+    key_value: Option<KeyValueConfig>,
+    secrets: Vec<SecretConfig>,
+    secret_protection: SecretPolicy,
     supervisors: Vec<SupervisorSpec>,
     events: Events,
 }
@@ -108,7 +126,16 @@ impl From<SystemConfig> for HostBuilder {
                 max_files: config.coredump_files,
             });
         }
-        let builder = builder.policy(config.policy.clone());
+        let mut builder = builder.policy(config.policy.clone());
+        builder.runtime.memory_reserve_bytes = Some(config.memory_reserve_bytes);
+        builder.secrets = config.secrets.clone();
+        builder.secret_protection = config.secret_protection;
+        if let Some(directory) = config.key_value_directory.clone() {
+            builder = builder.key_value(KeyValueConfig {
+                directory,
+                max_bytes: config.key_value_bytes,
+            });
+        }
         if let Some(directory) = config.audit_directory.clone() {
             builder = builder.audit(AuditConfig {
                 directory,
@@ -157,6 +184,20 @@ impl HostBuilder {
     #[must_use]
     pub fn host_functions(mut self, functions: HostFunctions) -> Self {
         self.runtime.host_functions = functions;
+        self
+    }
+
+    /// Gives components that are granted it a place for keys and values.
+    #[must_use]
+    pub fn key_value(mut self, config: KeyValueConfig) -> Self {
+        self.key_value = Some(config);
+        self
+    }
+
+    /// Secrets that components may be granted to be shown, for those that a file names.
+    #[must_use]
+    pub fn secrets(mut self, secrets: Arc<NamedSecrets>) -> Self {
+        self.runtime.secrets = Some(secrets);
         self
     }
 
@@ -212,11 +253,23 @@ impl HostBuilder {
     /// [`HostError::Audit`], [`HostError::Engine`], [`HostError::Start`] or
     /// [`HostError::DuplicateSupervisor`].
     pub async fn start(self) -> Result<Host, HostError> {
-        let audit = open_audit(self.audit).await?;
-        let loads = self.runtime.loads.clone();
-        let denials = self.runtime.denials.clone();
-        let lines = self.runtime.lines.clone();
-        let runtime = Runtime::new(self.runtime)?;
+        let (audit, key_value) = (self.audit, self.key_value);
+        let (secrets, protection) = (self.secrets, self.secret_protection);
+        let open = move || Opened::open(audit.as_ref(), key_value.as_ref(), &secrets, protection);
+        let Opened {
+            audit,
+            key_value,
+            secrets,
+        } = off_runtime(open).await?;
+        let mut config = self.runtime;
+        config.audit = audit.clone();
+        config.key_value = key_value;
+        // Secrets that the embedder has put there itself stay.
+        config.secrets = secrets.or(config.secrets);
+        let loads = config.loads.clone();
+        let denials = config.denials.clone();
+        let lines = config.lines.clone();
+        let runtime = Runtime::new(config)?;
         let events = self.events;
         let root = self
             .supervisors
@@ -265,14 +318,46 @@ impl HostBuilder {
     }
 }
 
-/// Opens the log where one is asked for: off the runtime, since it reads files.
-async fn open_audit(config: Option<AuditConfig>) -> Result<Option<Arc<AuditLog>>, HostError> {
-    let Some(config) = config else {
-        return Ok(None);
-    };
-    let opened = tokio::task::spawn_blocking(move || AuditLog::open(&config)).await;
-    match opened {
-        Ok(log) => Ok(Some(Arc::new(log?))),
+/// What a host opens before it starts.
+struct Opened {
+    audit: Option<Arc<AuditLog>>,
+    key_value: Option<Arc<KeyValueStore>>,
+    secrets: Option<Arc<NamedSecrets>>,
+}
+
+impl Opened {
+    fn open(
+        audit: Option<&AuditConfig>,
+        key_value: Option<&KeyValueConfig>,
+        secrets: &[SecretConfig],
+        protection: SecretPolicy,
+    ) -> Result<Self, HostError> {
+        let audit = audit.map(AuditLog::open).transpose()?;
+        let key_value = key_value.map(KeyValueStore::open).transpose()?;
+        let named = (!secrets.is_empty()).then(|| {
+            let limits = SecretLimits::default();
+            NamedSecrets::new(SecretMemory::new(protection, limits))
+        });
+        for secret in secrets {
+            let Some(named) = &named else { continue };
+            let loaded = named.load(secret.name.clone(), &secret.from.source());
+            loaded.map_err(|source| HostError::Secret {
+                name: secret.name.clone(),
+                source,
+            })?;
+        }
+        Ok(Self {
+            audit: audit.map(Arc::new),
+            key_value: key_value.map(Arc::new),
+            secrets: named.map(Arc::new),
+        })
+    }
+}
+
+/// Does what blocks where it blocks nobody.
+async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
         // Nothing aborts it, and a runtime that ends drops this future too.
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
@@ -304,6 +389,9 @@ impl Host {
         HostBuilder {
             runtime: RuntimeConfig::default(),
             audit: None,
+            key_value: None,
+            secrets: Vec::new(),
+            secret_protection: SecretPolicy::default(),
             supervisors: Vec::new(),
             events: Events::default(),
         }

@@ -1,6 +1,10 @@
 //! airssys.toml: the tree of supervisors and components.
 
 mod policy;
+mod sandbox;
+mod secrets;
+
+pub use secrets::{SecretConfig, SecretFrom};
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,7 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use airssys_osl::{AuditConfig, OnFull};
+use airssys_osl::{AuditConfig, OnFull, SandboxConfig, SecretPolicy};
 use airssys_wasm::config::{ConfigFile, Document, Problem, Rule, keys, parse_shutdown};
 use airssys_wasm::grants::Policy;
 use airssys_wasm::{ComponentConfig, ComponentName, ComponentSpec, ConfigError};
@@ -16,6 +20,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::{ChildSpec, Intensity, Restart, Shutdown, Strategy, SupervisorSpec};
+
+/// Most bytes of all components' keys and values, where nothing else is said.
+const DEFAULT_KEY_VALUE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Memory that stays free, where nothing else is said, in bytes.
+const DEFAULT_MEMORY_RESERVE: u64 = 64 * 1024 * 1024;
 
 /// A whole tree, read and checked.
 #[derive(Debug, Clone)]
@@ -34,6 +44,18 @@ pub struct SystemConfig {
     pub coredump_files: u32,
     /// What its components may be granted.
     pub policy: Policy,
+    /// Where components keep keys and values, if anywhere.
+    pub key_value_directory: Option<PathBuf>,
+    /// Most bytes of them, of all components together.
+    pub key_value_bytes: u64,
+    /// Its secrets.
+    pub secrets: Vec<SecretConfig>,
+    /// Whether it runs where the kernel cannot protect them as they are to be.
+    pub secret_protection: SecretPolicy,
+    /// The operating system's sandbox; [`SystemConfig::sandbox`] adds what the tree needs.
+    pub sandbox: SandboxConfig,
+    /// Memory that stays free when an instance is admitted, in bytes.
+    pub memory_reserve_bytes: u64,
     /// Where the audit log is kept, if anywhere.
     pub audit_directory: Option<PathBuf>,
     /// Most bytes of a segment of it.
@@ -144,6 +166,12 @@ impl SystemConfig {
             coredump_bytes: airssys_wasm::DEFAULT_COREDUMP_BYTES,
             coredump_files: airssys_wasm::DEFAULT_COREDUMP_FILES,
             policy: Policy::default(),
+            key_value_directory: None,
+            key_value_bytes: DEFAULT_KEY_VALUE_BYTES,
+            secrets: Vec::new(),
+            secret_protection: SecretPolicy::default(),
+            sandbox: SandboxConfig::default(),
+            memory_reserve_bytes: DEFAULT_MEMORY_RESERVE,
             audit_directory: None,
             audit_segment_bytes: AuditConfig::DEFAULT_SEGMENT_BYTES,
             audit_segments: AuditConfig::DEFAULT_SEGMENTS,
@@ -179,6 +207,17 @@ impl SystemConfig {
             problems.extend(found);
             Policy::default()
         });
+        let sandbox = raw.sandbox.checked(document).unwrap_or_else(|found| {
+            problems.extend(found);
+            SandboxConfig::default()
+        });
+        let mut secrets = Vec::new();
+        for secret in raw.secret {
+            match secret.checked(document, &secrets) {
+                Ok(secret) => secrets.push(secret),
+                Err(problem) => problems.push(problem),
+            }
+        }
         if !problems.is_empty() {
             errors.insert(0, document.invalid(problems));
         }
@@ -204,6 +243,20 @@ impl SystemConfig {
             coredump_files: default_or(coredumps.max_files, "system.coredumps.max_files")
                 .unwrap_or(airssys_wasm::DEFAULT_COREDUMP_FILES),
             policy,
+            key_value_directory: raw.keyvalue.directory.map(|path| document.resolve(&path)),
+            key_value_bytes: default_or(raw.keyvalue.max_bytes, "keyvalue.max_bytes")
+                .unwrap_or(DEFAULT_KEY_VALUE_BYTES),
+            secrets,
+            secret_protection: match raw.system.secrets.protection {
+                None | Some(RawProtection::Strict) => SecretPolicy::Strict,
+                Some(RawProtection::BestEffort) => SecretPolicy::BestEffort,
+            },
+            sandbox,
+            memory_reserve_bytes: default_or(
+                raw.system.memory.reserve_bytes,
+                "system.memory.reserve_bytes",
+            )
+            .unwrap_or(DEFAULT_MEMORY_RESERVE),
             audit_directory: audit.directory.map(|path| document.resolve(&path)),
             audit_segment_bytes: default_or(audit.max_segment_bytes, "audit.max_segment_bytes")
                 .unwrap_or(AuditConfig::DEFAULT_SEGMENT_BYTES),
@@ -426,6 +479,12 @@ struct Raw {
     system: RawSystem,
     #[serde(default)]
     policy: policy::RawPolicy,
+    #[serde(default)]
+    keyvalue: RawKeyValue,
+    #[serde(default)]
+    secret: Vec<secrets::RawSecret>,
+    #[serde(default)]
+    sandbox: sandbox::RawSandbox,
     audit: RawAudit,
     supervisor: Vec<Spanned<RawSupervisor>>,
 }
@@ -437,6 +496,33 @@ struct RawSystem {
     cache: RawCache,
     #[serde(default)]
     coredumps: RawCoredumps,
+    #[serde(default)]
+    secrets: RawSecretsOf,
+    #[serde(default)]
+    memory: RawMemory,
+}
+
+#[derive(Deserialize, Default)]
+struct RawSecretsOf {
+    protection: Option<RawProtection>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawProtection {
+    Strict,
+    BestEffort,
+}
+
+#[derive(Deserialize, Default)]
+struct RawMemory {
+    reserve_bytes: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawKeyValue {
+    directory: Option<String>,
+    max_bytes: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]

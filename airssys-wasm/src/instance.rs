@@ -15,7 +15,7 @@ use wasmtime::component::{self, TypedFunc};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
 use crate::abi::{Arguments, Lifted, Passage, with_passage};
-use crate::capacity::{Place, fits};
+use crate::capacity::{Place, fits, initial_bytes};
 use crate::coredumps::Coredump;
 use crate::ending::{Ending, exit_cause};
 use crate::host_functions::Caller;
@@ -123,7 +123,9 @@ impl Instance {
         if let Some(required) = &compiled.required {
             fits(required, limits)?;
         }
-        let place = loaded.live.admit()?;
+        let place = loaded
+            .live
+            .admit(initial_bytes(compiled.required.as_ref()))?;
         let deadline = Instant::now() + limit;
         let passage = Arc::new(Passage {
             messages: Arc::clone(&loaded.messages),

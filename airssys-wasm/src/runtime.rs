@@ -13,7 +13,7 @@ use airssys_rt::{
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use crate::capacity::{CapacityError, Live};
+use crate::capacity::{CapacityError, Live, Room};
 use crate::code_cache::CacheConfig;
 use crate::compiled::{Compiled, LoadError};
 use crate::component::{ComponentCell, ComponentRef};
@@ -55,6 +55,9 @@ pub struct RuntimeConfig {
     pub audit: Option<Arc<AuditLog>>,
     /// Where components keep keys and values; nowhere without it.
     pub key_value: Option<Arc<KeyValueStore>>,
+    /// Memory that must stay free, of the machine and of each cgroup above the host, for an instance
+    /// to be admitted, in bytes; nobody looks without it.
+    pub memory_reserve_bytes: Option<u64>,
     /// The secrets that components may be granted.
     pub secrets: Option<Arc<NamedSecrets>>,
     /// Where accesses that are refused are told.
@@ -75,6 +78,7 @@ impl Default for RuntimeConfig {
             resolver: Resolver::default(),
             audit: None,
             key_value: None,
+            memory_reserve_bytes: None,
             secrets: None,
             denials: Events::default(),
             lines: Events::default(),
@@ -146,13 +150,14 @@ impl Runtime {
     pub fn new(config: RuntimeConfig) -> Result<Self, EngineError> {
         let ticker = Ticker::start().map_err(EngineError::Ticker)?;
         let panics = PanicBoundary::new();
+        let room = config.memory_reserve_bytes.map(Room::new).transpose()?;
         let library = Library::new(panics.entry("compile"), config.cache, config.loads);
         let shared = Shared {
             max_components: config.max_components,
             ticker,
             engines: Mutex::default(),
             library: Arc::new(library),
-            live: Live::new(config.max_components),
+            live: Live::new(config.max_components, room),
             turns: Turns::new(),
             panics,
             host_functions: config.host_functions,

@@ -21,6 +21,20 @@ pub(super) struct RawPolicy {
     environment: RawEnvironment,
     #[serde(default)]
     messaging: RawMessaging,
+    #[serde(default)]
+    keyvalue: RawKeyValue,
+    #[serde(default)]
+    secrets: RawSecrets,
+}
+
+#[derive(Deserialize, Default)]
+struct RawKeyValue {
+    max_bytes: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawSecrets {
+    reveal: List,
 }
 
 #[derive(Deserialize, Default)]
@@ -102,6 +116,11 @@ impl RawPolicy {
             closed,
             topics,
             call,
+            max_key_value_bytes: self.keyvalue.max_bytes,
+            secrets: self.secrets.reveal.map(|list| NameRules {
+                allow: texts.parsed("policy.secrets.reveal", Some(list)),
+                deny: Vec::new(),
+            }),
             read,
             write,
             max_directory_bytes: self.filesystem.max_bytes,
