@@ -9,7 +9,14 @@ use std::process::{Command, Output, Stdio};
 use std::{env, fmt, io};
 
 const TARGET: &str = "wasm32-wasip2";
-const MEMBERS: [&str; 5] = ["calculator", "crasher", "leaky", "notebook", "spinner"];
+const MEMBERS: [&str; 6] = [
+    "calculator",
+    "crasher",
+    "leaky",
+    "notebook",
+    "prober",
+    "spinner",
+];
 
 /// What the outer cargo, its profile, its clippy or the user's host flags say about the host build
 /// and must not say about the inner one. A user's `RUSTC_WRAPPER`, proxies, registries and the

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use airssys_rt::{Events, ExitCause, PanicBoundary, TaskLimit, TaskRegistry, Tree};
+use airssys_wasm::grants::Policy;
 use airssys_wasm::{
-    CacheConfig, CoredumpConfig, CoredumpCounts, EngineError, HostFunctions, LoadEvent, Runtime,
-    RuntimeConfig,
+    AccessDenied, CacheConfig, CoredumpConfig, CoredumpCounts, EngineError, HostFunctions,
+    LoadEvent, OutputLine, Resolver, Runtime, RuntimeConfig,
 };
 use tokio::sync::watch;
 
@@ -65,6 +66,8 @@ pub struct Host {
     runtime: Runtime,
     events: Events,
     loads: Events<LoadEvent>,
+    denials: Events<AccessDenied>,
+    lines: Events<OutputLine>,
     root: SupervisorRef,
     supervisors: HashMap<String, SupervisorRef>,
     ended: watch::Receiver<bool>,
@@ -96,6 +99,7 @@ impl From<SystemConfig> for HostBuilder {
                 max_files: config.coredump_files,
             });
         }
+        let builder = builder.policy(config.policy.clone());
         let specs = config.specs().into_iter();
         specs.fold(builder, Self::supervisor)
     }
@@ -130,6 +134,33 @@ impl HostBuilder {
         self
     }
 
+    /// Bounds what components may be granted.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.runtime.policy = policy;
+        self
+    }
+
+    /// Has the names that components look up resolved by the embedder. Whether a name may be looked
+    /// up, and an address it stands for be turned to, is checked all the same.
+    #[must_use]
+    pub fn resolver(mut self, resolver: Resolver) -> Self {
+        self.runtime.resolver = resolver;
+        self
+    }
+
+    /// Accesses that are refused to components, each with the grant that is missing.
+    #[must_use]
+    pub fn denials(&self) -> EventStream<AccessDenied> {
+        self.runtime.denials.subscribe()
+    }
+
+    /// Lines that components write to their standard output and error.
+    #[must_use]
+    pub fn output(&self) -> EventStream<OutputLine> {
+        self.runtime.lines.subscribe()
+    }
+
     /// Adds a supervisor below the root, last in the start order.
     #[must_use]
     pub fn supervisor(mut self, spec: SupervisorSpec) -> Self {
@@ -155,6 +186,8 @@ impl HostBuilder {
     /// [`HostError::Engine`], [`HostError::Start`] or [`HostError::DuplicateSupervisor`].
     pub async fn start(self) -> Result<Host, HostError> {
         let loads = self.runtime.loads.clone();
+        let denials = self.runtime.denials.clone();
+        let lines = self.runtime.lines.clone();
         let runtime = Runtime::new(self.runtime)?;
         let events = self.events;
         let root = self
@@ -192,6 +225,8 @@ impl HostBuilder {
             runtime,
             events,
             loads,
+            denials,
+            lines,
             root,
             supervisors,
             ended,
@@ -306,6 +341,18 @@ impl Host {
     #[must_use]
     pub fn loads(&self) -> EventStream<LoadEvent> {
         self.loads.subscribe()
+    }
+
+    /// Accesses that are refused to components from now on, each with the grant that is missing.
+    #[must_use]
+    pub fn denials(&self) -> EventStream<AccessDenied> {
+        self.denials.subscribe()
+    }
+
+    /// Lines that components write to their standard output and error from now on.
+    #[must_use]
+    pub fn output(&self) -> EventStream<OutputLine> {
+        self.lines.subscribe()
     }
 
     /// Returns once the whole tree has ended: why the topmost supervisor gave up, or `None` after

@@ -31,15 +31,15 @@ pub use airssys_rt::{
     SupervisorError, SupervisorStatus, TaskCounts, TaskInfo, TaskRegistry, TooMany, Trap,
 };
 pub use airssys_wasm::{
-    AbiViolation, CacheConfig, CacheError, Caller, CapacityError, ComponentConfig,
-    ComponentMetrics, ComponentName, ComponentRef, ComponentResourceLimiter, ComponentSpec,
-    ComponentState, ConfigError, CoredumpConfig, CoredumpCounts, Counts, CountsConfig, CpuConfig,
-    EngineError, Exports, Figures, Function, FunctionError, HostFunctionError, HostFunctions,
-    InstanceConfig, InstanceMode, IntegrityConfig, LastExit, Latency, LoadChange, LoadEvent,
-    MAX_MEMORY_BYTES, MAX_REPLICAS, MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, Message,
-    MessageConfig, OnLimit, ReplicaCount, ReplicaCountError, ResourceLimitError, ResourceLimits,
-    ResourcesConfig, Results, Runtime, RuntimeConfig, StackConfig, ValueError, VerificationLevel,
-    WasmError, config,
+    AbiViolation, AccessDenied, CacheConfig, CacheError, Caller, CapabilitiesConfig, CapacityError,
+    ComponentConfig, ComponentMetrics, ComponentName, ComponentRef, ComponentResourceLimiter,
+    ComponentSpec, ComponentState, ConfigError, CoredumpConfig, CoredumpCounts, Counts,
+    CountsConfig, CpuConfig, EngineError, Exports, Figures, Function, FunctionError, GrantError,
+    HostFunctionError, HostFunctions, InstanceConfig, InstanceMode, IntegrityConfig, LastExit,
+    Latency, LoadChange, LoadEvent, MAX_MEMORY_BYTES, MAX_REPLICAS, MIN_MEMORY_BYTES, MemoryConfig,
+    MemoryMetrics, Message, MessageConfig, OnLimit, OutputLine, OutputStreamName, ReplicaCount,
+    ReplicaCountError, Resolver, ResourceLimitError, ResourceLimits, ResourcesConfig, Results,
+    Runtime, RuntimeConfig, StackConfig, ValueError, VerificationLevel, WasmError, config, grants,
 };
 pub use host::{Host, HostBuilder, HostError};
 pub use snapshot::{

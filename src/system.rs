@@ -1,5 +1,7 @@
 //! airssys.toml: the tree of supervisors and components.
 
+mod policy;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -7,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use airssys_wasm::config::{ConfigFile, Document, Problem, Rule, keys, parse_shutdown};
+use airssys_wasm::grants::Policy;
 use airssys_wasm::{ComponentConfig, ComponentName, ComponentSpec, ConfigError};
 use serde::Deserialize;
 use toml::Spanned;
@@ -28,6 +31,8 @@ pub struct SystemConfig {
     pub coredump_bytes: u64,
     /// Most of them.
     pub coredump_files: u32,
+    /// What its components may be granted.
+    pub policy: Policy,
     /// The supervisors below the root, in start order.
     pub supervisors: Vec<SupervisorConfig>,
 }
@@ -125,6 +130,7 @@ impl SystemConfig {
             coredump_directory: None,
             coredump_bytes: airssys_wasm::DEFAULT_COREDUMP_BYTES,
             coredump_files: airssys_wasm::DEFAULT_COREDUMP_FILES,
+            policy: Policy::default(),
             supervisors: supervisor.into_iter().collect(),
         }
     }
@@ -146,10 +152,14 @@ impl SystemConfig {
             .filter_map(|supervisor| reader.supervisor(supervisor))
             .collect();
         let Reader {
-            problems,
+            mut problems,
             mut errors,
             ..
         } = reader;
+        let policy = raw.policy.checked(document).unwrap_or_else(|found| {
+            problems.extend(found);
+            Policy::default()
+        });
         if !problems.is_empty() {
             errors.insert(0, document.invalid(problems));
         }
@@ -180,6 +190,7 @@ impl SystemConfig {
                 .max_files
                 .or_else(|| default_of("system.coredumps.max_files"))
                 .unwrap_or(airssys_wasm::DEFAULT_COREDUMP_FILES),
+            policy,
             supervisors,
         })
     }
@@ -385,6 +396,8 @@ impl Reader<'_> {
 struct Raw {
     #[serde(default)]
     system: RawSystem,
+    #[serde(default)]
+    policy: policy::RawPolicy,
     supervisor: Vec<Spanned<RawSupervisor>>,
 }
 

@@ -56,7 +56,11 @@ fn another_value(key: &Key) -> String {
         KeyType::Name => String::from("\"another\""),
         KeyType::Version => String::from("\"9.8.7\""),
         KeyType::Path if key.file == ConfigFile::System => String::from("\"other/Component.toml\""),
-        KeyType::Path => String::from("\"another.wasm\""),
+        KeyType::Path => String::from("\"/another.wasm\""),
+        KeyType::List => {
+            let inside = key.example.trim_matches(['[', ']']);
+            format!("[{inside}, {inside}]")
+        }
         KeyType::Choice => format!("\"{}\"", key.choices.last().unwrap()),
         KeyType::Shutdown => String::from("\"brutal\""),
     }
@@ -84,9 +88,13 @@ fn document(file: ConfigFile, key: &str, value: Option<&str>) -> String {
     }
     let mut text = String::new();
     sections.sort_by_key(|(section, _)| *section);
-    for (section, lines) in sections {
-        match (file, section.starts_with("supervisor")) {
-            (ConfigFile::System, true) => writeln!(text, "[[{section}]]\n{lines}").unwrap(),
+    for (section, mut lines) in sections {
+        if key == "capabilities.filesystem.max_bytes" && section == "capabilities.filesystem" {
+            lines.push_str("access = \"read-write\"\n");
+        }
+        let list = section.starts_with("supervisor") || section == "capabilities.filesystem";
+        match (file, list) {
+            (_, true) => writeln!(text, "[[{section}]]\n{lines}").unwrap(),
             _ => writeln!(text, "[{section}]\n{lines}").unwrap(),
         }
     }

@@ -22,6 +22,7 @@ mod coredump_test;
 mod deadline_and_trap_test;
 mod density_test;
 mod fairness_test;
+mod filesystem_test;
 mod generated_test;
 mod host_functions_test;
 mod hostile_test;
@@ -35,8 +36,10 @@ mod memory_limits_test;
 mod memory_stress_test;
 mod message_size_test;
 mod message_test;
+mod network_test;
 mod replicas_test;
 mod soak_test;
+mod stdio_test;
 mod supervision_test;
 mod support;
 #[cfg(unix)]

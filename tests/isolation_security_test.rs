@@ -282,7 +282,6 @@ pub const PROBE: &str = r#"(component
 /// An error, in the probe's answers: the case number of the error in the low byte.
 const ERR: i64 = 256;
 const ACCESS_DENIED: i64 = 1;
-const PERMANENT_RESOLVER_FAILURE: i64 = 20;
 const CLOSED: i64 = 1;
 
 #[test]
@@ -296,16 +295,13 @@ fn denied_by_default() {
             assert_eq!(alone.number(nothing, &[]).await, 0, "{nothing}");
         }
         assert_eq!(alone.number("stdin", &[]).await, ERR + CLOSED);
-        // No socket of either family comes to be, so there is none to bind, connect or send on.
+        // A socket comes to be, so that what is refused has an address to be told by.
         for family in [Val::U32(0), Val::U32(1)] {
             let family = [family];
-            assert_eq!(alone.number("tcp", &family).await, ERR + ACCESS_DENIED);
-            assert_eq!(alone.number("udp", &family).await, ERR + ACCESS_DENIED);
+            assert!(alone.number("tcp", &family).await < ERR);
+            assert!(alone.number("udp", &family).await < ERR);
         }
-        assert_eq!(
-            alone.number("lookup", &[]).await,
-            ERR + PERMANENT_RESOLVER_FAILURE
-        );
+        assert_eq!(alone.number("lookup", &[]).await, ERR + ACCESS_DENIED);
         alone.host.shutdown().await;
     });
 }

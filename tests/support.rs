@@ -196,6 +196,15 @@ impl Alone {
         })
     }
 
+    /// The one component, `alone`, of a host that was started from a tree by other means.
+    pub fn in_host(host: Host, tree: Tree) -> Self {
+        Self {
+            component: host.component("alone").unwrap(),
+            host,
+            _tree: tree,
+        }
+    }
+
     pub async fn text(text: &str, max_bytes: usize, cpu: &str) -> Self {
         Self::try_text(text, max_bytes, cpu).await.unwrap()
     }

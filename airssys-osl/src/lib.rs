@@ -5,6 +5,7 @@
 //! will live here too.
 
 mod file;
+pub mod grants;
 mod map_count;
 mod private_directory;
 mod secret;

@@ -13,6 +13,7 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::engine::Engine;
 use crate::exports::Exports;
+use crate::services::GrantError;
 use crate::state::ComponentState;
 
 /// Most bytes of a component binary.
@@ -59,6 +60,9 @@ pub enum LoadError {
         /// The import that is missing or of another type.
         reason: Arc<dyn Error + Send + Sync>,
     },
+    /// It cannot have what it was granted.
+    #[error(transparent)]
+    Grant(#[from] Arc<GrantError>),
     /// The compiler panicked on it.
     #[error("the compiler panicked on {}: {}", path.display(), panic.message)]
     CompilerPanic {

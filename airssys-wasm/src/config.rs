@@ -1,11 +1,13 @@
 //! Configuration whose rules come from the ADRs (ADR-SYS-001).
 
+mod capabilities;
 mod component;
 mod document;
 mod keys;
 mod name;
 mod problem;
 
+pub use capabilities::{CapabilitiesConfig, OutputTo, StdioConfig, Texts, listen_address};
 pub use component::{
     ComponentConfig, CpuConfig, InstanceConfig, InstanceMode, IntegrityConfig, MAX_REPLICAS,
     ReplicaCount, ReplicaCountError, ResourcesConfig,

@@ -115,7 +115,7 @@ impl Engine {
         config.coredump_on_trap(coredumps);
         let wasmtime = wasmtime::Engine::new(&config).map_err(refused)?;
         let mut linker = Linker::new(&wasmtime);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(refused)?;
+        crate::services::add_to_linker(&mut linker).map_err(refused)?;
         pulse.drive(&wasmtime);
         Ok(Self {
             fingerprint: fingerprint(&wasmtime),

@@ -24,6 +24,7 @@ use crate::limits::{ComponentResourceLimiter, ResourceLimits};
 use crate::message::Message;
 use crate::payload::ValueError;
 use crate::runtime::Loaded;
+use crate::services::{Gate, wasi_context};
 use crate::state::ComponentState;
 use crate::ticker::Pulse;
 use crate::turn::Turn;
@@ -126,7 +127,9 @@ impl Instance {
             messages: Arc::clone(&loaded.messages),
             meter: limiter.meter(),
         });
-        let state = ComponentState::new(limiter, deadline, caller);
+        let gate = Gate::new(caller, Arc::clone(&loaded.granted), loaded.denials.clone());
+        let wasi = wasi_context(&gate, &loaded.lines);
+        let state = ComponentState::new(limiter, deadline, gate, wasi);
         let mut store = Store::try_new(&compiled.engine.wasmtime, state)
             .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
         store.limiter(|state| state);

@@ -32,6 +32,7 @@ mod replica_set;
 mod replicas;
 mod results;
 mod runtime;
+mod services;
 mod state;
 mod ticker;
 mod turn;
@@ -43,8 +44,8 @@ pub use code_cache::{CacheConfig, CacheError, DEFAULT_CACHE_BYTES, EntryFault};
 pub use compiled::{LoadError, MAX_WASM_BYTES};
 pub use component::{ComponentRef, DEFAULT_QUEUE_WAIT, MAILBOX_CAPACITY};
 pub use config::{
-    ComponentConfig, ComponentName, ConfigError, CpuConfig, InstanceConfig, InstanceMode,
-    IntegrityConfig, MAX_REPLICAS, ReplicaCount, ReplicaCountError, ResourcesConfig,
+    CapabilitiesConfig, ComponentConfig, ComponentName, ConfigError, CpuConfig, InstanceConfig,
+    InstanceMode, IntegrityConfig, MAX_REPLICAS, ReplicaCount, ReplicaCountError, ResourcesConfig,
 };
 pub use coredumps::{
     COREDUMPS_WAITING, CoredumpConfig, CoredumpCounts, DEFAULT_COREDUMP_BYTES,
@@ -69,7 +70,13 @@ pub use metrics::{ComponentMetrics, Counts, Figures, LastExit, Latency};
 pub use payload::{DecodeError, MAX_VALUES_BYTES, ValueError};
 pub use results::Results;
 pub use runtime::{DEFAULT_MAX_COMPONENTS, LOAD_LIMIT, NameTaken, Runtime, RuntimeConfig};
+pub use services::{
+    AccessDenied, GrantError, MAX_LINE_BYTES, OUTPUT_BYTES_PER_SECOND, OutputLine,
+    OutputStreamName, Resolver,
+};
 pub use state::{ComponentState, HANDLE_BYTES};
 pub use ticker::{IDLE_TICKS, TICK};
 // What `[integrity]` sets, and what a message is found to be.
 pub use airssys_integrity::{Corrupt, VerificationLevel};
+// What `[capabilities]` and `[policy]` say.
+pub use airssys_osl::grants;

@@ -316,7 +316,7 @@ async fn turn(of: &Semaphore) -> Result<SemaphorePermit<'_>, LoadFailed> {
 }
 
 /// Does what blocks where it blocks nobody.
-async fn off_runtime<T: Send + 'static>(
+pub(crate) async fn off_runtime<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, LoadFailed> {
     let done = tokio::task::spawn_blocking(work).await;

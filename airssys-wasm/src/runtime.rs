@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use airssys_osl::grants::Policy;
 use airssys_rt::{
     DeadlinePhase, EntryPoint, Events, ExitCause, PanicBoundary, TaskEnd, TaskLimit, TaskRegistry,
 };
@@ -13,15 +14,16 @@ use dashmap::mapref::entry::Entry;
 
 use crate::capacity::{CapacityError, Live};
 use crate::code_cache::CacheConfig;
-use crate::compiled::Compiled;
+use crate::compiled::{Compiled, LoadError};
 use crate::component::{ComponentCell, ComponentRef};
-use crate::config::ComponentName;
+use crate::config::{CapabilitiesConfig, ComponentName};
 use crate::coredumps::{CoredumpConfig, CoredumpCounts, Coredumps};
 use crate::engine::{Engine, EngineError, EngineKind, Metering};
 use crate::host_functions::HostFunctions;
-use crate::library::{Library, LoadEvent, LoadFailed};
+use crate::library::{Library, LoadEvent, LoadFailed, off_runtime};
 use crate::limits::ResourceLimits;
 use crate::message::{Messages, Pools};
+use crate::services::{AccessDenied, Granted, OutputLine, Quotas, Resolver};
 use crate::ticker::Ticker;
 use crate::turn::Turns;
 
@@ -44,6 +46,14 @@ pub struct RuntimeConfig {
     pub loads: Events<LoadEvent>,
     /// What components may import beside WASI.
     pub host_functions: HostFunctions,
+    /// What components may be granted.
+    pub policy: Policy,
+    /// How names that components look up become addresses.
+    pub resolver: Resolver,
+    /// Where accesses that are refused are told.
+    pub denials: Events<AccessDenied>,
+    /// Where lines are told that guests write to their standard streams.
+    pub lines: Events<OutputLine>,
 }
 
 impl Default for RuntimeConfig {
@@ -54,6 +64,10 @@ impl Default for RuntimeConfig {
             coredumps: None,
             loads: Events::default(),
             host_functions: HostFunctions::default(),
+            policy: Policy::default(),
+            resolver: Resolver::default(),
+            denials: Events::default(),
+            lines: Events::default(),
         }
     }
 }
@@ -78,6 +92,11 @@ struct Shared {
     coredumps: Option<Arc<Coredumps>>,
     components: DashMap<ComponentName, ComponentRef>,
     pools: Pools,
+    policy: Arc<Policy>,
+    quotas: Arc<Quotas>,
+    resolver: Resolver,
+    denials: Events<AccessDenied>,
+    lines: Events<OutputLine>,
 }
 
 /// What the first start of a component brings, for all its instances.
@@ -90,6 +109,9 @@ pub(crate) struct Loaded {
     /// Where panics of WASI's functions and of `run` bodies are told: whatever comes out of a guest.
     pub(crate) guests: EntryPoint,
     pub(crate) coredumps: Option<Arc<Coredumps>>,
+    pub(crate) granted: Arc<Granted>,
+    pub(crate) denials: Events<AccessDenied>,
+    pub(crate) lines: Events<OutputLine>,
 }
 
 impl fmt::Debug for Runtime {
@@ -129,6 +151,11 @@ impl Runtime {
                 .map(|config| Arc::new(Coredumps::new(config))),
             components: DashMap::new(),
             pools: Pools::default(),
+            policy: Arc::new(config.policy),
+            quotas: Arc::default(),
+            resolver: config.resolver,
+            denials: config.denials,
+            lines: config.lines,
         };
         shared.engine(EngineKind {
             metering: Metering::Time,
@@ -251,6 +278,7 @@ impl Runtime {
         };
         let (name, path) = (&cell.name, &cell.config.wasm);
         let compiled = shared.library.load(name, path, kind, engine).await?;
+        let granted = self.granted(&cell.config.capabilities).await?;
         let level = cell.config.integrity.level;
         let limits = cell.limits.messages();
         let messages = Arc::new(Messages::new(level, limits, name, &shared.pools));
@@ -261,7 +289,25 @@ impl Runtime {
             turns: shared.turns.clone(),
             guests: shared.panics.entry("guest"),
             coredumps: shared.coredumps.clone(),
+            granted: Arc::new(granted),
+            denials: shared.denials.clone(),
+            lines: shared.lines.clone(),
         })
+    }
+
+    async fn granted(&self, config: &CapabilitiesConfig) -> Result<Granted, LoadFailed> {
+        let touches_disk = !config.directories.is_empty() || config.stdio.input.is_some();
+        let (config, policy) = (config.clone(), Arc::clone(&self.shared.policy));
+        let (quotas, resolver) = (
+            Arc::clone(&self.shared.quotas),
+            self.shared.resolver.clone(),
+        );
+        let open = move || Granted::open(&config, &policy, &quotas, resolver);
+        let opened = match touches_disk {
+            true => off_runtime(open).await?,
+            false => open(),
+        };
+        opened.map_err(|error| LoadFailed::Load(LoadError::Grant(Arc::new(error))))
     }
 }
 

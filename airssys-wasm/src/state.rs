@@ -1,18 +1,20 @@
-//! What a Store holds besides the guest: its limiter, its deadline, and a WASI context that
-//! grants nothing.
+//! What a Store holds besides the guest: its limiter, its deadline, its gate, and a WASI context of
+//! what it was granted.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use airssys_rt::Counted;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
+use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::host_functions::Caller;
 use crate::limits::ComponentResourceLimiter;
-
-/// Most bytes of randomness a guest gets at a time.
-const MAX_RANDOM_BYTES: u64 = 64 * 1024;
+use crate::services::{Filesystem, Gate, Opened, Sockets};
 
 /// The data of a component's Store. Only this crate makes one, always with a limiter.
 pub struct ComponentState {
@@ -20,40 +22,62 @@ pub struct ComponentState {
     pub(crate) deadline: Instant,
     /// Fuel granted to the call under way, 0 where fuel is not metered.
     pub(crate) fuel: u64,
-    caller: Caller,
+    gate: Arc<Gate>,
     wasi: WasiCtx,
     table: ResourceTable,
+    /// The guest's file descriptors.
+    opened: HashMap<u32, Opened>,
 }
 
 impl ComponentState {
     pub(crate) fn new(
         limiter: ComponentResourceLimiter,
         deadline: Instant,
-        caller: Caller,
+        gate: Arc<Gate>,
+        wasi: WasiCtx,
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limiter.counts().most(Counted::Handles));
-        // Nothing is inherited: no directories, no network, no environment, no arguments, and
-        // standard streams that are empty or go nowhere.
-        let wasi = WasiCtx::builder()
-            .max_random_size(MAX_RANDOM_BYTES)
-            .allow_tcp(false)
-            .allow_udp(false)
-            .build();
         Self {
             limiter,
             deadline,
             fuel: 0,
-            caller,
+            gate,
             wasi,
             table,
+            opened: HashMap::new(),
         }
     }
 
     /// Whose instance it is.
     #[must_use]
     pub fn caller(&self) -> &Caller {
-        &self.caller
+        self.gate.caller()
+    }
+
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    pub(crate) fn filesystem(&mut self) -> Filesystem<'_> {
+        Filesystem {
+            gate: Arc::clone(&self.gate),
+            inner: WasiFilesystemCtxView {
+                ctx: self.wasi.filesystem(),
+                table: &mut self.table,
+            },
+            opened: &mut self.opened,
+        }
+    }
+
+    pub(crate) fn network(&mut self) -> Sockets<'_> {
+        Sockets {
+            gate: Arc::clone(&self.gate),
+            inner: WasiSocketsCtxView {
+                ctx: self.wasi.sockets(),
+                table: &mut self.table,
+            },
+        }
     }
 }
 

@@ -40,5 +40,8 @@ pub const SPINNER: Guest = guest!("spinner");
 /// Traps in four ways, panics and exits.
 pub const CRASHER: Guest = guest!("crasher");
 
+/// Reaches for files, hosts and variables. It is granted nothing, and is not in `airssys.toml`.
+pub const PROBER: Guest = guest!("prober");
+
 /// Every guest, in the order of `airssys.toml`.
 pub const ALL: [Guest; 5] = [CALCULATOR, NOTEBOOK, LEAKY, SPINNER, CRASHER];

@@ -9,6 +9,7 @@ use airssys_rt::Counted;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::capabilities::{CapabilitiesConfig, RawCapabilities};
 use super::document::Document;
 use super::keys::{ConfigFile, keys};
 use super::name::ComponentName;
@@ -32,6 +33,8 @@ pub struct ComponentConfig {
     pub integrity: IntegrityConfig,
     /// How long its instances live.
     pub instance: InstanceConfig,
+    /// What it is granted.
+    pub capabilities: CapabilitiesConfig,
 }
 
 /// `[resources]`.
@@ -192,7 +195,11 @@ impl ComponentConfig {
             resources,
             integrity,
             instance,
+            capabilities,
         } = raw;
+        let capabilities = capabilities
+            .checked(document)
+            .map_err(|problems| document.invalid(problems))?;
         let name = component
             .name
             .parse()
@@ -271,6 +278,7 @@ impl ComponentConfig {
             },
             integrity: integrity.into(),
             instance,
+            capabilities,
         })
     }
 }
@@ -293,6 +301,8 @@ struct Raw {
     integrity: RawIntegrity,
     #[serde(default)]
     instance: RawInstance,
+    #[serde(default)]
+    capabilities: RawCapabilities,
 }
 
 #[derive(Deserialize, Default)]

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{ConfigFile, Key, KeyType, keys};
+use super::keys::{ConfigFile, Key, KeyType, is_list, keys};
 use super::name::ComponentName;
 use super::problem::{ConfigError, Decision, MAX_PROBLEMS, Problem, Rule};
 
@@ -180,7 +180,8 @@ impl Check<'_> {
             };
             let first = rest.split('.').next().unwrap_or(rest);
             // A tree needs a supervisor, but a supervisor needs neither children nor supervisors.
-            let optional_list = section == "supervisor" && first != rest;
+            let list = first != rest && is_list(file, key.section());
+            let optional_list = list && (section == "supervisor" || file == ConfigFile::Component);
             if !optional_list && !table.contains_key(first) {
                 self.report(header.clone(), &key.name, Rule::Missing);
             }
@@ -188,7 +189,7 @@ impl Check<'_> {
     }
 
     fn section(&mut self, name: &str, value: &Spanned<DeValue<'_>>) {
-        let list = self.document.file == ConfigFile::System && name.starts_with("supervisor");
+        let list = is_list(self.document.file, name);
         match value.get_ref() {
             DeValue::Table(table) if !list => self.table(name, table, value.span()),
             DeValue::Array(array) if list => {
@@ -230,10 +231,12 @@ impl Check<'_> {
                     self.report(span, &key.name, Rule::TooHigh { value: number, max });
                 }
             }
+            (KeyType::List, DeValue::Array(items)) => self.list(key, span, items),
+            (KeyType::List, other) => self.wrong_type(span, &key.name, "a list of strings", other),
             (KeyType::Integer, other) => self.wrong_type(span, &key.name, "an integer", other),
             (kind, DeValue::String(text)) => {
                 let allowed = match kind {
-                    KeyType::Integer => false,
+                    KeyType::Integer | KeyType::List => false,
                     KeyType::Name => text.parse::<ComponentName>().is_ok(),
                     KeyType::Version => semver::Version::parse(text).is_ok(),
                     KeyType::Path => !text.is_empty() && !text.contains('\0'),
@@ -246,6 +249,20 @@ impl Check<'_> {
                 }
             }
             (_, other) => self.wrong_type(span, &key.name, "a string", other),
+        }
+    }
+
+    fn list(&mut self, key: &Key, span: Range<usize>, items: &[Spanned<DeValue<'_>>]) {
+        let max = key.max.unwrap_or(i64::MAX);
+        let items_there = i128::try_from(items.len()).unwrap_or(i128::MAX);
+        if items_there > i128::from(max) {
+            let value = items_there;
+            self.report(span, &key.name, Rule::TooHigh { value, max });
+        }
+        for item in items {
+            if !matches!(item.get_ref(), DeValue::String(_)) {
+                self.wrong_type(item.span(), &key.name, "a string", item.get_ref());
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 /// The ADRs that decide keys, by id. `no_key_without_an_adr` fails when one is left out.
-const DECISIONS: [(&str, &str); 13] = [
+const DECISIONS: [(&str, &str); 15] = [
     (
         "ADR-SYS-001",
         include_str!("../../../docs/adr/ADR-SYS-001-configuration-comes-from-adrs.md"),
@@ -60,6 +60,14 @@ const DECISIONS: [(&str, &str); 13] = [
         include_str!("../../../docs/adr/ADR-WASM-016-coredumps-in-a-private-directory.md"),
     ),
     (
+        "ADR-OSL-007",
+        include_str!("../../../docs/adr/ADR-OSL-007-nothing-without-a-grant.md"),
+    ),
+    (
+        "ADR-WASM-018",
+        include_str!("../../../docs/adr/ADR-WASM-018-host-calls-through-a-gate.md"),
+    ),
+    (
         "ADR-WASM-014",
         include_str!("../../../docs/adr/ADR-WASM-014-replicas-under-one-name.md"),
     ),
@@ -99,6 +107,8 @@ pub enum KeyType {
     Path,
     /// One of `choices`.
     Choice,
+    /// Texts, at most `max` of them; what each may be is its section's to say.
+    List,
     /// `brutal`, `infinity` or a time such as `5s`.
     Shutdown,
 }
@@ -122,7 +132,7 @@ pub struct Key {
     pub required: bool,
     /// Smallest value of an integer.
     pub min: Option<i64>,
-    /// Largest value of an integer.
+    /// Largest value of an integer, or most texts of a list.
     pub max: Option<i64>,
     /// What holds where the key is absent, as TOML text.
     pub default: Option<String>,
@@ -163,6 +173,10 @@ impl Key {
             KeyType::Name => String::from("name: [a-z][a-z0-9-]*, at most 64 characters"),
             KeyType::Version => String::from("semantic version such as \"0.1.0\""),
             KeyType::Path => String::from("path, relative to the folder of this file"),
+            KeyType::List => match self.max {
+                Some(most) => format!("list of texts, at most {most}"),
+                None => String::from("list of texts"),
+            },
             KeyType::Choice => format!("one of \"{}\"", self.choices.join("\", \"")),
             KeyType::Shutdown => {
                 String::from("\"brutal\", \"infinity\" or a time such as \"5s\" or \"500ms\"")
@@ -188,7 +202,7 @@ impl Key {
         let section = self.section();
         let header = match (self.file, section) {
             (_, "") => String::new(),
-            (ConfigFile::System, "supervisor" | "supervisor.child") => format!("[[{section}]]\n"),
+            (file, section) if is_list(file, section) => format!("[[{section}]]\n"),
             _ => format!("[{section}]\n"),
         };
         let bounds = match (self.min, self.max) {
@@ -196,6 +210,14 @@ impl Key {
             _ => String::new(),
         };
         format!("{header}{} = {}{bounds}", self.leaf(), self.example)
+    }
+}
+
+/// Whether a section stands in a file any number of times, as `[[section]]`.
+pub(crate) fn is_list(file: ConfigFile, section: &str) -> bool {
+    match file {
+        ConfigFile::System => section == "supervisor" || section == "supervisor.child",
+        ConfigFile::Component => section == "capabilities.filesystem",
     }
 }
 

@@ -103,6 +103,8 @@ pub enum Rule {
     TooHigh { value: i128, max: i64 },
     #[error("\"{value}\" is not allowed")]
     NotAllowed { value: String },
+    #[error("\"{value}\": {reason}")]
+    Refused { value: String, reason: String },
     #[error("not together with {other}")]
     NotWith { other: &'static str },
     #[error("\"{name}\" is already the name of another child")]

@@ -1,0 +1,160 @@
+//! What a host allows its components, whatever they are granted.
+
+use std::path::{Path, PathBuf};
+
+use super::directory::{DirectoryAccess, DirectoryGrant};
+use super::environment::{EnvironmentGrants, EnvironmentName};
+use super::name_pattern::NameRules;
+use super::network::{NetworkGrants, NetworkRules};
+
+/// What a host allows. What it says nothing of, it leaves to the grants, unless it is a
+/// [`closed`](Policy::closed) one. It never grants anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether what it says nothing of is refused.
+    pub closed: bool,
+    /// Directories in and below which grants to read may lie; those of `write` are among them.
+    pub read: Option<Vec<PathBuf>>,
+    /// Directories in and below which grants to write may lie.
+    pub write: Option<Vec<PathBuf>>,
+    /// Most bytes that a directory's quota may be.
+    pub max_directory_bytes: Option<u64>,
+    /// Whom components may talk to.
+    pub network: Option<NetworkRules>,
+    /// Addresses and ports at which components may be turned to.
+    pub inbound: Option<Vec<std::net::SocketAddr>>,
+    /// Most sockets and requests of one component.
+    pub max_connections: Option<u32>,
+    /// Variables of the host's own environment that components may see.
+    pub environment: Option<Vec<EnvironmentName>>,
+    /// Most bytes that a component's key-value quota may be.
+    pub max_key_value_bytes: Option<u64>,
+    /// Secrets that components may be shown.
+    pub secrets: Option<NameRules>,
+    /// Topics that components may publish to and subscribe to.
+    pub topics: Option<NameRules>,
+    /// Components that components may call.
+    pub call: Option<NameRules>,
+}
+
+/// A grant that goes beyond the policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{grant}` goes beyond the host's policy: {policy}")]
+pub struct Excess {
+    /// The grant, as it is written.
+    pub grant: String,
+    /// The policy's key and what it allows.
+    pub policy: String,
+}
+
+impl Policy {
+    /// The rules for network access; those of a closed policy without any allow nobody.
+    #[must_use]
+    pub fn network_rules(&self) -> Option<NetworkRules> {
+        let closed = || NetworkRules {
+            allow: Some(Vec::new()),
+            deny: Vec::new(),
+        };
+        self.network.clone().or_else(|| self.closed.then(closed))
+    }
+
+    /// Whether a directory, at the path it really has, may be granted.
+    ///
+    /// # Errors
+    /// [`Excess`].
+    pub fn directory(&self, grant: &DirectoryGrant, real: &Path) -> Result<(), Excess> {
+        let closed: &[PathBuf] = &[];
+        let default = self.closed.then_some(closed);
+        let below = |list: &[PathBuf]| {
+            list.iter()
+                .any(|allowed| real.starts_with(real_path(allowed)))
+        };
+        let (key, list) = match grant.access {
+            DirectoryAccess::Read => ("policy.filesystem.read", self.read.as_deref().or(default)),
+            DirectoryAccess::ReadWrite { .. } => {
+                ("policy.filesystem.write", self.write.as_deref().or(default))
+            }
+        };
+        let readable = matches!(grant.access, DirectoryAccess::Read)
+            && self.write.as_deref().is_some_and(below);
+        if list.is_some_and(|list| !below(list)) && !readable {
+            return Err(Excess {
+                grant: format!(
+                    "capabilities.filesystem.path = {:?}",
+                    real.display().to_string()
+                ),
+                policy: format!("{key} = {:?}", list.unwrap_or_default()),
+            });
+        }
+        match (grant.access, self.max_directory_bytes) {
+            (DirectoryAccess::ReadWrite { max_bytes }, Some(most)) if max_bytes > most => {
+                Err(Excess {
+                    grant: format!("capabilities.filesystem.max_bytes = {max_bytes}"),
+                    policy: format!("policy.filesystem.max_bytes = {most}"),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All that can be told beforehand of grants that go beyond it; directories are asked for with
+    /// [`Policy::directory`] once they are open, hosts at each access.
+    #[must_use]
+    pub fn excesses(
+        &self,
+        network: &NetworkGrants,
+        environment: &EnvironmentGrants,
+        key_value_bytes: Option<u64>,
+    ) -> Vec<Excess> {
+        let mut found = Vec::new();
+        let mut tell = |grant: String, policy: String| found.push(Excess { grant, policy });
+        let inbound = match (&self.inbound, self.closed) {
+            (None, true) => Some([].as_slice()),
+            (allowed, _) => allowed.as_deref(),
+        };
+        for address in &network.inbound {
+            if inbound.is_some_and(|allowed| !allowed.contains(address)) {
+                tell(
+                    format!("capabilities.network.inbound = [\"{address}\"]"),
+                    format!("policy.network.inbound = {:?}", inbound.unwrap_or_default()),
+                );
+            }
+        }
+        let asked = network.max_connections;
+        if let Some(most) = self.max_connections.filter(|most| asked > *most) {
+            tell(
+                format!("capabilities.network.max_connections = {asked}"),
+                format!("policy.network.max_connections = {most}"),
+            );
+        }
+        let inherited = match (&self.environment, self.closed) {
+            (None, true) => Some([].as_slice()),
+            (allowed, _) => allowed.as_deref(),
+        };
+        for variable in &environment.variables {
+            let name = &variable.name;
+            let refused = inherited.is_some_and(|allowed| !allowed.contains(name));
+            if variable.value.is_none() && refused {
+                tell(
+                    format!("capabilities.environment.inherit = [\"{name}\"]"),
+                    String::from("policy.environment.inherit does not name it"),
+                );
+            }
+        }
+        let most = self.max_key_value_bytes.or(self.closed.then_some(0));
+        if let (Some(asked), Some(most)) = (key_value_bytes, most)
+            && asked > most
+        {
+            tell(
+                format!("capabilities.keyvalue.max_bytes = {asked}"),
+                format!("policy.keyvalue.max_bytes = {most}"),
+            );
+        }
+        found
+    }
+}
+
+/// The path without links in it, as far as it exists.
+fn real_path(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+}

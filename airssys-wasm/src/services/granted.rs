@@ -1,0 +1,172 @@
+//! What a component was granted, opened and ready to be handed to its instances.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use airssys_osl::grants::{
+    DirectoryAccess, DirectoryError, Excess, NetworkGrants, NetworkRules, OpenDirectory, Policy,
+    Quota, QuotaError,
+};
+use airssys_osl::{ReadError, read_regular_file};
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+
+use super::lookup::Resolver;
+use crate::config::{CapabilitiesConfig, OutputTo};
+
+/// Most bytes of a component's standard input.
+const MAX_INPUT_BYTES: u64 = 1024 * 1024;
+
+/// Why a component cannot have what it was granted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GrantError {
+    /// Grants go beyond the host's policy.
+    #[error("{}", list(.0))]
+    Excess(Vec<Excess>),
+    /// A directory is not to be had.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// What is in a directory cannot be counted.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
+    /// The directory cannot be handed to guests.
+    #[error("cannot open {guest} for guests: {reason}")]
+    Preopen {
+        /// What the component knows it as.
+        guest: String,
+        /// What wasmtime said.
+        reason: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Standard input is not to be had.
+    #[error(transparent)]
+    Input(#[from] ReadError),
+}
+
+fn list(excesses: &[Excess]) -> String {
+    let all: Vec<String> = excesses.iter().map(ToString::to_string).collect();
+    all.join("; ")
+}
+
+/// A directory of a component.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    /// What the component knows it as.
+    pub(crate) guest: String,
+    /// Where it was when it was opened.
+    pub(crate) host: std::path::PathBuf,
+    /// What is in it and what may be, where it is written to.
+    pub(crate) quota: Option<(Arc<Quota>, u64)>,
+}
+
+/// What a component was granted.
+pub(crate) struct Granted {
+    pub(crate) network: NetworkGrants,
+    pub(crate) network_policy: Option<NetworkRules>,
+    pub(crate) directories: Vec<Directory>,
+    pub(crate) resolver: Resolver,
+    /// The open directories; each instance has a copy of their handles.
+    pub(crate) filesystem: WasiFilesystemCtx,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) input: Option<Vec<u8>>,
+    pub(crate) output: OutputTo,
+    pub(crate) seed: Option<u64>,
+}
+
+impl fmt::Debug for Granted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Granted")
+            .field("network", &self.network)
+            .field("directories", &self.directories)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The quotas of directories in use, by what directory it is: components that are granted the same
+/// one see each other's bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Quotas(Mutex<HashMap<(u64, u64), Weak<Quota>>>);
+
+impl Quotas {
+    fn of(&self, directory: OpenDirectory) -> Result<Arc<Quota>, GrantError> {
+        let found = directory.handle().metadata().map_err(QuotaError::Read)?;
+        let id = (found.dev(), found.ino());
+        let mut quotas = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        quotas.retain(|_, quota| quota.strong_count() > 0);
+        if let Some(quota) = quotas.get(&id).and_then(Weak::upgrade) {
+            return Ok(quota);
+        }
+        let quota = Arc::new(Quota::of(directory)?);
+        quotas.insert(id, Arc::downgrade(&quota));
+        Ok(quota)
+    }
+}
+
+impl Granted {
+    /// Opens what `config` grants, within `policy`. Blocks.
+    pub(crate) fn open(
+        config: &CapabilitiesConfig,
+        policy: &Policy,
+        quotas: &Quotas,
+        resolver: Resolver,
+    ) -> Result<Self, GrantError> {
+        let excesses = policy.excesses(&config.network, &config.environment, None);
+        if !excesses.is_empty() {
+            return Err(GrantError::Excess(excesses));
+        }
+        let mut wasi = WasiCtxBuilder::new();
+        let mut directories = Vec::with_capacity(config.directories.len());
+        for grant in &config.directories {
+            let open = grant.open(policy)?;
+            let (perms, max_bytes) = match grant.access {
+                DirectoryAccess::Read => (FsPerms::ReadOnly, None),
+                DirectoryAccess::ReadWrite { max_bytes } => (FsPerms::ReadWrite, Some(max_bytes)),
+            };
+            // By the handle: whatever is at the path now, this is what was checked.
+            wasi.preopened_dir(open.path(), &grant.guest, perms)
+                .map_err(|reason| GrantError::Preopen {
+                    guest: grant.guest.clone(),
+                    reason: reason.into(),
+                })?;
+            directories.push(Directory {
+                guest: grant.guest.clone(),
+                host: open.real_path().to_path_buf(),
+                quota: match max_bytes {
+                    Some(max_bytes) => Some((quotas.of(open)?, max_bytes)),
+                    None => None,
+                },
+            });
+        }
+        let input = config.stdio.input.as_ref();
+        Ok(Self {
+            network: config.network.clone(),
+            network_policy: policy.network_rules(),
+            directories,
+            resolver,
+            filesystem: wasi.build().filesystem().clone(),
+            environment: environment(config),
+            arguments: config.environment.arguments.clone(),
+            input: input
+                .map(|path| read_regular_file(path, MAX_INPUT_BYTES))
+                .transpose()?,
+            output: config.stdio.output,
+            seed: config.seed,
+        })
+    }
+}
+
+fn environment(config: &CapabilitiesConfig) -> Vec<(String, String)> {
+    let value = |variable: &airssys_osl::grants::Variable| {
+        let name = variable.name.as_str();
+        let value = match &variable.value {
+            Some(value) => Some(value.clone()),
+            None => std::env::var(name).ok(),
+        };
+        Some((name.to_owned(), value?))
+    };
+    let variables = config.environment.variables.iter();
+    variables.filter_map(value).collect()
+}

@@ -1,0 +1,252 @@
+//! What guests write to their standard streams: kept by the line and told, never the host's own.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use airssys_rt::Events;
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::config::ComponentName;
+use crate::host_functions::Caller;
+
+/// Longest line, in bytes; longer ones are cut into several.
+pub const MAX_LINE_BYTES: usize = 4096;
+
+/// Bytes that an instance may write to each of its streams in a second, and at once. What is more is
+/// left out, and told by its number.
+pub const OUTPUT_BYTES_PER_SECOND: u64 = 64 * 1024;
+
+/// Which stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputStreamName {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl fmt::Display for OutputStreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        })
+    }
+}
+
+/// A line that a guest has written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputLine {
+    /// The component.
+    pub component: ComponentName,
+    /// Which of its replicas, counted from 0.
+    pub replica: u32,
+    /// Which incarnation of that, counted from 1.
+    pub generation: u64,
+    /// Where it was written to.
+    pub stream: OutputStreamName,
+    /// The line, without its end; what is no UTF-8 is replaced. It may hold control characters.
+    pub text: String,
+    /// Bytes that were left out before it.
+    pub left_out: u64,
+}
+
+/// One stream of one instance.
+#[derive(Debug, Clone)]
+pub(super) struct Output(Arc<Mutex<Lines>>);
+
+#[derive(Debug)]
+struct Lines {
+    caller: Caller,
+    stream: OutputStreamName,
+    lines: Events<OutputLine>,
+    line: Vec<u8>,
+    allowance: Allowance,
+    left_out: u64,
+}
+
+/// Bytes that may be written: they come back with time.
+#[derive(Debug)]
+struct Allowance {
+    bytes: u64,
+    since: Instant,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Self {
+        Self {
+            bytes: OUTPUT_BYTES_PER_SECOND,
+            since: now,
+        }
+    }
+
+    /// As many of `bytes` as may be written now.
+    fn take(&mut self, bytes: usize, now: Instant) -> usize {
+        let passed = now.saturating_duration_since(self.since).as_millis();
+        let passed = u64::try_from(passed).unwrap_or(u64::MAX);
+        let back = passed.saturating_mul(OUTPUT_BYTES_PER_SECOND) / 1000;
+        if back > 0 {
+            self.bytes = self.bytes.saturating_add(back).min(OUTPUT_BYTES_PER_SECOND);
+            self.since = now;
+        }
+        let taken = bytes.min(usize::try_from(self.bytes).unwrap_or(usize::MAX));
+        self.bytes -= taken as u64;
+        taken
+    }
+}
+
+impl Output {
+    pub(super) fn new(
+        caller: &Caller,
+        stream: OutputStreamName,
+        lines: &Events<OutputLine>,
+    ) -> Self {
+        Self(Arc::new(Mutex::new(Lines {
+            caller: caller.clone(),
+            stream,
+            lines: lines.clone(),
+            line: Vec::new(),
+            allowance: Allowance::new(Instant::now()),
+            left_out: 0,
+        })))
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lines {
+    fn write(&mut self, bytes: &[u8]) {
+        let taken = self.allowance.take(bytes.len(), Instant::now());
+        let (taken, rest) = bytes.split_at(taken.min(bytes.len()));
+        for &byte in taken {
+            if byte == b'\n' {
+                self.end_line();
+            } else {
+                self.line.push(byte);
+                if self.line.len() >= MAX_LINE_BYTES {
+                    self.end_line();
+                }
+            }
+        }
+        self.left_out += rest.len() as u64;
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let text = String::from_utf8_lossy(&line);
+        let text = text.strip_suffix('\r').unwrap_or(&text).to_owned();
+        let left_out = std::mem::take(&mut self.left_out);
+        tracing::info!(
+            target: "airssys::guest",
+            component = %self.caller.component,
+            replica = self.caller.replica,
+            generation = self.caller.generation,
+            stream = %self.stream,
+            left_out,
+            // Quoted: a guest's control characters are not the terminal's.
+            line = ?text,
+        );
+        self.lines.send(OutputLine {
+            component: self.caller.component.clone(),
+            replica: self.caller.replica,
+            generation: self.caller.generation,
+            stream: self.stream,
+            text,
+            left_out,
+        });
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        if !self.line.is_empty() || self.left_out > 0 {
+            self.end_line();
+        }
+    }
+}
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Output {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+#[async_trait]
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.lines().write(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(MAX_LINE_BYTES)
+    }
+}
+
+impl AsyncWrite for Output {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.lines().write(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_allowance_comes_back_with_time_and_not_beyond_a_seconds_worth() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new(start);
+        let second = usize::try_from(OUTPUT_BYTES_PER_SECOND).unwrap();
+        assert_eq!(allowance.take(second * 2, start), second);
+        assert_eq!(allowance.take(1, start), 0);
+        let half = start + Duration::from_millis(500);
+        assert_eq!(allowance.take(second, half), second / 2);
+        let late = start + Duration::from_secs(100);
+        assert_eq!(allowance.take(second * 2, late), second);
+    }
+}
