@@ -215,7 +215,7 @@ impl SystemConfig {
         for secret in raw.secret {
             match secret.checked(document, &secrets) {
                 Ok(secret) => secrets.push(secret),
-                Err(problem) => problems.push(problem),
+                Err(problem) => problems.push(*problem),
             }
         }
         if !problems.is_empty() {

@@ -169,7 +169,7 @@ impl Runtime {
             offers: Arc::new(Offers {
                 policy: config.policy,
                 resolver: config.resolver,
-                key_value: config.key_value,
+                key_value: Mutex::new(config.key_value),
                 ..Offers::default()
             }),
             audit: config.audit,
@@ -189,8 +189,10 @@ impl Runtime {
 
     /// Ends the ticker, for when everything has stopped: whatever guest is still inside is ended
     /// at its next look at the clock, and none is entered from then on. References that are kept
-    /// keep compiled code, and no thread. Waits a tick at most.
+    /// keep compiled code, and no thread. Waits a tick, and for the store to write what it has been
+    /// given: blocks.
     pub fn stop(&self) {
+        self.shared.offers.close();
         self.shared.ticker.stop();
     }
 

@@ -129,7 +129,6 @@ impl RawPolicy {
                 .map(|list| texts.each("policy.network.inbound", Some(list), listen_address)),
             max_connections,
             environment: inherit.map(|list| texts.parsed("policy.environment.inherit", Some(list))),
-            ..Policy::default()
         };
         match texts.problems.is_empty() {
             true => Ok(policy),

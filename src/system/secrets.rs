@@ -68,12 +68,12 @@ impl RawSecret {
         self,
         document: &Document,
         known: &[SecretConfig],
-    ) -> Result<SecretConfig, Problem> {
+    ) -> Result<SecretConfig, Box<Problem>> {
         let span = self.name.span();
         let refused = |key: &str, reason: &str| {
             let value = self.name.get_ref().clone();
             let reason = reason.to_owned();
-            document.problem(span.clone(), Some(key), Rule::Refused { value, reason })
+            Box::new(document.problem(span.clone(), Some(key), Rule::Refused { value, reason }))
         };
         let name: SecretName = self
             .name

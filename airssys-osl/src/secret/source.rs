@@ -171,14 +171,29 @@ pub(super) fn read_file(memory: &SecretMemory, path: &Path) -> Result<ProtectedS
     let found = fstat(&opened).map_err(|error| failed(error.into()))?;
     check(path, &found, FileType::RegularFile)?;
     let len = usize::try_from(found.st_size).unwrap_or(usize::MAX);
+    read_whole(memory, path, File::from(opened), len)
+}
+
+/// A secret of the whole file, which had `len` bytes when it was opened.
+fn read_whole(
+    memory: &SecretMemory,
+    path: &Path,
+    mut file: File,
+    len: usize,
+) -> Result<ProtectedSecret, LoadError> {
+    let failed = |source: io::Error| {
+        LoadError::File(PrivateError::Io {
+            path: path.to_path_buf(),
+            source,
+        })
+    };
     let changed = || LoadError::FileChanged {
         path: path.to_path_buf(),
     };
-    let mut file = File::from(opened);
     ProtectedSecret::fill(memory, len, |value| {
         file.read_exact(value).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => changed(),
-            _ => LoadError::File(failed(error)),
+            _ => failed(error),
         })?;
         let end = file.metadata().map_err(failed)?.len();
         if end == len as u64 {
@@ -238,4 +253,30 @@ fn read_key(
 #[cfg(not(target_os = "linux"))]
 fn read_key(_: &SecretMemory, _: SecretKeyring, _: &str) -> Result<ProtectedSecret, LoadError> {
     Err(LoadError::NoKeyring)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed set-up should fail the test")]
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_no_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        std::fs::write(&path, [7; 10]).unwrap();
+        let memory = SecretMemory::new(super::super::SecretPolicy::BestEffort, Default::default());
+        let read = |len| read_whole(&memory, &path, File::open(&path).unwrap(), len);
+        for other in [9, 11] {
+            assert!(matches!(read(other), Err(LoadError::FileChanged { .. })));
+        }
+        assert!(
+            read(10)
+                .unwrap()
+                .with_bytes(|value| value == [7; 10])
+                .unwrap()
+        );
+        assert_eq!(memory.secrets(), 0);
+    }
 }

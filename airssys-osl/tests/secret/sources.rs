@@ -258,6 +258,27 @@ fn what_the_age_program_encrypted_is_decrypted() {
 }
 
 #[test]
+fn what_is_decrypted_is_what_was_encrypted_at_every_length() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = age::x25519::Identity::generate();
+    let text = key.to_string();
+    let text = age::secrecy::ExposeSecret::expose_secret(&text);
+    let identity = private(&dir.path().join("identity"), text);
+    let path = dir.path().join("encrypted");
+    for len in [1, 900, 3_000, 65_536, 70_000] {
+        let value: Vec<u8> = (0..len).map(|n| (n * 7) as u8).collect();
+        fs::write(&path, age::encrypt(&key.to_public(), &value).unwrap()).unwrap();
+        let secret = load(SecretSource::Age {
+            path: path.clone(),
+            key: AgeKey::IdentityFile(identity.clone()),
+        });
+        let secret = secret.unwrap();
+        assert!(secret.with_bytes(|bytes| bytes == value).unwrap(), "{len}");
+        secret.close().unwrap();
+    }
+}
+
+#[test]
 fn no_flip_of_an_encrypted_file_and_no_cut_of_it_is_a_secret() {
     let dir = tempfile::tempdir().unwrap();
     let identity = private(&dir.path().join("identity"), IDENTITY);

@@ -63,7 +63,17 @@ pub(crate) struct Offers {
     pub(crate) policy: Policy,
     pub(crate) quotas: Quotas,
     pub(crate) resolver: Resolver,
-    pub(crate) key_value: Option<Arc<KeyValueStore>>,
+    /// Until the host has stopped.
+    pub(crate) key_value: Mutex<Option<Arc<KeyValueStore>>>,
+}
+
+impl Offers {
+    /// Closes the store, once what waits has been written. Blocks.
+    pub(crate) fn close(&self) {
+        let held = self.key_value.lock();
+        let store = held.unwrap_or_else(PoisonError::into_inner).take();
+        drop(store);
+    }
 }
 
 /// A directory of a component.
@@ -164,7 +174,9 @@ impl Granted {
                 },
             });
         }
-        let space = match (config.key_value_bytes, &host.key_value) {
+        let store = host.key_value.lock();
+        let store = store.unwrap_or_else(PoisonError::into_inner).clone();
+        let space = match (config.key_value_bytes, &store) {
             (None, _) => None,
             (Some(_), None) => return Err(GrantError::NoStore),
             (Some(quota), Some(store)) => Some(store.space(name.as_str(), quota)?),
