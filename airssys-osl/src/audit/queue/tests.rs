@@ -61,7 +61,9 @@ fn a_queue_gives_out_what_waits_once_it_is_due() {
 
 /// Spins until the writer waits like this.
 fn until(queue: &Queue, asleep: Asleep) {
+    let begun = Instant::now();
     while queue.state().asleep != asleep {
+        assert!(begun.elapsed() < Duration::from_secs(20));
         std::thread::yield_now();
     }
 }
