@@ -9,8 +9,9 @@ use std::process::{Command, Output, Stdio};
 use std::{env, fmt, io};
 
 const TARGET: &str = "wasm32-wasip2";
-const MEMBERS: [&str; 6] = [
+const MEMBERS: [&str; 7] = [
     "calculator",
+    "courier",
     "crasher",
     "leaky",
     "notebook",
@@ -82,6 +83,8 @@ fn watch_sources(components: &Path) {
     for file in ["Cargo.toml", "Cargo.lock", ".cargo/config.toml"] {
         watch(&components.join(file));
     }
+    // The interfaces of the host's services, which guests share with the host.
+    watch(Path::new("../airssys-wasm/wit"));
     for name in MEMBERS {
         for part in ["Cargo.toml", "src", "wit"] {
             watch(&components.join(name).join(part));

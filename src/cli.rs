@@ -1,5 +1,6 @@
 //! The commands, as the help describes them.
 
+mod audit;
 mod bench;
 mod call;
 mod demo;
@@ -10,6 +11,7 @@ mod interrupt;
 mod output;
 mod report;
 mod run;
+mod sandbox;
 mod start;
 #[cfg(unix)]
 mod status;
@@ -17,9 +19,10 @@ mod status;
 mod top;
 mod validate;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use airssys::SystemConfig;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use error::{CliError, ExpectedError};
@@ -56,6 +59,28 @@ Examples:
   cargo run --release -- bench
   cargo run --release -- bench call recovery --quick
   cargo run --release -- --json bench | jq '.rows[] | {name, ratio, holds}'";
+
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+  airssys audit verify audit
+  airssys audit show audit --denied
+  airssys audit show audit --component notebook --since 1200
+  airssys --json audit follow audit | jq 'select(.decision == \"deny\") | {component, rule}'";
+
+const AUDIT_FINDINGS: &str = "\
+What `verify` may find wrong, as --json names it:
+  missing          records that are gone; the one after them is not proven either
+  segment-missing  a file that is gone, with its records
+  damaged          bytes whose checksum is wrong: a disk, or somebody careless
+  altered          a record that is whole and not what the host wrote: somebody
+  cut-short        a file that ends in the middle of a record
+  repeated         a record that is there twice       out-of-place  one after a later one
+  inserted         bytes that are no record           exchanged     a file under another's name
+  header, head-missing, head-damaged, head-differs    what holds the files together
+  unknown          a record of a later version
+Not wrong: a log that begins later than record 1, after older files made room; unfinished bytes
+behind the head, of a host that is at work or was killed. What nobody can see: an older copy of the
+whole directory. Note the last number and tag that `verify` prints somewhere else to tell.";
 
 #[cfg(unix)]
 const TOP_EXAMPLES: &str = "\
@@ -185,6 +210,13 @@ enum Command {
     #[command(after_long_help = EXIT_CODES)]
     Demo(DemoArgs),
 
+    /// Check, read or follow the log of host calls that needed a grant
+    ///
+    /// DIR is what `audit.directory` in airssys.toml names. The key of the log lies in it, so all of
+    /// these run as the user that the host ran as. A host may be writing meanwhile.
+    #[command(subcommand, after_help = AUDIT_EXAMPLES)]
+    Audit(AuditCommand),
+
     /// Measure what supervision and limits cost on this machine, beside bare wasmtime and tokio
     ///
     /// Each row is a pair, done turn by turn in one run, so that a busy machine is busy for both:
@@ -266,6 +298,50 @@ struct DemoArgs {
     keep: Option<PathBuf>,
 }
 
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Check every record, and tell what is wrong and where
+    ///
+    /// Exits with 0 where the log is whole and with 1 where it is not. Prints the first and the last
+    /// record and the last one's tag.
+    #[command(after_long_help = format!("{AUDIT_FINDINGS}\n\n{EXIT_CODES}"))]
+    Verify(AuditArgs),
+
+    /// Print the records, each a line
+    ///
+    /// Only what is proven is printed; what is wrong goes to standard error, and the exit code is 1
+    /// then.
+    #[command(after_long_help = EXIT_CODES)]
+    Show(AuditShowArgs),
+
+    /// Print the records that come from now on, until Ctrl-C
+    #[command(after_long_help = EXIT_CODES)]
+    Follow(AuditArgs),
+}
+
+#[derive(Debug, Args)]
+struct AuditArgs {
+    /// The directory of a log
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct AuditShowArgs {
+    /// The directory of a log
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Only calls of this component
+    #[arg(long, value_name = "NAME")]
+    component: Option<String>,
+    /// Only calls that were denied
+    #[arg(long)]
+    denied: bool,
+    /// Only records of this number and later ones
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    since: u64,
+}
+
 #[derive(Debug, Args)]
 struct BenchArgs {
     /// Only these measurements
@@ -283,16 +359,39 @@ struct BenchArgs {
 }
 
 impl Cli {
-    /// Carries the command out.
-    pub(crate) async fn run(self, output: Output) -> Result<Exit, CliError> {
+    /// Does what has to be done before the runtime starts its threads: reads the tree of a command
+    /// that runs one, and puts up its sandbox.
+    pub(crate) fn prepare(&self, output: Output) -> Result<Option<SystemConfig>, CliError> {
+        let (file, beside) = match &self.command {
+            #[cfg(unix)]
+            Command::Run(args) => (&args.file, args.status.as_deref()),
+            #[cfg(not(unix))]
+            Command::Run(args) => (&args.file, None),
+            Command::Call(args) => (&args.file, None),
+            _ => return Ok(None),
+        };
+        sandbox::enter(file, beside, output).map(Some)
+    }
+
+    /// Carries the command out, on the tree that was read for it.
+    pub(crate) async fn run(
+        self,
+        tree: Option<SystemConfig>,
+        output: Output,
+    ) -> Result<Exit, CliError> {
+        let read = |file: &Path| match tree {
+            Some(tree) => Ok(tree),
+            None => SystemConfig::load(file).map_err(ExpectedError::Config),
+        };
         match self.command {
-            Command::Run(args) => run::run(&args, output).await,
+            Command::Run(args) => run::run(&args, read(&args.file)?, output).await,
             #[cfg(unix)]
             Command::Top(args) => top::top(&args, output).await,
-            Command::Call(args) => call::call(&args, output).await,
+            Command::Call(args) => call::call(&args, read(&args.file)?, output).await,
             Command::Validate(args) => validate::validate(&args.files, output),
             Command::Explain(args) => explain::explain(args.key.as_deref(), output),
             Command::Inspect(args) => inspect::inspect(&args.wasm, output),
+            Command::Audit(command) => audit::audit(&command, output).await,
             Command::Bench(args) => bench::bench(&args, output).await,
             Command::Demo(args) => demo::demo(&args, output, self.verbose > 0).await,
         }

@@ -5,6 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use airssys_osl::{
+    AuditConfig, AuditError, AuditLog, AuditState, KeyValueConfig, KeyValueOpenError,
+    KeyValueStore, LoadError as SecretLoadError, NamedSecrets, SecretLimits, SecretMemory,
+    SecretName, SecretPolicy,
+};
 use airssys_rt::{Events, ExitCause, PanicBoundary, TaskLimit, TaskRegistry, Tree};
 use airssys_wasm::grants::Policy;
 use airssys_wasm::{
@@ -15,8 +20,8 @@ use tokio::sync::watch;
 
 use crate::snapshot::{self, Snapshot};
 use crate::{
-    ComponentRef, ConfigErrors, EventStream, SupervisorMessage, SupervisorRef, SupervisorSpec,
-    SystemConfig,
+    ComponentRef, ConfigErrors, EventStream, SecretConfig, SupervisorMessage, SupervisorRef,
+    SupervisorSpec, SystemConfig,
 };
 
 /// Name of the supervisor above all others.
@@ -24,6 +29,12 @@ const ROOT: &str = "airssys";
 
 /// How long a shutdown waits for tasks once every component has stopped, before it aborts them.
 const TASK_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a host that is only dropped waits for it.
+const DROP_GRACE: Duration = Duration::from_millis(500);
+
+/// How long a shutdown waits for a disk that does not take what is left of the audit log.
+const AUDIT_GRACE: Duration = Duration::from_secs(5);
 
 /// Why a host did not start, or does not know a name.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +46,20 @@ pub enum HostError {
     /// The engine could not be made.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The store for keys and values is not to be had.
+    #[error("key-value store: {0}")]
+    KeyValue(#[from] KeyValueOpenError),
+    /// A secret is not to be had.
+    #[error("secret `{name}`: {source}")]
+    Secret {
+        /// The secret.
+        name: SecretName,
+        /// Why.
+        source: SecretLoadError,
+    },
+    /// The audit log is not to be had, and nothing runs without it.
+    #[error("audit log: {0}")]
+    Audit(#[from] AuditError),
     /// Part of the tree did not start; what had started has been stopped again.
     #[error("{0}")]
     Start(Arc<ExitCause>),
@@ -72,6 +97,7 @@ pub struct Host {
     supervisors: HashMap<String, SupervisorRef>,
     ended: watch::Receiver<bool>,
     tasks: TaskRegistry,
+    audit: Option<Arc<AuditLog>>,
     began: Instant,
 }
 
@@ -79,6 +105,10 @@ pub struct Host {
 #[derive(Debug)]
 pub struct HostBuilder {
     runtime: RuntimeConfig,
+    audit: Option<AuditConfig>,
+    key_value: Option<KeyValueConfig>,
+    secrets: Vec<SecretConfig>,
+    secret_protection: SecretPolicy,
     supervisors: Vec<SupervisorSpec>,
     events: Events,
 }
@@ -99,7 +129,26 @@ impl From<SystemConfig> for HostBuilder {
                 max_files: config.coredump_files,
             });
         }
-        let builder = builder.policy(config.policy.clone());
+        let mut builder = builder.policy(config.policy.clone());
+        builder.runtime.memory_reserve_bytes = Some(config.memory_reserve_bytes);
+        builder.secrets = config.secrets.clone();
+        builder.secret_protection = config.secret_protection;
+        if let Some(directory) = config.key_value_directory.clone() {
+            builder = builder.key_value(KeyValueConfig {
+                directory,
+                max_bytes: config.key_value_bytes,
+            });
+        }
+        if let Some(directory) = config.audit_directory.clone() {
+            builder = builder.audit(AuditConfig {
+                directory,
+                max_segment_bytes: config.audit_segment_bytes,
+                max_segments: config.audit_segments,
+                queue_records: config.audit_queue_records,
+                sync_interval: config.audit_sync,
+                on_full: config.audit_on_full,
+            });
+        }
         let specs = config.specs().into_iter();
         specs.fold(builder, Self::supervisor)
     }
@@ -127,10 +176,31 @@ impl HostBuilder {
         self
     }
 
+    /// Keeps a log of every host call that needs a grant.
+    #[must_use]
+    pub fn audit(mut self, audit: AuditConfig) -> Self {
+        self.audit = Some(audit);
+        self
+    }
+
     /// Lets components import functions of the embedder's own beside WASI's.
     #[must_use]
     pub fn host_functions(mut self, functions: HostFunctions) -> Self {
         self.runtime.host_functions = functions;
+        self
+    }
+
+    /// Gives components that are granted it a place for keys and values.
+    #[must_use]
+    pub fn key_value(mut self, config: KeyValueConfig) -> Self {
+        self.key_value = Some(config);
+        self
+    }
+
+    /// Secrets that components may be granted to be shown, for those that a file names.
+    #[must_use]
+    pub fn secrets(mut self, secrets: Arc<NamedSecrets>) -> Self {
+        self.runtime.secrets = Some(secrets);
         self
     }
 
@@ -183,12 +253,26 @@ impl HostBuilder {
     /// Starts the tree: every supervisor and component in order.
     ///
     /// # Errors
-    /// [`HostError::Engine`], [`HostError::Start`] or [`HostError::DuplicateSupervisor`].
+    /// [`HostError::Audit`], [`HostError::Engine`], [`HostError::Start`] or
+    /// [`HostError::DuplicateSupervisor`].
     pub async fn start(self) -> Result<Host, HostError> {
-        let loads = self.runtime.loads.clone();
-        let denials = self.runtime.denials.clone();
-        let lines = self.runtime.lines.clone();
-        let runtime = Runtime::new(self.runtime)?;
+        let (audit, key_value) = (self.audit, self.key_value);
+        let (secrets, protection) = (self.secrets, self.secret_protection);
+        let open = move || Opened::open(audit.as_ref(), key_value.as_ref(), &secrets, protection);
+        let Opened {
+            audit,
+            key_value,
+            secrets,
+        } = off_runtime(open).await?;
+        let mut config = self.runtime;
+        config.audit = audit.clone();
+        config.key_value = key_value;
+        // Secrets that the embedder has put there itself stay.
+        config.secrets = secrets.or(config.secrets);
+        let loads = config.loads.clone();
+        let denials = config.denials.clone();
+        let lines = config.lines.clone();
+        let runtime = Runtime::new(config)?;
         let events = self.events;
         let root = self
             .supervisors
@@ -231,8 +315,57 @@ impl HostBuilder {
             supervisors,
             ended,
             tasks,
+            audit,
             began: Instant::now(),
         })
+    }
+}
+
+/// What a host opens before it starts.
+struct Opened {
+    audit: Option<Arc<AuditLog>>,
+    key_value: Option<Arc<KeyValueStore>>,
+    secrets: Option<Arc<NamedSecrets>>,
+}
+
+impl Opened {
+    fn open(
+        audit: Option<&AuditConfig>,
+        key_value: Option<&KeyValueConfig>,
+        secrets: &[SecretConfig],
+        protection: SecretPolicy,
+    ) -> Result<Self, HostError> {
+        let audit = audit.map(AuditLog::open).transpose()?;
+        let key_value = key_value.map(KeyValueStore::open).transpose()?;
+        let named = (!secrets.is_empty()).then(|| {
+            let limits = SecretLimits::default();
+            NamedSecrets::new(SecretMemory::new(protection, limits))
+        });
+        for secret in secrets {
+            let Some(named) = &named else { continue };
+            let loaded = named.load(secret.name.clone(), &secret.from.source());
+            loaded.map_err(|source| HostError::Secret {
+                name: secret.name.clone(),
+                source,
+            })?;
+        }
+        Ok(Self {
+            audit: audit.map(Arc::new),
+            key_value: key_value.map(Arc::new),
+            secrets: named.map(Arc::new),
+        })
+    }
+}
+
+/// Does what blocks where it blocks nobody.
+async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // Nothing aborts it, and a runtime that ends drops this future too.
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 
@@ -258,6 +391,10 @@ impl Host {
     pub fn builder() -> HostBuilder {
         HostBuilder {
             runtime: RuntimeConfig::default(),
+            audit: None,
+            key_value: None,
+            secrets: Vec::new(),
+            secret_protection: SecretPolicy::default(),
             supervisors: Vec::new(),
             events: Events::default(),
         }
@@ -337,6 +474,12 @@ impl Host {
         self.runtime.coredumps()
     }
 
+    /// How the audit log is doing; `None` where none is kept.
+    #[must_use]
+    pub fn audit(&self) -> Option<AuditState> {
+        self.audit.as_ref().map(|audit| audit.state())
+    }
+
     /// What comes of each component's way from its binary to compiled code, from now on.
     #[must_use]
     pub fn loads(&self) -> EventStream<LoadEvent> {
@@ -365,14 +508,23 @@ impl Host {
     }
 
     /// Stops the tree in reverse start order and returns once everything in it has ended. Bounded
-    /// by the shutdown times of its children. Later calls through references end in
+    /// by the shutdown times of its children, and five seconds each for tasks that are left and for the
+    /// disk of the audit log. Later calls through references end in
     /// [`crate::WasmError::Stopped`].
     pub async fn shutdown(&self) {
         self.ask_to_stop();
         let mut ended = self.ended.clone();
         ended.wait_for(|ended| *ended).await.ok();
         self.tasks.shutdown(TASK_GRACE).await;
-        self.runtime.stop();
+        let runtime = self.runtime.clone();
+        off_runtime(move || runtime.stop()).await;
+        if let Some(audit) = self.audit.clone() {
+            let close = move || audit.close(AUDIT_GRACE);
+            // An error of the task: the runtime ends, and the log's drop closes it.
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(close).await {
+                tracing::error!(%error, "audit log not closed in order");
+            }
+        }
     }
 
     fn ask_to_stop(&self) {
@@ -391,5 +543,9 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.ask_to_stop();
+        // What the tree still asks for while it stops is refused, since it cannot be put on record.
+        if let Some(audit) = &self.audit {
+            audit.close(DROP_GRACE).ok();
+        }
     }
 }

@@ -23,6 +23,10 @@ mod host;
 mod snapshot;
 mod system;
 
+pub use airssys_osl::{
+    AuditConfig, AuditError, AuditFailure, AuditFault, AuditFinding, AuditHealth, AuditState,
+    AuditTag, OnFull,
+};
 pub use airssys_rt::{
     AutoShutdown, Backoff, CaughtPanic, CausePolicy, CauseRestart, Change, ChildCounts, ChildId,
     ChildKind, ChildState, ChildStatus, Counted, DeadLetter, DeadlinePhase, EventStream, ExitCause,
@@ -46,7 +50,10 @@ pub use snapshot::{
     ComponentNodeStatus, HostStatus, SNAPSHOT_PATIENCE, SNAPSHOT_SCHEMA, Snapshot, Supervision,
     SupervisorNode,
 };
-pub use system::{ChildConfig, ComponentNode, ConfigErrors, SupervisorConfig, SystemConfig};
+pub use system::{
+    ChildConfig, ComponentNode, ConfigErrors, SecretConfig, SecretFrom, SupervisorConfig,
+    SystemConfig,
+};
 pub use wasmtime::component::Val;
 // An embedder must use the very versions this crate is built with.
 pub use {ractor, wasmtime};

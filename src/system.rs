@@ -1,6 +1,10 @@
 //! airssys.toml: the tree of supervisors and components.
 
 mod policy;
+mod sandbox;
+mod secrets;
+
+pub use secrets::{SecretConfig, SecretFrom};
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,6 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use airssys_osl::{AuditConfig, OnFull, SandboxConfig, SecretPolicy};
 use airssys_wasm::config::{ConfigFile, Document, Problem, Rule, keys, parse_shutdown};
 use airssys_wasm::grants::Policy;
 use airssys_wasm::{ComponentConfig, ComponentName, ComponentSpec, ConfigError};
@@ -15,6 +20,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::{ChildSpec, Intensity, Restart, Shutdown, Strategy, SupervisorSpec};
+
+/// Most bytes of all components' keys and values, where nothing else is said.
+const DEFAULT_KEY_VALUE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Memory that stays free, where nothing else is said, in bytes.
+const DEFAULT_MEMORY_RESERVE: u64 = 64 * 1024 * 1024;
 
 /// A whole tree, read and checked.
 #[derive(Debug, Clone)]
@@ -33,6 +44,30 @@ pub struct SystemConfig {
     pub coredump_files: u32,
     /// What its components may be granted.
     pub policy: Policy,
+    /// Where components keep keys and values, if anywhere.
+    pub key_value_directory: Option<PathBuf>,
+    /// Most bytes of them, of all components together.
+    pub key_value_bytes: u64,
+    /// Its secrets.
+    pub secrets: Vec<SecretConfig>,
+    /// Whether it runs where the kernel cannot protect them as they are to be.
+    pub secret_protection: SecretPolicy,
+    /// The operating system's sandbox; [`SystemConfig::sandbox`] adds what the tree needs.
+    pub sandbox: SandboxConfig,
+    /// Memory that stays free when an instance is admitted, in bytes.
+    pub memory_reserve_bytes: u64,
+    /// Where the audit log is kept, if anywhere.
+    pub audit_directory: Option<PathBuf>,
+    /// Most bytes of a segment of it.
+    pub audit_segment_bytes: u64,
+    /// Most segments.
+    pub audit_segments: u32,
+    /// Most records that wait to be written.
+    pub audit_queue_records: usize,
+    /// How long a record waits at most.
+    pub audit_sync: Duration,
+    /// What becomes of a call whose record finds no room.
+    pub audit_on_full: OnFull,
     /// The supervisors below the root, in start order.
     pub supervisors: Vec<SupervisorConfig>,
 }
@@ -131,6 +166,18 @@ impl SystemConfig {
             coredump_bytes: airssys_wasm::DEFAULT_COREDUMP_BYTES,
             coredump_files: airssys_wasm::DEFAULT_COREDUMP_FILES,
             policy: Policy::default(),
+            key_value_directory: None,
+            key_value_bytes: DEFAULT_KEY_VALUE_BYTES,
+            secrets: Vec::new(),
+            secret_protection: SecretPolicy::default(),
+            sandbox: SandboxConfig::default(),
+            memory_reserve_bytes: DEFAULT_MEMORY_RESERVE,
+            audit_directory: None,
+            audit_segment_bytes: AuditConfig::DEFAULT_SEGMENT_BYTES,
+            audit_segments: AuditConfig::DEFAULT_SEGMENTS,
+            audit_queue_records: AuditConfig::DEFAULT_QUEUE_RECORDS,
+            audit_sync: AuditConfig::DEFAULT_SYNC_INTERVAL,
+            audit_on_full: OnFull::default(),
             supervisors: supervisor.into_iter().collect(),
         }
     }
@@ -160,6 +207,17 @@ impl SystemConfig {
             problems.extend(found);
             Policy::default()
         });
+        let sandbox = raw.sandbox.checked(document).unwrap_or_else(|found| {
+            problems.extend(found);
+            SandboxConfig::default()
+        });
+        let mut secrets = Vec::new();
+        for secret in raw.secret {
+            match secret.checked(document, &secrets) {
+                Ok(secret) => secrets.push(secret),
+                Err(problem) => problems.push(*problem),
+            }
+        }
         if !problems.is_empty() {
             errors.insert(0, document.invalid(problems));
         }
@@ -171,26 +229,44 @@ impl SystemConfig {
             max_bytes,
         } = raw.system.cache;
         let coredumps = raw.system.coredumps;
+        let audit = raw.audit;
+        let sync_ms = default_or(audit.sync_milliseconds, "audit.sync_milliseconds");
         Ok(Self {
-            max_components: raw
-                .system
-                .max_components
-                .or_else(|| default_of("system.max_components"))
+            max_components: default_or(raw.system.max_components, "system.max_components")
                 .unwrap_or(airssys_wasm::DEFAULT_MAX_COMPONENTS),
             cache_directory: directory.map(|directory| document.resolve(&directory)),
-            cache_bytes: max_bytes
-                .or_else(|| default_of("system.cache.max_bytes"))
+            cache_bytes: default_or(max_bytes, "system.cache.max_bytes")
                 .unwrap_or(airssys_wasm::DEFAULT_CACHE_BYTES),
             coredump_directory: coredumps.directory.map(|path| document.resolve(&path)),
-            coredump_bytes: coredumps
-                .max_bytes
-                .or_else(|| default_of("system.coredumps.max_bytes"))
+            coredump_bytes: default_or(coredumps.max_bytes, "system.coredumps.max_bytes")
                 .unwrap_or(airssys_wasm::DEFAULT_COREDUMP_BYTES),
-            coredump_files: coredumps
-                .max_files
-                .or_else(|| default_of("system.coredumps.max_files"))
+            coredump_files: default_or(coredumps.max_files, "system.coredumps.max_files")
                 .unwrap_or(airssys_wasm::DEFAULT_COREDUMP_FILES),
             policy,
+            key_value_directory: raw.keyvalue.directory.map(|path| document.resolve(&path)),
+            key_value_bytes: default_or(raw.keyvalue.max_bytes, "keyvalue.max_bytes")
+                .unwrap_or(DEFAULT_KEY_VALUE_BYTES),
+            secrets,
+            secret_protection: match raw.system.secrets.protection {
+                None | Some(RawProtection::Strict) => SecretPolicy::Strict,
+                Some(RawProtection::BestEffort) => SecretPolicy::BestEffort,
+            },
+            sandbox,
+            memory_reserve_bytes: default_or(
+                raw.system.memory.reserve_bytes,
+                "system.memory.reserve_bytes",
+            )
+            .unwrap_or(DEFAULT_MEMORY_RESERVE),
+            audit_directory: audit.directory.map(|path| document.resolve(&path)),
+            audit_segment_bytes: default_or(audit.max_segment_bytes, "audit.max_segment_bytes")
+                .unwrap_or(AuditConfig::DEFAULT_SEGMENT_BYTES),
+            audit_segments: default_or(audit.max_segments, "audit.max_segments")
+                .unwrap_or(AuditConfig::DEFAULT_SEGMENTS),
+            audit_queue_records: default_or(audit.queue_records, "audit.queue_records")
+                .unwrap_or(AuditConfig::DEFAULT_QUEUE_RECORDS),
+            audit_sync: sync_ms.map_or(AuditConfig::DEFAULT_SYNC_INTERVAL, Duration::from_millis),
+            audit_on_full: default_or(audit.on_full, "audit.on_full")
+                .map_or(OnFull::default(), OnFull::from),
             supervisors,
         })
     }
@@ -219,6 +295,11 @@ impl SupervisorConfig {
             ChildConfig::Supervisor(nested) => spec.supervisor(nested.spec()),
         })
     }
+}
+
+/// What a file says, or the default an ADR gives the key.
+fn default_or<T: serde::de::DeserializeOwned>(said: Option<T>, key: &str) -> Option<T> {
+    said.or_else(|| default_of(key))
 }
 
 /// The default an ADR gives a key, as what it stands for.
@@ -398,6 +479,14 @@ struct Raw {
     system: RawSystem,
     #[serde(default)]
     policy: policy::RawPolicy,
+    #[serde(default)]
+    keyvalue: RawKeyValue,
+    #[serde(default)]
+    secret: Vec<secrets::RawSecret>,
+    #[serde(default)]
+    sandbox: sandbox::RawSandbox,
+    #[serde(default)]
+    audit: RawAudit,
     supervisor: Vec<Spanned<RawSupervisor>>,
 }
 
@@ -408,6 +497,33 @@ struct RawSystem {
     cache: RawCache,
     #[serde(default)]
     coredumps: RawCoredumps,
+    #[serde(default)]
+    secrets: RawSecretsOf,
+    #[serde(default)]
+    memory: RawMemory,
+}
+
+#[derive(Deserialize, Default)]
+struct RawSecretsOf {
+    protection: Option<RawProtection>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawProtection {
+    Strict,
+    BestEffort,
+}
+
+#[derive(Deserialize, Default)]
+struct RawMemory {
+    reserve_bytes: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawKeyValue {
+    directory: Option<String>,
+    max_bytes: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -421,6 +537,32 @@ struct RawCoredumps {
 struct RawCache {
     directory: Option<String>,
     max_bytes: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawAudit {
+    directory: Option<String>,
+    max_segment_bytes: Option<u64>,
+    max_segments: Option<u32>,
+    queue_records: Option<usize>,
+    sync_milliseconds: Option<u64>,
+    on_full: Option<RawOnFull>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum RawOnFull {
+    Refuse,
+    Drop,
+}
+
+impl From<RawOnFull> for OnFull {
+    fn from(raw: RawOnFull) -> Self {
+        match raw {
+            RawOnFull::Refuse => Self::Refuse,
+            RawOnFull::Drop => Self::Drop,
+        }
+    }
 }
 
 #[derive(Deserialize)]

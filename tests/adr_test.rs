@@ -57,6 +57,7 @@ fn another_value(key: &Key) -> String {
         KeyType::Version => String::from("\"9.8.7\""),
         KeyType::Path if key.file == ConfigFile::System => String::from("\"other/Component.toml\""),
         KeyType::Path => String::from("\"/another.wasm\""),
+        KeyType::Text => String::from("\"another text\""),
         KeyType::List => {
             let inside = key.example.trim_matches(['[', ']']);
             format!("[{inside}, {inside}]")
@@ -92,7 +93,23 @@ fn document(file: ConfigFile, key: &str, value: Option<&str>) -> String {
         if key == "capabilities.filesystem.max_bytes" && section == "capabilities.filesystem" {
             lines.push_str("access = \"read-write\"\n");
         }
-        let list = section.starts_with("supervisor") || section == "capabilities.filesystem";
+        // A secret comes from one place, and an identity belongs to an encrypted one.
+        if section == "secret" {
+            let source = [
+                "secret.file",
+                "secret.environment",
+                "secret.keyring",
+                "secret.age",
+            ];
+            lines.push_str(match key {
+                "secret.age" if value.is_some() => "identity = \"id.txt\"\n",
+                "secret.identity" if value.is_some() => "age = \"x.age\"\n",
+                key if value.is_some() && source.contains(&key) => "",
+                _ => "file = \"x\"\n",
+            });
+        }
+        let lists = ["capabilities.filesystem", "secret"];
+        let list = section.starts_with("supervisor") || lists.contains(&section);
         match (file, list) {
             (_, true) => writeln!(text, "[[{section}]]\n{lines}").unwrap(),
             _ => writeln!(text, "[{section}]\n{lines}").unwrap(),
@@ -344,6 +361,21 @@ fn the_figures_in_the_code_are_those_of_the_adrs() {
     assert_eq!(DEFAULT_COREDUMP_BYTES, integer(&dumps.default));
     let dumps = key(ConfigFile::System, "system.coredumps.max_files");
     assert_eq!(u64::from(DEFAULT_COREDUMP_FILES), integer(&dumps.default));
+    let audit = airssys::AuditConfig::new("audit");
+    for (name, default) in [
+        ("audit.max_segment_bytes", audit.max_segment_bytes),
+        ("audit.max_segments", u64::from(audit.max_segments)),
+        ("audit.queue_records", audit.queue_records as u64),
+        (
+            "audit.sync_milliseconds",
+            u64::try_from(audit.sync_interval.as_millis()).unwrap(),
+        ),
+    ] {
+        assert_eq!(default, integer(&key(ConfigFile::System, name).default));
+    }
+    let on_full = key(ConfigFile::System, "audit.on_full");
+    assert_eq!(on_full.default.as_deref(), Some("\"refuse\""));
+    assert_eq!(audit.on_full, airssys::OnFull::Refuse);
     let components = key(ConfigFile::System, "system.max_components");
     assert_eq!(
         u64::from(airssys_wasm::DEFAULT_MAX_COMPONENTS),

@@ -13,6 +13,8 @@
 mod abi_test;
 mod adr_test;
 mod architecture_test;
+#[cfg(unix)]
+mod audit_test;
 mod bad_input_test;
 mod capacity_test;
 mod cli_test;
@@ -36,8 +38,11 @@ mod memory_limits_test;
 mod memory_stress_test;
 mod message_size_test;
 mod message_test;
+mod messaging_test;
 mod network_test;
 mod replicas_test;
+mod sandbox_test;
+mod services_test;
 mod soak_test;
 mod stdio_test;
 mod supervision_test;

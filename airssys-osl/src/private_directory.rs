@@ -142,9 +142,42 @@ impl PrivateDirectory {
     /// # Errors
     /// [`PrivateError`]; the file's owner and mode are held to the same as the directory's.
     pub fn read(&self, name: &str, limit_bytes: u64) -> Result<Option<Vec<u8>>, PrivateError> {
+        let Some(opened) = self.open_file(name)? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        opened
+            .take(limit_bytes.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|error| self.failed(name, error))?;
+        if bytes.len() as u64 > limit_bytes {
+            let path = self.path.join(name);
+            return Err(PrivateError::TooLarge { path, limit_bytes });
+        }
+        Ok(Some(bytes))
+    }
+
+    /// A file, open for reading; `None` where there is none.
+    ///
+    /// # Errors
+    /// As [`PrivateDirectory::read`].
+    pub fn open_file(&self, name: &str) -> Result<Option<File>, PrivateError> {
+        self.opened(name, OFlags::RDONLY)
+    }
+
+    /// A file, open for reading and writing, made where there is none.
+    ///
+    /// # Errors
+    /// As [`PrivateDirectory::read`].
+    pub fn open_or_create(&self, name: &str) -> Result<File, PrivateError> {
+        let file = self.opened(name, OFlags::RDWR | OFlags::CREATE)?;
+        file.ok_or_else(|| self.failed(name, io::ErrorKind::NotFound.into()))
+    }
+
+    fn opened(&self, name: &str, access: OFlags) -> Result<Option<File>, PrivateError> {
         let path = self.named(name)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = match openat(&self.directory, name, flags, Mode::empty()) {
+        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = match openat(&self.directory, name, flags, Mode::RUSR | Mode::WUSR) {
             Ok(opened) => opened,
             Err(rustix::io::Errno::NOENT) => return Ok(None),
             Err(rustix::io::Errno::LOOP) => {
@@ -157,15 +190,7 @@ impl PrivateDirectory {
         };
         let found = fstat(&opened).map_err(|error| self.failed(name, error.into()))?;
         check(&path, &found, FileType::RegularFile)?;
-        let mut bytes = Vec::new();
-        File::from(opened)
-            .take(limit_bytes.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|error| self.failed(name, error))?;
-        if bytes.len() as u64 > limit_bytes {
-            return Err(PrivateError::TooLarge { path, limit_bytes });
-        }
-        Ok(Some(bytes))
+        Ok(Some(File::from(opened)))
     }
 
     /// Writes a file, in place of one of that name. Readers see the old one or the new one. The
@@ -200,6 +225,30 @@ impl PrivateDirectory {
             Err(rustix::io::Errno::EXIST) => Ok(false),
             Err(error) => Err(self.failed(name, error.into())),
         }
+    }
+
+    /// A file to read and write in place, made with mode 0600 where there is none.
+    ///
+    /// # Errors
+    /// [`PrivateError`]; the file's owner and mode are held to the same as the directory's.
+    pub(crate) fn open_in_place(&self, name: &str) -> Result<File, PrivateError> {
+        let path = self.named(name)?;
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = match openat(&self.directory, name, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(opened) => opened,
+            Err(rustix::io::Errno::LOOP | rustix::io::Errno::ISDIR) => {
+                return Err(PrivateError::WrongKind {
+                    path,
+                    wanted: "regular file",
+                });
+            }
+            Err(error) => return Err(self.failed(name, error.into())),
+        };
+        let found = fstat(&opened).map_err(|error| self.failed(name, error.into()))?;
+        check(&path, &found, FileType::RegularFile)?;
+        self.sync(name)?;
+        Ok(File::from(opened))
     }
 
     /// Notes that a file was used now.
@@ -372,7 +421,7 @@ impl Drop for Unfinished<'_> {
     }
 }
 
-fn check(path: &Path, found: &Stat, wanted: FileType) -> Result<(), PrivateError> {
+pub(crate) fn check(path: &Path, found: &Stat, wanted: FileType) -> Result<(), PrivateError> {
     if FileType::from_raw_mode(found.st_mode) != wanted {
         return Err(PrivateError::WrongKind {
             path: path.to_path_buf(),

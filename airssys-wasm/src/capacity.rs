@@ -3,9 +3,12 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use airssys_rt::{Counted, ExitCause, OutOfMemory};
 use wasmtime::ResourcesRequired;
+
+use airssys_osl::{MemoryGauge, MemoryProbe, MemoryShort, ProbeError};
 
 use crate::engine::EngineError;
 use crate::limits::{Refused, ResourceLimits, TABLE_ELEMENT_BYTES};
@@ -26,6 +29,9 @@ pub enum CapacityError {
         /// Instances that may.
         most: u32,
     },
+    /// The machine, or a cgroup the host is in, has too little memory left.
+    #[error("{0}")]
+    HostMemory(MemoryShort),
     /// The pool has no room for the instance's memories, tables or stack.
     #[error("the pool is full: {0}")]
     Pool(Box<dyn std::error::Error + Send + Sync>),
@@ -58,6 +64,26 @@ impl From<CapacityError> for ExitCause {
 pub(crate) struct Live {
     count: AtomicU32,
     most: u32,
+    room: Option<Room>,
+}
+
+/// How often the kernel is asked how much memory is left.
+const ROOM_PERIOD: Duration = Duration::from_secs(1);
+
+/// Memory of the host that instances may still take.
+#[derive(Debug)]
+pub(crate) struct Room {
+    gauge: MemoryGauge,
+    reserve_bytes: u64,
+}
+
+impl Room {
+    pub(crate) fn new(reserve_bytes: u64) -> Result<Self, ProbeError> {
+        Ok(Self {
+            gauge: MemoryGauge::new(MemoryProbe::default(), ROOM_PERIOD)?,
+            reserve_bytes,
+        })
+    }
 }
 
 /// The right of one instance to live.
@@ -65,15 +91,20 @@ pub(crate) struct Live {
 pub(crate) struct Place(Arc<Live>);
 
 impl Live {
-    pub(crate) fn new(most: u32) -> Arc<Self> {
+    pub(crate) fn new(most: u32, room: Option<Room>) -> Arc<Self> {
         Arc::new(Self {
             count: AtomicU32::new(0),
             most,
+            room,
         })
     }
 
-    /// A place, where there is one.
-    pub(crate) fn admit(self: &Arc<Self>) -> Result<Place, CapacityError> {
+    /// A place for an instance that takes so many bytes to begin with, where there is one.
+    pub(crate) fn admit(self: &Arc<Self>, bytes: u64) -> Result<Place, CapacityError> {
+        if let Some(room) = &self.room {
+            let admitted = room.gauge.admit(bytes, room.reserve_bytes);
+            admitted.map_err(CapacityError::HostMemory)?;
+        }
         let one_more = |live| (live < self.most).then_some(live + 1);
         // Acquire: the Store that gave the place back has been dropped before.
         match self
@@ -93,6 +124,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.0.count.fetch_sub(1, Ordering::Release);
     }
+}
+
+/// What an instance's largest memory takes to begin with, in bytes.
+pub(crate) fn initial_bytes(required: Option<&ResourcesRequired>) -> u64 {
+    let pages = required.and_then(|required| required.max_initial_memory_size);
+    pages.unwrap_or(0).saturating_mul(PAGE_BYTES)
 }
 
 /// Refuses an instance that would begin beyond its limits: its largest memory and its largest table

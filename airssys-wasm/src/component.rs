@@ -28,6 +28,7 @@ use crate::payload::{
 use crate::replicas::{NoRoom, Replicas, Served};
 use crate::results::Results;
 use crate::runtime::{Loaded, Runtime};
+use crate::services::Chain;
 use crate::state::ComponentState;
 
 /// Most calls that wait for one component.
@@ -367,10 +368,31 @@ impl ComponentRef {
             name: Arc::clone(&function.name),
             function: position,
             arguments,
+            chain: None,
         };
         let deadline = after(self.patience());
         let served = self.replicas.call(call, deadline, NoRoom::Wait).await;
         self.results(position, served)
+    }
+
+    /// Calls a function with arguments that are of its type and level; a full mailbox is an error at
+    /// once. `chain` is who waits for the answer.
+    pub(crate) async fn deliver(
+        &self,
+        function: usize,
+        name: Arc<str>,
+        arguments: Message,
+        chain: Option<Arc<Chain>>,
+    ) -> Result<Results, WasmError> {
+        let call = Invocation::Call {
+            name,
+            function,
+            arguments,
+            chain,
+        };
+        let deadline = after(self.patience());
+        let served = self.replicas.call(call, deadline, NoRoom::HandBack).await;
+        self.results(function, served)
     }
 
     /// Calls a function that takes one `list<u8>` and returns one, without a value for each byte.
@@ -508,6 +530,7 @@ impl ComponentRef {
             name: Arc::clone(&function.name),
             function: position,
             arguments: self.encoded(function, arguments)?,
+            chain: None,
         };
         Ok((position, call))
     }

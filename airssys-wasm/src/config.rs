@@ -7,7 +7,9 @@ mod keys;
 mod name;
 mod problem;
 
-pub use capabilities::{CapabilitiesConfig, OutputTo, StdioConfig, Texts, listen_address};
+pub use capabilities::{
+    CapabilitiesConfig, MessagingConfig, OutputTo, StdioConfig, Texts, listen_address,
+};
 pub use component::{
     ComponentConfig, CpuConfig, InstanceConfig, InstanceMode, IntegrityConfig, MAX_REPLICAS,
     ReplicaCount, ReplicaCountError, ResourcesConfig,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use airssys_osl::{MapCountError, max_map_count};
+use airssys_osl::{MapCountError, ProbeError, max_map_count};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -58,6 +58,9 @@ pub enum EngineError {
     /// A function of the embedder's own cannot be offered.
     #[error(transparent)]
     HostFunction(#[from] HostFunctionError),
+    /// Nobody knows how much memory the host has.
+    #[error("cannot tell how much memory is left: {0}")]
+    Memory(#[from] ProbeError),
     /// The operating system gave no thread for the ticker.
     #[error("cannot start the epoch ticker: {0}")]
     Ticker(std::io::Error),

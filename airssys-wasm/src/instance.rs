@@ -15,7 +15,7 @@ use wasmtime::component::{self, TypedFunc};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
 use crate::abi::{Arguments, Lifted, Passage, with_passage};
-use crate::capacity::{Place, fits};
+use crate::capacity::{Place, fits, initial_bytes};
 use crate::coredumps::Coredump;
 use crate::ending::{Ending, exit_cause};
 use crate::host_functions::Caller;
@@ -24,7 +24,7 @@ use crate::limits::{ComponentResourceLimiter, ResourceLimits};
 use crate::message::Message;
 use crate::payload::ValueError;
 use crate::runtime::Loaded;
-use crate::services::{Gate, wasi_context};
+use crate::services::{Chain, Gate, wasi_context};
 use crate::state::ComponentState;
 use crate::ticker::Pulse;
 use crate::turn::Turn;
@@ -43,6 +43,8 @@ pub(crate) enum Invocation {
         name: Arc<str>,
         function: usize,
         arguments: Message,
+        /// Who waits for the answer, where components do.
+        chain: Option<Arc<Chain>>,
     },
     Run(Box<dyn Run>),
 }
@@ -121,14 +123,16 @@ impl Instance {
         if let Some(required) = &compiled.required {
             fits(required, limits)?;
         }
-        let place = loaded.live.admit()?;
+        let place = loaded
+            .live
+            .admit(initial_bytes(compiled.required.as_ref()))?;
         let deadline = Instant::now() + limit;
         let passage = Arc::new(Passage {
             messages: Arc::clone(&loaded.messages),
             meter: limiter.meter(),
         });
-        let gate = Gate::new(caller, Arc::clone(&loaded.granted), loaded.denials.clone());
-        let wasi = wasi_context(&gate, &loaded.lines);
+        let gate = Gate::new(caller, Arc::clone(&loaded.granted), loaded.reach.clone());
+        let wasi = wasi_context(&gate);
         let state = ComponentState::new(limiter, deadline, gate, wasi);
         let mut store = Store::try_new(&compiled.engine.wasmtime, state)
             .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
@@ -195,12 +199,15 @@ impl Instance {
             Invocation::Call { .. } => self.limits.max_memory_bytes(),
             Invocation::Run(_) => HOSTCALL_BYTES,
         });
+        self.store.data_mut().chain = None;
         let served = match invocation {
             Invocation::Call {
                 function,
                 arguments,
+                chain,
                 ..
             } => {
+                self.store.data_mut().chain = chain;
                 let call = pin!(self.call(function, arguments));
                 bounded(bounds, call).await
             }

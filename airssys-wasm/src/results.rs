@@ -115,7 +115,7 @@ impl Results {
         Ok(function.map_or(&[], |function| &function.results))
     }
 
-    fn read(&self) -> Result<&[u8], WasmError> {
+    pub(crate) fn read(&self) -> Result<&[u8], WasmError> {
         let messages = &self.component.loaded()?.messages;
         messages.read(&self.message).map_err(|source| {
             let (cell, generation) = &self.source;

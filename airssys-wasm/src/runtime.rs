@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use airssys_osl::grants::Policy;
+use airssys_osl::{AuditLog, KeyValueStore, NamedSecrets};
 use airssys_rt::{
     DeadlinePhase, EntryPoint, Events, ExitCause, PanicBoundary, TaskEnd, TaskLimit, TaskRegistry,
 };
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use crate::capacity::{CapacityError, Live};
+use crate::capacity::{CapacityError, Live, Room};
 use crate::code_cache::CacheConfig;
 use crate::compiled::{Compiled, LoadError};
 use crate::component::{ComponentCell, ComponentRef};
@@ -23,7 +24,7 @@ use crate::host_functions::HostFunctions;
 use crate::library::{Library, LoadEvent, LoadFailed, off_runtime};
 use crate::limits::ResourceLimits;
 use crate::message::{Messages, Pools};
-use crate::services::{AccessDenied, Granted, OutputLine, Quotas, Resolver};
+use crate::services::{AccessDenied, Granted, Offers, OutputLine, Reach, Resolver, Subscriptions};
 use crate::ticker::Ticker;
 use crate::turn::Turns;
 
@@ -50,6 +51,15 @@ pub struct RuntimeConfig {
     pub policy: Policy,
     /// How names that components look up become addresses.
     pub resolver: Resolver,
+    /// Where host calls that need a grant are put on record; nowhere without it.
+    pub audit: Option<Arc<AuditLog>>,
+    /// Where components keep keys and values; nowhere without it.
+    pub key_value: Option<Arc<KeyValueStore>>,
+    /// Memory that must stay free, of the machine and of each cgroup above the host, for an instance
+    /// to be admitted, in bytes; nobody looks without it.
+    pub memory_reserve_bytes: Option<u64>,
+    /// The secrets that components may be granted.
+    pub secrets: Option<Arc<NamedSecrets>>,
     /// Where accesses that are refused are told.
     pub denials: Events<AccessDenied>,
     /// Where lines are told that guests write to their standard streams.
@@ -66,6 +76,10 @@ impl Default for RuntimeConfig {
             host_functions: HostFunctions::default(),
             policy: Policy::default(),
             resolver: Resolver::default(),
+            audit: None,
+            key_value: None,
+            memory_reserve_bytes: None,
+            secrets: None,
             denials: Events::default(),
             lines: Events::default(),
         }
@@ -92,9 +106,10 @@ struct Shared {
     coredumps: Option<Arc<Coredumps>>,
     components: DashMap<ComponentName, ComponentRef>,
     pools: Pools,
-    policy: Arc<Policy>,
-    quotas: Arc<Quotas>,
-    resolver: Resolver,
+    offers: Arc<Offers>,
+    audit: Option<Arc<AuditLog>>,
+    secrets: Option<Arc<NamedSecrets>>,
+    subscriptions: Subscriptions,
     denials: Events<AccessDenied>,
     lines: Events<OutputLine>,
 }
@@ -110,8 +125,7 @@ pub(crate) struct Loaded {
     pub(crate) guests: EntryPoint,
     pub(crate) coredumps: Option<Arc<Coredumps>>,
     pub(crate) granted: Arc<Granted>,
-    pub(crate) denials: Events<AccessDenied>,
-    pub(crate) lines: Events<OutputLine>,
+    pub(crate) reach: Reach,
 }
 
 impl fmt::Debug for Runtime {
@@ -136,13 +150,14 @@ impl Runtime {
     pub fn new(config: RuntimeConfig) -> Result<Self, EngineError> {
         let ticker = Ticker::start().map_err(EngineError::Ticker)?;
         let panics = PanicBoundary::new();
+        let room = config.memory_reserve_bytes.map(Room::new).transpose()?;
         let library = Library::new(panics.entry("compile"), config.cache, config.loads);
         let shared = Shared {
             max_components: config.max_components,
             ticker,
             engines: Mutex::default(),
             library: Arc::new(library),
-            live: Live::new(config.max_components),
+            live: Live::new(config.max_components, room),
             turns: Turns::new(),
             panics,
             host_functions: config.host_functions,
@@ -151,9 +166,15 @@ impl Runtime {
                 .map(|config| Arc::new(Coredumps::new(config))),
             components: DashMap::new(),
             pools: Pools::default(),
-            policy: Arc::new(config.policy),
-            quotas: Arc::default(),
-            resolver: config.resolver,
+            offers: Arc::new(Offers {
+                policy: config.policy,
+                resolver: config.resolver,
+                key_value: Mutex::new(config.key_value),
+                ..Offers::default()
+            }),
+            audit: config.audit,
+            secrets: config.secrets,
+            subscriptions: Subscriptions::default(),
             denials: config.denials,
             lines: config.lines,
         };
@@ -168,8 +189,10 @@ impl Runtime {
 
     /// Ends the ticker, for when everything has stopped: whatever guest is still inside is ended
     /// at its next look at the clock, and none is entered from then on. References that are kept
-    /// keep compiled code, and no thread. Waits a tick at most.
+    /// keep compiled code, and no thread. Waits a tick, and for the store to write what it has been
+    /// given: blocks.
     pub fn stop(&self) {
+        self.shared.offers.close();
         self.shared.ticker.stop();
     }
 
@@ -225,6 +248,11 @@ impl Runtime {
         match self.shared.components.entry(name) {
             Entry::Vacant(vacant) => {
                 vacant.insert(component.clone());
+                if !component.is_replica() {
+                    let messaging = &component.cell().config.capabilities.messaging;
+                    let subscriptions = &self.shared.subscriptions;
+                    subscriptions.enter(component.name(), &messaging.subscribe);
+                }
                 Ok(())
             }
             Entry::Occupied(held) if held.get().is(component) => Ok(()),
@@ -243,9 +271,9 @@ impl Runtime {
             return Ok(());
         }
         let limit = cell.limits.load_timeout();
-        let (runtime, of) = (self.clone(), Arc::clone(cell));
+        let (runtime, of, own) = (self.clone(), Arc::clone(cell), tasks.clone());
         let work = async move {
-            let loaded = of.loaded.get_or_try_init(|| runtime.loaded(&of)).await;
+            let loaded = of.loaded.get_or_try_init(|| runtime.loaded(&of, own)).await;
             loaded.map(|_| ())
         };
         let task = tasks
@@ -269,7 +297,11 @@ impl Runtime {
         }
     }
 
-    async fn loaded(&self, cell: &ComponentCell) -> Result<Loaded, LoadFailed> {
+    async fn loaded(
+        &self,
+        cell: &ComponentCell,
+        tasks: TaskRegistry,
+    ) -> Result<Loaded, LoadFailed> {
         let shared = &self.shared;
         let kind = EngineKind::of(&cell.limits);
         let engine = {
@@ -278,7 +310,9 @@ impl Runtime {
         };
         let (name, path) = (&cell.name, &cell.config.wasm);
         let compiled = shared.library.load(name, path, kind, engine).await?;
-        let granted = self.granted(&cell.config.capabilities).await?;
+        let granted = self
+            .granted(&cell.component, &cell.config.capabilities)
+            .await?;
         let level = cell.config.integrity.level;
         let limits = cell.limits.messages();
         let messages = Arc::new(Messages::new(level, limits, name, &shared.pools));
@@ -290,19 +324,26 @@ impl Runtime {
             guests: shared.panics.entry("guest"),
             coredumps: shared.coredumps.clone(),
             granted: Arc::new(granted),
-            denials: shared.denials.clone(),
-            lines: shared.lines.clone(),
+            reach: Reach {
+                runtime: self.downgrade(),
+                tasks,
+                denials: shared.denials.clone(),
+                lines: shared.lines.clone(),
+                audit: shared.audit.clone(),
+                secrets: shared.secrets.clone(),
+            },
         })
     }
 
-    async fn granted(&self, config: &CapabilitiesConfig) -> Result<Granted, LoadFailed> {
+    async fn granted(
+        &self,
+        name: &ComponentName,
+        config: &CapabilitiesConfig,
+    ) -> Result<Granted, LoadFailed> {
         let touches_disk = !config.directories.is_empty() || config.stdio.input.is_some();
-        let (config, policy) = (config.clone(), Arc::clone(&self.shared.policy));
-        let (quotas, resolver) = (
-            Arc::clone(&self.shared.quotas),
-            self.shared.resolver.clone(),
-        );
-        let open = move || Granted::open(&config, &policy, &quotas, resolver);
+        let (name, config) = (name.clone(), config.clone());
+        let offers = Arc::clone(&self.shared.offers);
+        let open = move || Granted::open(&config, &name, &offers);
         let opened = match touches_disk {
             true => off_runtime(open).await?,
             false => open(),
@@ -346,13 +387,35 @@ impl Shared {
 #[derive(Clone)]
 pub(crate) struct WeakRuntime(Weak<Shared>);
 
+impl fmt::Debug for WeakRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakRuntime")
+    }
+}
+
 impl WeakRuntime {
+    /// The component of that name.
+    pub(crate) fn component(&self, name: &str) -> Option<ComponentRef> {
+        let shared = self.0.upgrade()?;
+        let found = shared.components.get(name)?;
+        Some(found.clone())
+    }
+
+    /// The components that subscribe to a topic.
+    pub(crate) fn subscribers(&self, topic: &str) -> Vec<ComponentName> {
+        let shared = self.0.upgrade();
+        shared.map_or_else(Vec::new, |shared| shared.subscriptions.of(topic))
+    }
+
     /// Takes a component out, if the name is still its own.
     pub(crate) fn unregister(&self, component: &ComponentRef) {
         if let Some(shared) = self.0.upgrade() {
-            shared
+            let removed = shared
                 .components
                 .remove_if(component.name(), |_, held| held.is(component));
+            if removed.is_some() {
+                shared.subscriptions.leave(component.name());
+            }
             shared.library.weed();
         }
     }

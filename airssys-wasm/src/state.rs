@@ -14,7 +14,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::host_functions::Caller;
 use crate::limits::ComponentResourceLimiter;
-use crate::services::{Filesystem, Gate, Opened, Sockets};
+use crate::services::{Chain, Filesystem, Gate, Opened, Sockets};
 
 /// The data of a component's Store. Only this crate makes one, always with a limiter.
 pub struct ComponentState {
@@ -22,6 +22,8 @@ pub struct ComponentState {
     pub(crate) deadline: Instant,
     /// Fuel granted to the call under way, 0 where fuel is not metered.
     pub(crate) fuel: u64,
+    /// Who waits for the call under way, where components do.
+    pub(crate) chain: Option<Arc<Chain>>,
     gate: Arc<Gate>,
     wasi: WasiCtx,
     table: ResourceTable,
@@ -42,6 +44,7 @@ impl ComponentState {
             limiter,
             deadline,
             fuel: 0,
+            chain: None,
             gate,
             wasi,
             table,

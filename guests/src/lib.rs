@@ -43,5 +43,8 @@ pub const CRASHER: Guest = guest!("crasher");
 /// Reaches for files, hosts and variables. It is granted nothing, and is not in `airssys.toml`.
 pub const PROBER: Guest = guest!("prober");
 
+/// Uses the services of the host. It is granted none, and is not in `airssys.toml`.
+pub const COURIER: Guest = guest!("courier");
+
 /// Every guest, in the order of `airssys.toml`.
 pub const ALL: [Guest; 5] = [CALCULATOR, NOTEBOOK, LEAKY, SPINNER, CRASHER];

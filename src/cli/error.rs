@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use airssys::config::ConfigFile;
 use airssys::{
-    ConfigErrors, CountsConfig, ExitCause, FunctionError, HostError, TooMany, WasmError,
+    AuditError, ConfigErrors, CountsConfig, ExitCause, FunctionError, HostError, TooMany, WasmError,
 };
 use serde_json::{Value, json};
 
@@ -109,6 +109,9 @@ pub(crate) enum ExpectedError {
         #[source]
         reason: Option<serde_json::Error>,
     },
+    /// No audit log there, or none that this user may read.
+    #[error(transparent)]
+    NoAudit(AuditError),
     /// `--keep` names a folder that is in use.
     #[error("{} is not empty", path.display())]
     NotEmpty { path: PathBuf },
@@ -117,6 +120,12 @@ pub(crate) enum ExpectedError {
 /// Something in order that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
+    /// The sandbox is not what the file asks for.
+    #[error("{0}")]
+    Sandbox(airssys_osl::SandboxError),
+    /// A directory of the host's own could not be made.
+    #[error("cannot make {}: {source}", path.display())]
+    Directory { path: PathBuf, source: io::Error },
     /// The tree did not start.
     #[error("{0}")]
     Start(HostError),
@@ -154,6 +163,12 @@ pub(crate) enum Failure {
     /// A socket that cannot be made, or that fell silent.
     #[error("the status socket {}: {source}", path.display())]
     Status { path: PathBuf, source: io::Error },
+    /// An audit log that is not what the host wrote.
+    #[error("the audit log in {} is not whole: {findings} finding(s)", path.display())]
+    Audit { path: PathBuf, findings: u64 },
+    /// An audit log that cannot be read any more.
+    #[error(transparent)]
+    AuditRead(AuditError),
     /// The operating system refuses to tell about signals.
     #[error("cannot listen for Ctrl-C: {source}")]
     Signals { source: io::Error },
@@ -163,7 +178,9 @@ impl From<HostError> for CliError {
     fn from(error: HostError) -> Self {
         match error {
             HostError::Config(errors) => ExpectedError::Config(errors).into(),
-            HostError::Engine(_) | HostError::Start(_) => Failure::Start(error).into(),
+            HostError::Engine(_) | HostError::Start(_) | HostError::Audit(_) => {
+                Failure::Start(error).into()
+            }
             other => ExpectedError::Tree(other).into(),
         }
     }
@@ -187,6 +204,18 @@ impl CliError {
             Self::Failed(Failure::Call(error)) => limit_key(error).map(|key| {
                 format!("if the component needs more, raise {key}: `airssys explain {key}`")
             }),
+            Self::Failed(Failure::Start(HostError::Audit(AuditError::Damaged {
+                path, ..
+            }))) => {
+                let path = path.display();
+                Some(format!(
+                    "`airssys audit verify {path}` tells all; move the directory away to begin anew"
+                ))
+            }
+            Self::Failed(Failure::Audit { path, .. }) => Some(format!(
+                "`airssys audit show {}` prints what is proven",
+                path.display()
+            )),
             Self::Failed(_) => None,
         }
     }
@@ -226,6 +255,7 @@ impl CliError {
             Self::Failed(Failure::GaveUp(cause)) => cause.kind().as_str(),
             Self::Failed(Failure::Call(error)) => call_kind(error),
             Self::Failed(Failure::Files { .. }) => "files",
+            Self::Failed(Failure::Audit { .. } | Failure::AuditRead(_)) => "audit",
             Self::Failed(_) => "internal",
         }
     }
@@ -259,6 +289,11 @@ impl ExpectedError {
             Self::NoHost { .. } => Some(String::from(
                 "start one that answers: `airssys run FILE --status SOCKET`",
             )),
+            Self::NoAudit(AuditError::Missing { .. } | AuditError::KeyMissing { .. }) => {
+                Some(String::from(
+                    "name the directory that `audit.directory` names: `airssys explain audit.directory`",
+                ))
+            }
             Self::NotEmpty { .. } => Some(String::from(
                 "name an empty folder or one that does not exist; nothing is overwritten",
             )),

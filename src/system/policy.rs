@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use airssys_wasm::config::{Document, Problem, Texts, listen_address};
-use airssys_wasm::grants::{HostPattern, NetworkRules, Policy};
+use airssys_wasm::grants::{HostPattern, NamePattern, NameRules, NetworkRules, Policy};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -19,6 +19,29 @@ pub(super) struct RawPolicy {
     network: RawNetwork,
     #[serde(default)]
     environment: RawEnvironment,
+    #[serde(default)]
+    messaging: RawMessaging,
+    #[serde(default)]
+    keyvalue: RawKeyValue,
+    #[serde(default)]
+    secrets: RawSecrets,
+}
+
+#[derive(Deserialize, Default)]
+struct RawKeyValue {
+    max_bytes: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawSecrets {
+    reveal: List,
+}
+
+#[derive(Deserialize, Default)]
+struct RawMessaging {
+    topics: List,
+    call: List,
+    deny: List,
 }
 
 #[derive(Deserialize, Default, PartialEq)]
@@ -78,8 +101,26 @@ impl RawPolicy {
             deny: texts.parsed::<HostPattern>("policy.network.deny", deny),
         };
         let inherit = self.environment.inherit;
+        let denied: Vec<NamePattern> = texts.parsed("policy.messaging.deny", self.messaging.deny);
+        let mut names = |key: &str, list: List| {
+            let nothing = (!denied.is_empty() && !closed).then(|| vec![NamePattern::any()]);
+            let allow = list.map(|list| texts.parsed(key, Some(list))).or(nothing);
+            allow.map(|allow| NameRules {
+                allow,
+                deny: denied.clone(),
+            })
+        };
+        let topics = names("policy.messaging.topics", self.messaging.topics);
+        let call = names("policy.messaging.call", self.messaging.call);
         let policy = Policy {
             closed,
+            topics,
+            call,
+            max_key_value_bytes: self.keyvalue.max_bytes,
+            secrets: self.secrets.reveal.map(|list| NameRules {
+                allow: texts.parsed("policy.secrets.reveal", Some(list)),
+                deny: Vec::new(),
+            }),
             read,
             write,
             max_directory_bytes: self.filesystem.max_bytes,
@@ -88,7 +129,6 @@ impl RawPolicy {
                 .map(|list| texts.each("policy.network.inbound", Some(list), listen_address)),
             max_connections,
             environment: inherit.map(|list| texts.parsed("policy.environment.inherit", Some(list))),
-            ..Policy::default()
         };
         match texts.problems.is_empty() {
             true => Ok(policy),

@@ -30,6 +30,12 @@ impl NamePattern {
         text.len() <= MAX_PATTERN_BYTES && text.split('.').all(is_segment)
     }
 
+    /// The pattern that every name fits.
+    #[must_use]
+    pub fn any() -> Self {
+        Self(Box::from("**"))
+    }
+
     /// As it is written.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::directory::{DirectoryAccess, DirectoryGrant};
 use super::environment::{EnvironmentGrants, EnvironmentName};
-use super::name_pattern::NameRules;
+use super::name_pattern::{NamePattern, NameRules};
 use super::network::{NetworkGrants, NetworkRules};
 
 /// What a host allows. What it says nothing of, it leaves to the grants, unless it is a
@@ -56,6 +56,43 @@ impl Policy {
             deny: Vec::new(),
         };
         self.network.clone().or_else(|| self.closed.then(closed))
+    }
+
+    /// The rules for topics; those of a closed policy without any allow none.
+    #[must_use]
+    pub fn topics(&self) -> Option<NameRules> {
+        let closed = || self.closed.then(NameRules::default);
+        self.topics.clone().or_else(closed)
+    }
+
+    /// The rules for components that call components; those of a closed policy without any allow
+    /// none.
+    #[must_use]
+    pub fn calls(&self) -> Option<NameRules> {
+        let closed = || self.closed.then(NameRules::default);
+        self.call.clone().or_else(closed)
+    }
+
+    /// The rules for secrets; those of a closed policy without any allow none.
+    #[must_use]
+    pub fn reveals(&self) -> Option<NameRules> {
+        let closed = || self.closed.then(NameRules::default);
+        self.secrets.clone().or_else(closed)
+    }
+
+    /// Subscriptions to topics that the policy does not allow, or not all of them.
+    #[must_use]
+    pub fn subscriptions(&self, topics: &[NamePattern]) -> Vec<Excess> {
+        let Some(rules) = self.topics() else {
+            return Vec::new();
+        };
+        let allowed = |topic: &&NamePattern| rules.allow.iter().any(|rule| rule.covers(topic));
+        let beyond = topics.iter().filter(|topic| !allowed(topic));
+        let excess = |topic: &NamePattern| Excess {
+            grant: format!("capabilities.messaging.subscribe = [\"{topic}\"]"),
+            policy: String::from("policy.messaging.topics does not allow all of it"),
+        };
+        beyond.map(excess).collect()
     }
 
     /// Whether a directory, at the path it really has, may be granted.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use airssys_osl::grants::{
     DEFAULT_MAX_CONNECTIONS, DirectoryAccess, DirectoryGrant, EnvironmentGrants, EnvironmentName,
-    HostPattern, MAX_DIRECTORIES, NetworkGrants, NetworkRules, Variable,
+    HostPattern, MAX_DIRECTORIES, NamePattern, NameRules, NetworkGrants, NetworkRules, Variable,
 };
 use serde::Deserialize;
 use toml::Spanned;
@@ -32,8 +32,49 @@ pub struct CapabilitiesConfig {
     pub environment: EnvironmentGrants,
     /// `[capabilities.stdio]`.
     pub stdio: StdioConfig,
+    /// `[capabilities.messaging]`.
+    pub messaging: MessagingConfig,
+    /// `[capabilities.config]`: keys and values that the component finds in `wasi:config`.
+    pub settings: Vec<(String, String)>,
+    /// `[capabilities.secrets]`: secrets that it may be shown.
+    pub secrets: Vec<NamePattern>,
+    /// `[capabilities.keyvalue]`: most bytes it may keep in the host's store; nothing without it.
+    pub key_value_bytes: Option<u64>,
     /// With it, clocks and randomness are the same in each run.
     pub seed: Option<u64>,
+}
+
+/// Most bytes of a message between components, where nothing else is said.
+const DEFAULT_MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// Messages a component may send in a second, where nothing else is said.
+const DEFAULT_PER_SECOND: u32 = 1000;
+
+/// `[capabilities.messaging]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessagingConfig {
+    /// Components that it may send to and ask.
+    pub call: NameRules,
+    /// Topics it may publish to.
+    pub publish: NameRules,
+    /// Topics it is sent what is published to.
+    pub subscribe: Vec<NamePattern>,
+    /// Messages it may send in a second, all its instances together.
+    pub max_per_second: u32,
+    /// Most bytes of one.
+    pub max_message_bytes: usize,
+}
+
+impl Default for MessagingConfig {
+    fn default() -> Self {
+        Self {
+            call: NameRules::default(),
+            publish: NameRules::default(),
+            subscribe: Vec::new(),
+            max_per_second: DEFAULT_PER_SECOND,
+            max_message_bytes: DEFAULT_MESSAGE_BYTES,
+        }
+    }
 }
 
 /// `[capabilities.stdio]`.
@@ -67,6 +108,14 @@ pub(super) struct RawCapabilities {
     #[serde(default)]
     stdio: RawStdio,
     #[serde(default)]
+    messaging: RawMessaging,
+    #[serde(default)]
+    config: RawSettings,
+    #[serde(default)]
+    secrets: RawSecrets,
+    #[serde(default)]
+    keyvalue: RawKeyValue,
+    #[serde(default)]
     deterministic: RawDeterministic,
 }
 
@@ -74,6 +123,62 @@ pub(super) struct RawCapabilities {
 struct RawStdio {
     input: Option<String>,
     output: Option<OutputTo>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawMessaging {
+    call: Option<Vec<Spanned<String>>>,
+    publish: Option<Vec<Spanned<String>>>,
+    deny: Option<Vec<Spanned<String>>>,
+    subscribe: Option<Vec<Spanned<String>>>,
+    max_per_second: Option<u32>,
+    max_message_bytes: Option<usize>,
+}
+
+impl RawMessaging {
+    fn checked(self, texts: &mut Texts<'_>) -> MessagingConfig {
+        let default = MessagingConfig::default();
+        let deny: Vec<NamePattern> = texts.parsed("capabilities.messaging.deny", self.deny);
+        let mut rules = |key: &str, allow| NameRules {
+            allow: texts.parsed(key, allow),
+            deny: deny.clone(),
+        };
+        MessagingConfig {
+            call: rules("capabilities.messaging.call", self.call),
+            publish: rules("capabilities.messaging.publish", self.publish),
+            subscribe: texts.parsed("capabilities.messaging.subscribe", self.subscribe),
+            max_per_second: self.max_per_second.unwrap_or(default.max_per_second),
+            max_message_bytes: self.max_message_bytes.unwrap_or(default.max_message_bytes),
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+struct RawSecrets {
+    reveal: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawKeyValue {
+    max_bytes: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+struct RawSettings {
+    set: Option<Vec<Spanned<String>>>,
+}
+
+impl RawSettings {
+    fn checked(self, texts: &mut Texts<'_>) -> Vec<(String, String)> {
+        texts.each("capabilities.config.set", self.set, |text| {
+            let form = || String::from("a key, `=` and a value: `colour=blue`");
+            let (key, value) = text.split_once('=').ok_or_else(form)?;
+            match key.is_empty() || text.len() > MAX_TEXT_BYTES {
+                true => Err(format!("a key, and at most {MAX_TEXT_BYTES} bytes")),
+                false => Ok((key.to_owned(), value.to_owned())),
+            }
+        })
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -200,6 +305,9 @@ impl RawCapabilities {
             max_connections: max_connections.unwrap_or(DEFAULT_MAX_CONNECTIONS),
         };
         let environment = environment(self.environment, &mut texts);
+        let messaging = self.messaging.checked(&mut texts);
+        let settings = self.config.checked(&mut texts);
+        let secrets = texts.parsed("capabilities.secrets.reveal", self.secrets.reveal);
         let input = self.stdio.input;
         let stdio = StdioConfig {
             input: input.map(|path| document.resolve(&path)),
@@ -211,6 +319,10 @@ impl RawCapabilities {
                 network,
                 environment,
                 stdio,
+                messaging,
+                settings,
+                secrets,
+                key_value_bytes: self.keyvalue.max_bytes,
                 seed: self.deterministic.seed,
             }),
             false => Err(texts.problems),

@@ -16,6 +16,9 @@ use super::problem::{ConfigError, Decision, MAX_PROBLEMS, Problem, Rule};
 /// Most bytes of a configuration file.
 pub const CONFIG_FILE_LIMIT: u64 = 1024 * 1024;
 
+/// Longest value of a text key, in bytes.
+const MAX_TEXT_BYTES: usize = 4096;
+
 /// Longest time a child may be given to stop.
 const MAX_SHUTDOWN: Duration = Duration::from_secs(3600);
 
@@ -181,7 +184,8 @@ impl Check<'_> {
             let first = rest.split('.').next().unwrap_or(rest);
             // A tree needs a supervisor, but a supervisor needs neither children nor supervisors.
             let list = first != rest && is_list(file, key.section());
-            let optional_list = list && (section == "supervisor" || file == ConfigFile::Component);
+            let needed = section.is_empty() && key.name.starts_with("supervisor");
+            let optional_list = list && !needed;
             if !optional_list && !table.contains_key(first) {
                 self.report(header.clone(), &key.name, Rule::Missing);
             }
@@ -239,6 +243,7 @@ impl Check<'_> {
                     KeyType::Integer | KeyType::List => false,
                     KeyType::Name => text.parse::<ComponentName>().is_ok(),
                     KeyType::Version => semver::Version::parse(text).is_ok(),
+                    KeyType::Text => text.len() <= MAX_TEXT_BYTES && !text.contains('\0'),
                     KeyType::Path => !text.is_empty() && !text.contains('\0'),
                     KeyType::Choice => key.choices.iter().any(|choice| choice == text),
                     KeyType::Shutdown => parse_shutdown(text).is_some(),

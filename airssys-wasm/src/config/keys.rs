@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 /// The ADRs that decide keys, by id. `no_key_without_an_adr` fails when one is left out.
-const DECISIONS: [(&str, &str); 15] = [
+const DECISIONS: &[(&str, &str)] = &[
     (
         "ADR-SYS-001",
         include_str!("../../../docs/adr/ADR-SYS-001-configuration-comes-from-adrs.md"),
@@ -68,8 +68,36 @@ const DECISIONS: [(&str, &str); 15] = [
         include_str!("../../../docs/adr/ADR-WASM-018-host-calls-through-a-gate.md"),
     ),
     (
+        "ADR-OSL-004",
+        include_str!("../../../docs/adr/ADR-OSL-004-what-components-keep.md"),
+    ),
+    (
+        "ADR-OSL-005",
+        include_str!("../../../docs/adr/ADR-OSL-005-room-for-memory-as-the-kernel-tells-it.md"),
+    ),
+    (
+        "ADR-OSL-006",
+        include_str!("../../../docs/adr/ADR-OSL-006-a-sandbox-around-the-host.md"),
+    ),
+    (
+        "ADR-WASM-019",
+        include_str!("../../../docs/adr/ADR-WASM-019-components-that-send-to-components.md"),
+    ),
+    (
+        "ADR-WASM-020",
+        include_str!("../../../docs/adr/ADR-WASM-020-keys-and-values-in-a-space-of-ones-own.md"),
+    ),
+    (
+        "ADR-WASM-021",
+        include_str!("../../../docs/adr/ADR-WASM-021-secrets-shown-by-name.md"),
+    ),
+    (
         "ADR-WASM-014",
         include_str!("../../../docs/adr/ADR-WASM-014-replicas-under-one-name.md"),
+    ),
+    (
+        "ADR-OSL-003",
+        include_str!("../../../docs/adr/ADR-OSL-003-audit-log-whose-records-prove-one-another.md"),
     ),
 ];
 
@@ -107,6 +135,8 @@ pub enum KeyType {
     Path,
     /// One of `choices`.
     Choice,
+    /// Any text of at most 4096 bytes.
+    Text,
     /// Texts, at most `max` of them; what each may be is its section's to say.
     List,
     /// `brutal`, `infinity` or a time such as `5s`.
@@ -173,6 +203,7 @@ impl Key {
             KeyType::Name => String::from("name: [a-z][a-z0-9-]*, at most 64 characters"),
             KeyType::Version => String::from("semantic version such as \"0.1.0\""),
             KeyType::Path => String::from("path, relative to the folder of this file"),
+            KeyType::Text => String::from("text"),
             KeyType::List => match self.max {
                 Some(most) => format!("list of texts, at most {most}"),
                 None => String::from("list of texts"),
@@ -216,7 +247,7 @@ impl Key {
 /// Whether a section stands in a file any number of times, as `[[section]]`.
 pub(crate) fn is_list(file: ConfigFile, section: &str) -> bool {
     match file {
-        ConfigFile::System => section == "supervisor" || section == "supervisor.child",
+        ConfigFile::System => matches!(section, "supervisor" | "supervisor.child" | "secret"),
         ConfigFile::Component => section == "capabilities.filesystem",
     }
 }
@@ -308,7 +339,7 @@ mod tests {
 
     #[test]
     fn the_front_matter_of_every_adr_parses() {
-        for (adr, text) in DECISIONS {
+        for (adr, text) in DECISIONS.iter().copied() {
             assert_eq!(Keys::read(adr, text).map(|_| ()), Ok(()));
         }
     }

@@ -4,13 +4,17 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use airssys_osl::grants::{Capability, Denial, HostName, Resolved};
-use airssys_rt::Events;
+use airssys_osl::grants::{Capability, Denial, DenialReason, HostName, Resolved};
+use airssys_osl::{AuditDecision, AuditEntry, AuditLog, NamedSecrets};
+use airssys_rt::{Events, TaskRegistry};
 use wasmtime_wasi::sockets::SocketAddrUse;
 
 use super::denials::{AccessDenied, Denials};
 use super::granted::Granted;
+use super::logging::GuestLog;
+use super::output::OutputLine;
 use crate::host_functions::Caller;
+use crate::runtime::WeakRuntime;
 
 /// Most bytes of what an access was to, as it is told.
 const MAX_SUBJECT_BYTES: usize = 512;
@@ -23,24 +27,43 @@ pub(crate) struct Gate {
     /// Only this instance's own calls come here.
     resolved: Mutex<Resolved>,
     denials: Denials,
+    log: GuestLog,
+    reach: Reach,
+}
+
+/// What an instance may come to through its gate, the same for all instances of a host.
+#[derive(Debug, Clone)]
+pub(crate) struct Reach {
+    pub(crate) runtime: WeakRuntime,
+    pub(crate) tasks: TaskRegistry,
+    pub(crate) denials: Events<AccessDenied>,
+    pub(crate) lines: Events<OutputLine>,
+    pub(crate) audit: Option<Arc<AuditLog>>,
+    pub(crate) secrets: Option<Arc<NamedSecrets>>,
 }
 
 impl Gate {
-    pub(crate) fn new(
-        caller: Caller,
-        granted: Arc<Granted>,
-        denials: Events<AccessDenied>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(caller: Caller, granted: Arc<Granted>, reach: Reach) -> Arc<Self> {
         Arc::new(Self {
             caller,
             granted,
             resolved: Mutex::default(),
-            denials: Denials::new(denials),
+            denials: Denials::new(reach.denials.clone()),
+            log: GuestLog::new(),
+            reach,
         })
+    }
+
+    pub(crate) fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    pub(super) fn log(&self) -> &GuestLog {
+        &self.log
     }
 
     pub(crate) fn granted(&self) -> &Arc<Granted> {
@@ -51,21 +74,56 @@ impl Gate {
     ///
     /// # Errors
     /// [`Denial`]: what cannot be put on record does not take place.
-    #[allow(clippy::unnecessary_wraps, reason = "the audit log is what refuses")]
     pub(crate) fn allow(
         &self,
         capability: Capability,
         subject: fmt::Arguments<'_>,
         rule: &str,
     ) -> Result<(), Denial> {
-        let _ = (capability, subject, rule);
-        Ok(())
+        let Some(audit) = &self.reach.audit else {
+            return Ok(());
+        };
+        let mut text = Subject::default();
+        // What does not fit is left out.
+        let _ = fmt::write(&mut text, subject);
+        let entry = self.entry(capability, text.as_str(), AuditDecision::Allow, rule);
+        audit.append(entry).map_err(|_| Denial {
+            capability,
+            subject: text.as_str().to_owned(),
+            reason: DenialReason::Unrecorded,
+            missing: None,
+        })
+    }
+
+    fn entry<'a>(
+        &'a self,
+        capability: Capability,
+        subject: &'a str,
+        decision: AuditDecision,
+        rule: &'a str,
+    ) -> AuditEntry<'a> {
+        AuditEntry {
+            component: self.caller.component.as_str(),
+            generation: self.caller.generation,
+            capability: capability.name(),
+            subject,
+            decision,
+            rule,
+        }
     }
 
     /// Tells of an access that is refused.
     pub(crate) fn deny(&self, mut denial: Denial) -> Denial {
         let cut = denial.subject.floor_char_boundary(MAX_SUBJECT_BYTES);
         denial.subject.truncate(cut);
+        if let Some(audit) = &self.reach.audit {
+            let rule = denial.missing.as_ref().map(ToString::to_string);
+            let rule = rule.unwrap_or_else(|| denial.reason.to_string());
+            let subject = &denial.subject;
+            let entry = self.entry(denial.capability, subject, AuditDecision::Deny, &rule);
+            // It is refused whether it is on record or not; the log counts what it has lost.
+            audit.append(entry).ok();
+        }
         self.denials.tell(&self.caller, &denial);
         denial
     }
@@ -117,5 +175,40 @@ impl Gate {
 
     fn resolved(&self) -> MutexGuard<'_, Resolved> {
         self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an access is to, cut where it is long; on the stack, since most are allowed.
+struct Subject {
+    bytes: [u8; MAX_SUBJECT_BYTES],
+    len: usize,
+}
+
+impl Default for Subject {
+    fn default() -> Self {
+        Self {
+            bytes: [0; MAX_SUBJECT_BYTES],
+            len: 0,
+        }
+    }
+}
+
+impl Subject {
+    fn as_str(&self) -> &str {
+        let bytes = self.bytes.get(..self.len).unwrap_or_default();
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+impl fmt::Write for Subject {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.len..).unwrap_or_default();
+        let fits = text.floor_char_boundary(room.len());
+        let (Some(room), Some(text)) = (room.get_mut(..fits), text.get(..fits)) else {
+            return Err(fmt::Error);
+        };
+        room.copy_from_slice(text.as_bytes());
+        self.len += fits;
+        Ok(())
     }
 }

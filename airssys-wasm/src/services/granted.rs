@@ -6,15 +6,16 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use airssys_osl::grants::{
-    DirectoryAccess, DirectoryError, Excess, NetworkGrants, NetworkRules, OpenDirectory, Policy,
-    Quota, QuotaError,
+    DirectoryAccess, DirectoryError, Excess, NamePattern, NameRules, NetworkGrants, NetworkRules,
+    OpenDirectory, Policy, Quota, QuotaError,
 };
-use airssys_osl::{ReadError, read_regular_file};
+use airssys_osl::{KeyValueError, KeyValueSpace, KeyValueStore, ReadError, read_regular_file};
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::lookup::Resolver;
-use crate::config::{CapabilitiesConfig, OutputTo};
+use super::messaging::Postage;
+use crate::config::{CapabilitiesConfig, ComponentName, OutputTo};
 
 /// Most bytes of a component's standard input.
 const MAX_INPUT_BYTES: u64 = 1024 * 1024;
@@ -40,6 +41,12 @@ pub enum GrantError {
         /// What wasmtime said.
         reason: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It is granted to keep things, and the host has no place for them.
+    #[error("`capabilities.keyvalue` needs a `keyvalue.directory` in airssys.toml")]
+    NoStore,
+    /// The store has no place for it.
+    #[error(transparent)]
+    Store(#[from] KeyValueError),
     /// Standard input is not to be had.
     #[error(transparent)]
     Input(#[from] ReadError),
@@ -48,6 +55,25 @@ pub enum GrantError {
 fn list(excesses: &[Excess]) -> String {
     let all: Vec<String> = excesses.iter().map(ToString::to_string).collect();
     all.join("; ")
+}
+
+/// What a host has to grant, and within what bounds.
+#[derive(Debug, Default)]
+pub(crate) struct Offers {
+    pub(crate) policy: Policy,
+    pub(crate) quotas: Quotas,
+    pub(crate) resolver: Resolver,
+    /// Until the host has stopped.
+    pub(crate) key_value: Mutex<Option<Arc<KeyValueStore>>>,
+}
+
+impl Offers {
+    /// Closes the store, once what waits has been written. Blocks.
+    pub(crate) fn close(&self) {
+        let held = self.key_value.lock();
+        let store = held.unwrap_or_else(PoisonError::into_inner).take();
+        drop(store);
+    }
 }
 
 /// A directory of a component.
@@ -74,6 +100,12 @@ pub(crate) struct Granted {
     pub(crate) input: Option<Vec<u8>>,
     pub(crate) output: OutputTo,
     pub(crate) seed: Option<u64>,
+    pub(crate) postage: Postage,
+    pub(crate) secrets: Vec<NamePattern>,
+    pub(crate) secrets_policy: Option<NameRules>,
+    /// What it keeps in the host's store.
+    pub(crate) space: Option<KeyValueSpace>,
+    pub(crate) settings: Vec<(String, String)>,
 }
 
 impl fmt::Debug for Granted {
@@ -109,11 +141,13 @@ impl Granted {
     /// Opens what `config` grants, within `policy`. Blocks.
     pub(crate) fn open(
         config: &CapabilitiesConfig,
-        policy: &Policy,
-        quotas: &Quotas,
-        resolver: Resolver,
+        name: &ComponentName,
+        host: &Offers,
     ) -> Result<Self, GrantError> {
-        let excesses = policy.excesses(&config.network, &config.environment, None);
+        let Offers { policy, quotas, .. } = host;
+        let mut excesses =
+            policy.excesses(&config.network, &config.environment, config.key_value_bytes);
+        excesses.extend(policy.subscriptions(&config.messaging.subscribe));
         if !excesses.is_empty() {
             return Err(GrantError::Excess(excesses));
         }
@@ -140,12 +174,19 @@ impl Granted {
                 },
             });
         }
+        let store = host.key_value.lock();
+        let store = store.unwrap_or_else(PoisonError::into_inner).clone();
+        let space = match (config.key_value_bytes, &store) {
+            (None, _) => None,
+            (Some(_), None) => return Err(GrantError::NoStore),
+            (Some(quota), Some(store)) => Some(store.space(name.as_str(), quota)?),
+        };
         let input = config.stdio.input.as_ref();
         Ok(Self {
             network: config.network.clone(),
             network_policy: policy.network_rules(),
             directories,
-            resolver,
+            resolver: host.resolver.clone(),
             filesystem: wasi.build().filesystem().clone(),
             environment: environment(config),
             arguments: config.environment.arguments.clone(),
@@ -154,6 +195,11 @@ impl Granted {
                 .transpose()?,
             output: config.stdio.output,
             seed: config.seed,
+            postage: Postage::new(&config.messaging, policy.topics(), policy.calls()),
+            settings: config.settings.clone(),
+            secrets: config.secrets.clone(),
+            secrets_policy: policy.reveals(),
+            space,
         })
     }
 }

@@ -14,6 +14,7 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use super::allowance::Allowance;
 use crate::config::ComponentName;
 use crate::host_functions::Caller;
 
@@ -73,36 +74,6 @@ struct Lines {
     left_out: u64,
 }
 
-/// Bytes that may be written: they come back with time.
-#[derive(Debug)]
-struct Allowance {
-    bytes: u64,
-    since: Instant,
-}
-
-impl Allowance {
-    fn new(now: Instant) -> Self {
-        Self {
-            bytes: OUTPUT_BYTES_PER_SECOND,
-            since: now,
-        }
-    }
-
-    /// As many of `bytes` as may be written now.
-    fn take(&mut self, bytes: usize, now: Instant) -> usize {
-        let passed = now.saturating_duration_since(self.since).as_millis();
-        let passed = u64::try_from(passed).unwrap_or(u64::MAX);
-        let back = passed.saturating_mul(OUTPUT_BYTES_PER_SECOND) / 1000;
-        if back > 0 {
-            self.bytes = self.bytes.saturating_add(back).min(OUTPUT_BYTES_PER_SECOND);
-            self.since = now;
-        }
-        let taken = bytes.min(usize::try_from(self.bytes).unwrap_or(usize::MAX));
-        self.bytes -= taken as u64;
-        taken
-    }
-}
-
 impl Output {
     pub(super) fn new(
         caller: &Caller,
@@ -114,7 +85,7 @@ impl Output {
             stream,
             lines: lines.clone(),
             line: Vec::new(),
-            allowance: Allowance::new(Instant::now()),
+            allowance: Allowance::new(OUTPUT_BYTES_PER_SECOND, Instant::now()),
             left_out: 0,
         })))
     }
@@ -126,7 +97,8 @@ impl Output {
 
 impl Lines {
     fn write(&mut self, bytes: &[u8]) {
-        let taken = self.allowance.take(bytes.len(), Instant::now());
+        let taken = self.allowance.take(bytes.len() as u64, Instant::now());
+        let taken = usize::try_from(taken).unwrap_or(usize::MAX);
         let (taken, rest) = bytes.split_at(taken.min(bytes.len()));
         for &byte in taken {
             if byte == b'\n' {
@@ -228,25 +200,5 @@ impl AsyncWrite for Output {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn an_allowance_comes_back_with_time_and_not_beyond_a_seconds_worth() {
-        let start = Instant::now();
-        let mut allowance = Allowance::new(start);
-        let second = usize::try_from(OUTPUT_BYTES_PER_SECOND).unwrap();
-        assert_eq!(allowance.take(second * 2, start), second);
-        assert_eq!(allowance.take(1, start), 0);
-        let half = start + Duration::from_millis(500);
-        assert_eq!(allowance.take(second, half), second / 2);
-        let late = start + Duration::from_secs(100);
-        assert_eq!(allowance.take(second * 2, late), second);
     }
 }

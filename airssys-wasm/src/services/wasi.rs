@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use airssys_rt::Events;
-use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::cli::WasiCli;
 use wasmtime_wasi::clocks::WasiClocks;
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random, sockets};
@@ -15,9 +14,9 @@ use wasmtime_wasi::{WasiCtx, WasiView};
 use super::deterministic::{Seeded, Steps};
 use super::filesystem::HasFilesystem;
 use super::gate::Gate;
-use super::output::{Output, OutputLine, OutputStreamName};
+use super::output::{Output, OutputStreamName};
 use super::sockets::HasSockets;
-use super::{filesystem as files, lookup, sockets as net};
+use super::{bindings, filesystem as files, lookup, secrets, sockets as net};
 use crate::config::OutputTo;
 use crate::state::ComponentState;
 
@@ -25,7 +24,7 @@ use crate::state::ComponentState;
 const MAX_RANDOM_BYTES: u64 = 64 * 1024;
 
 /// The context of one instance. Nothing is inherited from the host's process.
-pub(crate) fn wasi_context(gate: &Arc<Gate>, lines: &Events<OutputLine>) -> WasiCtx {
+pub(crate) fn wasi_context(gate: &Arc<Gate>) -> WasiCtx {
     let granted = gate.granted();
     let mut wasi = WasiCtx::builder();
     wasi.max_random_size(MAX_RANDOM_BYTES)
@@ -45,7 +44,7 @@ pub(crate) fn wasi_context(gate: &Arc<Gate>, lines: &Events<OutputLine>) -> Wasi
         wasi.stdin(MemoryInputPipe::new(input.clone()));
     }
     if granted.output == OutputTo::Log {
-        let stream = |name| Output::new(gate.caller(), name, lines);
+        let stream = |name| Output::new(gate.caller(), name, &gate.reach().lines);
         wasi.stdout(stream(OutputStreamName::Stdout));
         wasi.stderr(stream(OutputStreamName::Stderr));
     }
@@ -99,6 +98,9 @@ pub(crate) fn add_to_linker(linker: &mut Linker<ComponentState>) -> wasmtime::Re
     let options = sockets::network::LinkOptions::default();
     sockets::network::add_to_linker::<State, WasiSockets>(linker, &options, State::sockets)?;
     lookup::add_to_linker(linker)?;
+
+    secrets::add_to_linker(linker)?;
+    bindings::Services::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
 
     clocks::wall_clock::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;
     clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;
