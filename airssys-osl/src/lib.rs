@@ -1,8 +1,10 @@
 //! What touches the operating system.
 //!
-//! Today: reading files whose content is not trusted, directories that nobody else can read or
-//! write, the audit log, and the kernel limit that a pool of instances must fit. Grants and secrets
-//! will live here too.
+//! [`grants`]: what components may reach, and what a host allows. [`ProtectedSecret`] and
+//! [`NamedSecrets`]: secrets in protected memory. [`AuditLog`]: a log whose records prove one another.
+//! [`KeyValueStore`]: what components keep. [`Sandbox`]: what the kernel takes from the process itself.
+//! [`MemoryProbe`]: how much memory is left. Beside these, reads of files whose content is not
+//! trusted, and directories that nobody else can read or write.
 
 mod audit;
 mod file;

@@ -218,6 +218,7 @@ impl NetworkGrants {
                 table: "[capabilities.network]",
                 key: "inbound",
                 value: format!("[\"{address}\"]"),
+                beside: Vec::new(),
             }),
         })
     }
@@ -239,6 +240,7 @@ impl NetworkGrants {
                 table: "[capabilities.network]",
                 key: "max_connections",
                 value: most.saturating_add(1).to_string(),
+                beside: Vec::new(),
             }),
         })
     }
@@ -265,6 +267,7 @@ fn denial(against: Against<'_>, by_policy: bool, subject: String, rule: String) 
             table,
             key: "outbound",
             value: format!("[\"{rule}\"]"),
+            beside: Vec::new(),
         }),
     }
 }

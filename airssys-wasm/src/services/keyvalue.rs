@@ -54,6 +54,7 @@ impl Gate {
                     table: "[capabilities.keyvalue]",
                     key: "max_bytes",
                     value: SUGGESTED_BYTES.to_string(),
+                    beside: Vec::new(),
                 }),
             });
             return Err(Error::AccessDenied);
@@ -82,6 +83,7 @@ impl Gate {
                     table: "[capabilities.keyvalue]",
                     key: "max_bytes",
                     value: used.saturating_add(asked).to_string(),
+                    beside: Vec::new(),
                 }),
             });
         }

@@ -156,6 +156,7 @@ impl Gate {
                         (_, key) => key,
                     },
                     value: format!("[\"{name}\"]"),
+                    beside: Vec::new(),
                 }),
             }
         };

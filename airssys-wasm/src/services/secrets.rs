@@ -54,6 +54,7 @@ impl Gate {
                     },
                     key: "reveal",
                     value: format!("[\"{name}\"]"),
+                    beside: Vec::new(),
                 }),
                 reason,
             });

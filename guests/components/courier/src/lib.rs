@@ -142,6 +142,13 @@ impl desk::Guest for Courier {
         config::get_all().unwrap_or_default()
     }
 
+    fn hammer(count: u32) {
+        for _ in 0..count {
+            // What comes of it is nothing, each time.
+            let _ = (config::get("colour"), bus::send("nobody", &[]));
+        }
+    }
+
     fn log(text: String) {
         logging::log(logging::Level::Warn, "courier", &text);
     }
