@@ -429,6 +429,95 @@ fn every_kind_of_access_is_on_record_with_its_rule() {
     });
 }
 
+/// Byte `n` of the secret that is searched for, as it stands nowhere else.
+fn disguised(n: usize) -> u8 {
+    u8::try_from((n * 37 + 11) % 251).unwrap()
+}
+
+/// What turns it into the secret's own.
+const DISGUISE: u8 = 0x5a;
+
+/// Length of that secret, in bytes.
+const SECRET_BYTES: usize = 96;
+
+/// How often the secret's middle stands in what this process has written to. An allocator writes
+/// over the ends of what it gets back.
+fn occurrences() -> usize {
+    use std::os::unix::fs::FileExt;
+    let memory = fs::File::open("/proc/self/mem").unwrap();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let wanted: Vec<u8> = (32..80).map(disguised).collect();
+    let mut found = 0;
+    let mut piece = vec![0; 1 << 20];
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let address = |text| u64::from_str_radix(text, 16).unwrap();
+        let (mut at, end) = (address(start), address(end));
+        while at < end {
+            let most = usize::try_from(end - at).unwrap().min(piece.len());
+            // What has no page, or must not be read, holds nothing of ours.
+            let Ok(read) = memory.read_at(&mut piece[..most], at) else {
+                at += 4096;
+                continue;
+            };
+            let windows = piece[..read].windows(wanted.len());
+            let fits = |window: &&[u8]| {
+                let pairs = window.iter().zip(&wanted);
+                pairs
+                    .into_iter()
+                    .all(|(byte, wanted)| byte ^ DISGUISE == *wanted)
+            };
+            found += windows.filter(fits).count();
+            let overlap = if read == most && at + (read as u64) < end {
+                wanted.len()
+            } else {
+                0
+            };
+            at += (read - overlap).max(1) as u64;
+        }
+        piece.fill(0);
+    }
+    found
+}
+
+#[test]
+fn a_secret_is_wiped() {
+    const TEST: &str = "services_test::a_secret_is_wiped";
+    if !crate::support::in_a_process_of_its_own(TEST) {
+        return;
+    }
+    block_on(async {
+        let tree = couriers(&[("a", &reveal("\"api-token\""))]);
+        let named = {
+            // Written by another process: this one never has it but through the host.
+            let named = secret(&tree, "api-token", "");
+            let octal: String = (0..SECRET_BYTES)
+                .map(|n| format!("\\{:03o}", disguised(n) ^ DISGUISE))
+                .collect();
+            let path = tree.path().join("api-token");
+            let written = Command::new("sh")
+                .args(["-c", "printf \"$1\" > \"$2\"", "sh", &octal])
+                .arg(&path)
+                .status();
+            assert!(written.unwrap().success());
+            named
+        };
+        let running = host(&tree, &named).await.unwrap();
+        let length = told(&running, "a", "secret-length", &[text("api-token")]).await;
+        assert_eq!(length, Ok(Val::U32(u32::try_from(SECRET_BYTES).unwrap())));
+        // The guest has it, which shows that the search finds what is there.
+        assert!(occurrences() >= 1);
+        let tools = running.supervisor("tools").unwrap();
+        tools.terminate_child("a").await.unwrap();
+        assert_eq!(
+            occurrences(),
+            0,
+            "neither the pool nor a buffer of the host"
+        );
+        running.shutdown().await;
+    });
+}
+
 /// Set in the process that is to be killed, to its airssys.toml.
 const VICTIM: &str = "AIRSSYS_TEST_VICTIM_STORE";
 

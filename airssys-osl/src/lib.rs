@@ -38,7 +38,7 @@ pub use secret::{
     Forked, LoadError, MAX_SECRET_BYTES, MAX_SECRET_NAME_BYTES, MAX_SECRET_READERS, NamedSecrets,
     ProtectedSecret, Protection, ProtectionReport, SecretError, SecretKeyring, SecretLimits,
     SecretMemory, SecretName, SecretNameError, SecretPolicy, SecretReader, SecretSource,
-    SecretState, UnknownSecret,
+    SecretState, SecretStream, UnknownSecret,
 };
 #[cfg(feature = "age")]
 pub use secret::{AgeKey, MAX_AGE_WORK_FACTOR};

@@ -134,6 +134,11 @@ impl desk::Guest for Courier {
         shown.map_err(|why| why.name().to_owned())
     }
 
+    fn secret_length(name: String) -> Result<u32, String> {
+        let shown = reveal::get(&name).map(|secret| secret.len() as u32);
+        shown.map_err(|why| why.name().to_owned())
+    }
+
     fn setting(key: String) -> Option<String> {
         config::get(&key).ok().flatten()
     }
