@@ -207,7 +207,8 @@ fn audit_follow_prints_what_comes_and_ends_on_ctrl_c() {
             let record: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
             seen.push(record);
         }
-        seen
+        // Still open: what nobody reads would end it too.
+        (seen, lines)
     });
     for n in 0.. {
         let subject = format!("read {n}");
@@ -217,7 +218,7 @@ fn audit_follow_prints_what_comes_and_ends_on_ctrl_c() {
             break;
         }
     }
-    let seen = follows.join().unwrap();
+    let (seen, _open) = follows.join().unwrap();
     for pair in seen.windows(2) {
         let number = |record: &Value| record["sequence"].as_u64().unwrap();
         assert_eq!(number(&pair[0]) + 1, number(&pair[1]));

@@ -174,7 +174,7 @@ pub const PAGE: usize = 65_536;
 pub struct Alone {
     pub host: Host,
     pub component: ComponentRef,
-    _tree: Tree,
+    tree: Tree,
 }
 
 impl Alone {
@@ -192,7 +192,7 @@ impl Alone {
         Ok(Self {
             component: host.component("alone")?,
             host,
-            _tree: tree,
+            tree: tree,
         })
     }
 
@@ -201,8 +201,13 @@ impl Alone {
         Self {
             component: host.component("alone").unwrap(),
             host,
-            _tree: tree,
+            tree: tree,
         }
+    }
+
+    /// Where it is on disk.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
     }
 
     pub async fn text(text: &str, max_bytes: usize, cpu: &str) -> Self {

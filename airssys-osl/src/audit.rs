@@ -204,8 +204,10 @@ impl AuditLog {
     /// segment.
     ///
     /// # Errors
-    /// [`AuditError::Locked`] where there is a writer; [`AuditError::Damaged`] where anything else
-    /// than the end is not what it should be, and the log is left as it is; the others.
+    /// [`AuditError::Locked`] where there is a writer. [`AuditError::Damaged`] where a segment is
+    /// missing or has no header, the head is not what was written, or a record from the head's
+    /// segment on is not; the log is left as it is then. Records of earlier segments are for
+    /// [`verify_audit`]. The others.
     pub fn open(config: &AuditConfig) -> Result<Self, AuditError> {
         let taken = recovery::take_up(config)?;
         let records = config.queue_records.max(MIN_QUEUE_RECORDS);

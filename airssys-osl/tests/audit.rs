@@ -1,4 +1,7 @@
 //! The audit log: what it proves, what it survives, what it refuses.
+//!
+//! - `cargo test -p airssys-osl --test audit`: 500 random changes to a log among the rest.
+//! - `AIRSSYS_AUDIT_CASES=100000 cargo test -p airssys-osl --test audit no_changes`: as many.
 
 #![allow(
     clippy::unwrap_used,

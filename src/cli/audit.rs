@@ -91,7 +91,7 @@ fn show(args: &AuditShowArgs, output: Output) -> Result<Exit, CliError> {
     let reader = AuditReader::open(&args.directory).map_err(refused)?;
     let mut findings = 0;
     for item in reader {
-        match item.map_err(refused)? {
+        match item.map_err(Failure::AuditRead)? {
             AuditItem::Record(record) if args.asks_for(&record) => print(&record, output)?,
             AuditItem::Record(_) => {}
             AuditItem::Finding(finding) => {
@@ -136,7 +136,7 @@ async fn follow(path: &Path, output: Output) -> Result<Exit, CliError> {
             _ = ticks.tick() => {}
             () = interrupt.asked() => return Ok(Exit::Ok),
         }
-        for item in follower.poll().map_err(refused)? {
+        for item in follower.poll().map_err(Failure::AuditRead)? {
             match item {
                 AuditItem::Record(record) => print(&record, output)?,
                 AuditItem::Finding(finding) if output.is_json() => {

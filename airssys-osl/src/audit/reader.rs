@@ -10,7 +10,6 @@ use crate::PrivateDirectory;
 use super::chain::{AuditTag, ChainKey, NoFrame};
 use super::error::AuditError;
 use super::finding::{AuditFault, AuditFinding};
-use super::head::Head;
 use super::record::AuditRecord;
 use super::segment::{HEADER_BYTES, Header};
 use super::survey::{BEGINNING, Found, Survey};
@@ -19,6 +18,9 @@ use super::{KEY_FILE, MAX_SEGMENT_BYTES};
 
 /// Findings that a verdict lists; more are counted.
 const LISTED: usize = 1000;
+
+/// How often a reader starts over whose segments the writer removes before they are read.
+const RESURVEYS: u32 = 100;
 
 /// What comes next in a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +65,7 @@ pub struct AuditReader {
     chain: Option<(u64, AuditTag)>,
     told: VecDeque<AuditFinding>,
     summary: AuditSummary,
+    resurveys: u32,
     ended: bool,
 }
 
@@ -153,6 +156,7 @@ impl AuditReader {
                 unfinished_bytes: 0,
             },
             survey,
+            resurveys: 0,
             ended: false,
         }
     }
@@ -320,14 +324,12 @@ impl AuditReader {
         Ok(())
     }
 
-    /// The writer at work may have removed a segment after it was surveyed.
+    /// The writer at work may have removed a segment after it was surveyed, and more behind it.
     fn removed(&mut self, found: &Found) -> Result<(), AuditError> {
         self.position += 1;
-        let head = self.directory.read(super::head::HEAD_FILE, 1024)?;
-        let head = head.and_then(|head| Head::read(&self.key, &head));
-        if let Some(head) = head.filter(|head| head.first_segment > found.number) {
-            self.summary.first = self.summary.first.max(head.first);
-        } else {
+        let newer = Survey::take(&self.directory, &self.key)?;
+        let kept = newer.head.filter(|head| head.first_segment > found.number);
+        let Some(head) = kept.filter(|_| self.resurveys < RESURVEYS) else {
             self.told.push_back(AuditFinding {
                 segment: found.number,
                 sequence: found.header.map_or(0, |header| header.first),
@@ -335,10 +337,19 @@ impl AuditReader {
                     through: self
                         .survey
                         .known(self.position - 1)
-                        .map_or(0, |k| k.sequence),
+                        .map_or(0, |known| known.sequence),
                 },
             });
-        }
+            return Ok(());
+        };
+        self.resurveys += 1;
+        self.summary.first = self.summary.first.max(head.first);
+        let surveyed = self.survey.segments.last().map_or(0, |last| last.number);
+        let new = newer.findings.iter();
+        let new = new.filter(|finding| finding.segment > surveyed);
+        self.told.extend(new.copied());
+        (self.wanted, self.chain, self.position) = (head.first_segment, None, 0);
+        self.survey = newer;
         Ok(())
     }
 

@@ -161,6 +161,7 @@ fn a_torn_tail_is_cut_off_and_said_so() {
         };
         assert_eq!(opened.event, AuditEvent::Opened { cut_bytes: torn });
         assert_eq!(closed.event, AuditEvent::Closed);
+        assert_eq!(verify_audit(&path).unwrap().summary.unfinished_bytes, 0);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use airssys_osl::{
     AuditConfig, AuditError, AuditEvent, AuditFault, AuditFinding, AuditFollower, AuditItem,
-    AuditLog, AuditRecord, verify_audit,
+    AuditLog, AuditReader, AuditRecord, verify_audit,
 };
 
 use crate::fixture::{PATIENCE, config, entry, records, segment, small, subjects};
@@ -169,4 +169,36 @@ fn a_follower_waits_for_half_a_record_and_tells_of_damage_once() {
     let events = polled(&mut follower).into_iter().map(|record| record.event);
     let opened = AuditEvent::Opened { cut_bytes: 100 };
     assert_eq!(events.collect::<Vec<_>>(), [opened, AuditEvent::Closed]);
+}
+
+#[test]
+fn a_reader_whose_segments_are_removed_before_it_comes_to_them_starts_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit");
+    let config = AuditConfig {
+        max_segments: 2,
+        ..config(&path)
+    };
+    let log = AuditLog::open(&config).unwrap();
+    let fill = || {
+        for n in 0..600 {
+            while log.append(entry(&format!("{n:0300}"))).is_err() {
+                log.flush(PATIENCE).unwrap();
+            }
+        }
+        log.flush(PATIENCE).unwrap();
+    };
+    fill();
+    let mut reader = AuditReader::open(&path).unwrap();
+    fill();
+    let mut numbers = Vec::new();
+    for item in &mut reader {
+        match item.unwrap() {
+            AuditItem::Record(record) => numbers.push(record.sequence),
+            AuditItem::Finding(finding) => panic!("{finding}"),
+        }
+    }
+    let first = reader.summary().first;
+    assert!(first > 601);
+    assert_eq!(numbers, (first..=1201).collect::<Vec<_>>());
 }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed set-up should fail the test")]
 
+use std::sync::{Arc, mpsc};
+
 use super::*;
 use crate::{AuditDecision, AuditEntry};
 
@@ -55,4 +57,34 @@ fn a_queue_gives_out_what_waits_once_it_is_due() {
     let mut batch = queue.empty_batch();
     assert_eq!(queue.take(&mut batch), Work::Write { lost: 0 });
     assert!(begun.elapsed() >= interval);
+}
+
+/// Spins until the writer waits like this.
+fn until(queue: &Queue, asleep: Asleep) {
+    let begun = Instant::now();
+    while queue.state().asleep != asleep {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_writer_wakes_for_the_first_entry_and_for_half_a_queue_and_not_in_between() {
+    let queue = Arc::new(Queue::new(16, OnFull::Refuse, Duration::from_secs(3600)));
+    let (writers, (tell, told)) = (Arc::clone(&queue), mpsc::channel());
+    std::thread::spawn(move || {
+        let mut batch = writers.empty_batch();
+        let work = writers.take(&mut batch);
+        tell.send((work, batch.records)).unwrap();
+    });
+    until(&queue, Asleep::UntilWork);
+    queue.push(0, &call("")).unwrap();
+    until(&queue, Asleep::UntilDue);
+    for _ in 0..6 {
+        queue.push(0, &call("")).unwrap();
+        assert_eq!(queue.state().asleep, Asleep::UntilDue);
+    }
+    queue.push(0, &call("")).unwrap();
+    let taken = told.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(taken, (Work::Write { lost: 0 }, 8));
 }
