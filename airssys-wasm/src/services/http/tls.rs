@@ -74,3 +74,69 @@ fn told(error: &io::Error) -> Error {
         None => Error::ConnectionTerminated,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+    use super::*;
+
+    /// Speaks TLS with a server that has a certificate for `names` by an authority that is trusted,
+    /// and returns what it says.
+    async fn with_server(names: &[&str], target: Target) -> Result<String, Error> {
+        let key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = authority.self_signed(&key).unwrap();
+        let issuer = Issuer::new(authority, key);
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let certificate = CertificateParams::new(names).unwrap();
+        let certificate = certificate.signed_by(&key, &issuer).unwrap();
+
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            // A client that does not trust it hangs up.
+            if let Ok(mut stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await {
+                stream.write_all(b"pong").await.ok();
+                stream.shutdown().await.ok();
+            }
+        });
+        let mut roots = RootCertStore::empty();
+        roots.add(root.der().clone()).unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = secure_by(client(roots).unwrap(), stream, &target).await?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        server.await.unwrap();
+        Ok(said)
+    }
+
+    #[tokio::test]
+    async fn a_server_proves_to_be_the_one_that_was_asked_for() {
+        let name = |name: &str| Target::Name(name.into(), 443);
+        let local = Target::Address(([127, 0, 0, 1], 443).into());
+        let said = with_server(&["a.example.com"], name("a.example.com")).await;
+        assert_eq!(said.unwrap(), "pong");
+        let said = with_server(&["127.0.0.1"], local.clone()).await;
+        assert_eq!(said.unwrap(), "pong");
+        for other in [name("b.example.com"), name("example.com"), local] {
+            let refused = with_server(&["a.example.com"], other).await.unwrap_err();
+            assert!(matches!(refused, Error::TlsCertificateError), "{refused}");
+        }
+    }
+}

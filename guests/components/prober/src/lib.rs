@@ -171,7 +171,11 @@ impl http::Guest for Prober {
         requests::Request::to("GET", &url)?.length()
     }
 
-    fn hold(url: String, count: u32) -> (u32, Option<String>) {
+    fn hold(url: String, count: u32, sockets: u32) -> (u32, Option<String>) {
+        let sockets: Vec<_> = (0..sockets).map(|_| UdpSocket::bind("0.0.0.0:0")).collect();
+        if sockets.iter().any(Result::is_err) {
+            return (0, Some(String::from("no socket")));
+        }
         let mut held = Vec::new();
         for had in 0..count {
             let sent = requests::Request::to("GET", &url).and_then(requests::Request::send);
