@@ -30,6 +30,9 @@ const ROOT: &str = "airssys";
 /// How long a shutdown waits for tasks once every component has stopped, before it aborts them.
 const TASK_GRACE: Duration = Duration::from_secs(5);
 
+/// How long a host that is only dropped waits for it.
+const DROP_GRACE: Duration = Duration::from_millis(500);
+
 /// How long a shutdown waits for a disk that does not take what is left of the audit log.
 const AUDIT_GRACE: Duration = Duration::from_secs(5);
 
@@ -540,5 +543,9 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.ask_to_stop();
+        // What the tree still asks for while it stops is refused, since it cannot be put on record.
+        if let Some(audit) = &self.audit {
+            audit.close(DROP_GRACE).ok();
+        }
     }
 }

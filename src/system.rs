@@ -485,6 +485,7 @@ struct Raw {
     secret: Vec<secrets::RawSecret>,
     #[serde(default)]
     sandbox: sandbox::RawSandbox,
+    #[serde(default)]
     audit: RawAudit,
     supervisor: Vec<Spanned<RawSupervisor>>,
 }

@@ -93,7 +93,23 @@ fn document(file: ConfigFile, key: &str, value: Option<&str>) -> String {
         if key == "capabilities.filesystem.max_bytes" && section == "capabilities.filesystem" {
             lines.push_str("access = \"read-write\"\n");
         }
-        let list = section.starts_with("supervisor") || section == "capabilities.filesystem";
+        // A secret comes from one place, and an identity belongs to an encrypted one.
+        if section == "secret" {
+            let source = [
+                "secret.file",
+                "secret.environment",
+                "secret.keyring",
+                "secret.age",
+            ];
+            lines.push_str(match key {
+                "secret.age" if value.is_some() => "identity = \"id.txt\"\n",
+                "secret.identity" if value.is_some() => "age = \"x.age\"\n",
+                key if value.is_some() && source.contains(&key) => "",
+                _ => "file = \"x\"\n",
+            });
+        }
+        let lists = ["capabilities.filesystem", "secret"];
+        let list = section.starts_with("supervisor") || lists.contains(&section);
         match (file, list) {
             (_, true) => writeln!(text, "[[{section}]]\n{lines}").unwrap(),
             _ => writeln!(text, "[{section}]\n{lines}").unwrap(),

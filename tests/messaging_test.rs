@@ -102,7 +102,7 @@ async fn received(host: &Host, name: &str, count: usize) -> Vec<String> {
 }
 
 fn err<T>(why: &str) -> Result<T, String> {
-    Err(format!("Undelivered::{why}"))
+    Err(why.to_owned())
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_request_is_answered_and_the_receiver_is_told_who_asks() {
         assert_eq!(send(&host, "a", "b", "one").await, Ok(String::new()));
         assert_eq!(request(&host, "a", "b", "two").await, Ok(String::new()));
         assert_eq!(received(&host, "b", 2).await, ["a||one", "a||two"]);
-        let large = "x".repeat(900_000);
+        let large = "x".repeat(200_000);
         let answer = request(&host, "a", "b", &format!("echo:{large}")).await;
         assert_eq!(answer.map(|a| a == large), Ok(true));
     });
@@ -134,26 +134,26 @@ fn a_message_to_whom_nobody_granted_is_denied_and_named() {
         let tree = couriers(&[("a", &call("\"c\"")), ("b", ""), ("c", deny)]);
         let host = host(&tree, "").await.unwrap();
         let mut denials = host.denials();
-        assert_eq!(send(&host, "a", "b", "x").await, err("Denied"));
+        assert_eq!(send(&host, "a", "b", "x").await, err("denied"));
         let told = denied(&mut denials).await;
         assert_eq!(told.component.as_str(), "a");
         assert_eq!(told.denial.capability, Capability::Messaging);
         let missing = told.denial.missing.unwrap().to_string();
         assert_eq!(missing, "[capabilities.messaging]\ncall = [\"b\"]");
-        assert_eq!(request(&host, "b", "a", "echo:x").await, err("Denied"));
+        assert_eq!(request(&host, "b", "a", "echo:x").await, err("denied"));
         denied(&mut denials).await;
-        assert_eq!(send(&host, "c", "b", "x").await, err("Denied"));
+        assert_eq!(send(&host, "c", "b", "x").await, err("denied"));
         let reason = denied(&mut denials).await.denial.reason;
         assert_eq!(reason, DenialReason::Denied("b".into()));
         let topic = [text("orders"), text("x")];
         let published = desk(&host, "a", "publish", &topic).await;
-        assert_eq!(result(&published), Err("Undelivered::Denied"));
+        assert_eq!(result(&published), Err("denied"));
         let missing = denied(&mut denials).await.denial.missing.unwrap();
         assert_eq!((missing.key, &*missing.value), ("publish", "[\"orders\"]"));
         assert!(received(&host, "b", 0).await.is_empty());
         // Names of no form a grant could have.
         for name in ["", "a b", "../b", "b\n"] {
-            assert_eq!(send(&host, "a", name, "x").await, err("Denied"), "{name:?}");
+            assert_eq!(send(&host, "a", name, "x").await, err("denied"), "{name:?}");
         }
     });
 }
@@ -167,7 +167,7 @@ fn the_policy_bounds_messages_too() {
             "[policy.messaging]\ncall = [\"c\"]\ntopics = [\"x.*\"]\ndeny = [\"x.secret\"]";
         let running = host(&tree, policy).await.unwrap();
         let mut denials = running.denials();
-        assert_eq!(send(&running, "a", "b", "x").await, err("Denied"));
+        assert_eq!(send(&running, "a", "b", "x").await, err("denied"));
         let denial = denied(&mut denials).await.denial;
         assert_eq!(denial.reason, DenialReason::NotAllowed);
         assert_eq!(
@@ -233,15 +233,15 @@ fn a_receiver_that_is_not_there_or_takes_no_messages_is_told() {
         let tree = couriers(&[("a", &call("\"**\"")), ("b", "")]);
         let tree = tree.guest("notebook", airssys_guests::NOTEBOOK);
         let host = host(&tree, "").await.unwrap();
-        assert_eq!(send(&host, "a", "nobody", "x").await, err("NoReceiver"));
-        assert_eq!(send(&host, "a", "notebook", "x").await, err("NoReceiver"));
+        assert_eq!(send(&host, "a", "nobody", "x").await, err("no-receiver"));
+        assert_eq!(send(&host, "a", "notebook", "x").await, err("no-receiver"));
         host.supervisor("tools")
             .unwrap()
             .terminate_child("b")
             .await
             .unwrap();
-        assert_eq!(send(&host, "a", "b", "x").await, err("Stopped"));
-        assert_eq!(request(&host, "a", "b", "echo:x").await, err("Stopped"));
+        assert_eq!(send(&host, "a", "b", "x").await, err("stopped"));
+        assert_eq!(request(&host, "a", "b", "echo:x").await, err("stopped"));
     });
 }
 
@@ -250,7 +250,7 @@ fn a_receiver_that_dies_of_a_message_is_told_and_replaced() {
     block_on(async {
         let tree = couriers(&[("a", &call("\"b\"")), ("b", "")]);
         let host = host(&tree, "").await.unwrap();
-        assert_eq!(request(&host, "a", "b", "trap").await, err("Failed"));
+        assert_eq!(request(&host, "a", "b", "trap").await, err("failed"));
         assert_eq!(
             request(&host, "a", "b", "echo:again").await,
             Ok("again".into())
@@ -281,7 +281,7 @@ fn a_full_mailbox_is_told_to_the_sender() {
                         sent += n;
                         match &**why {
                             // The allowance comes back within a second.
-                            Val::String(why) if why == "Undelivered::TooFast" => {
+                            Val::String(why) if why == "too-fast" => {
                                 tokio::time::sleep(Duration::from_millis(200)).await;
                             }
                             why => break why.clone(),
@@ -292,7 +292,7 @@ fn a_full_mailbox_is_told_to_the_sender() {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(why, text("Undelivered::Full"));
+        assert_eq!(why, text("full"));
         let capacity = u32::try_from(airssys_wasm::MAILBOX_CAPACITY).unwrap();
         assert!((capacity..=capacity + 2).contains(&sent), "{sent}");
         // None of those that were taken is lost.
@@ -311,7 +311,7 @@ fn a_sender_sends_no_more_than_it_may() {
             let answer = desk(&host, "a", "send-bytes", &[text("b"), Val::U32(n)]).await;
             result(&answer).map(|_| ()).map_err(str::to_owned)
         };
-        assert_eq!(bytes(1001).await, err("TooLarge"));
+        assert_eq!(bytes(1001).await, err("too-large"));
         assert_eq!(bytes(1000).await, Ok(()));
         let began = Instant::now();
         let flooded = desk(&host, "a", "flood", &[text("b"), Val::U32(1000)]).await;
@@ -323,10 +323,7 @@ fn a_sender_sends_no_more_than_it_may() {
         };
         let most = 50 + 50 * u32::try_from(began.elapsed().as_millis()).unwrap() / 1000;
         assert!((40..=most).contains(&taken), "{taken} of at most {most}");
-        assert_eq!(
-            told[1],
-            Val::Option(Some(Box::new(text("Undelivered::TooFast"))))
-        );
+        assert_eq!(told[1], Val::Option(Some(Box::new(text("too-fast")))));
     });
 }
 
@@ -339,11 +336,11 @@ fn a_cycle_is_refused_at_once() {
         let tree = couriers(&grants);
         let host = host(&tree, "").await.unwrap();
         let began = Instant::now();
-        assert_eq!(request(&host, "n0", "n0", "echo:x").await, err("Cycle"));
+        assert_eq!(request(&host, "n0", "n0", "echo:x").await, err("cycle"));
         let told = request(&host, "n0", "n1", "ask:n0:echo:x").await;
-        assert_eq!(told, Err("told: Undelivered::Cycle".into()));
+        assert_eq!(told, Err("told: cycle".into()));
         let told = request(&host, "n0", "n1", "ask:n2:ask:n1:echo:x").await;
-        assert_eq!(told, Err("told: told: Undelivered::Cycle".into()));
+        assert_eq!(told, Err("told: told: cycle".into()));
         // Eight wait for one another, and no ninth.
         let chain = |last: u32| -> String {
             let asks: String = (2..=last).map(|n| format!("ask:n{n}:")).collect();
@@ -354,7 +351,7 @@ fn a_cycle_is_refused_at_once() {
             Ok("end".into())
         );
         let told = request(&host, "n0", "n1", &chain(9)).await;
-        assert!(told.unwrap_err().ends_with("Undelivered::Cycle"));
+        assert!(told.unwrap_err().ends_with("cycle"));
         assert!(
             began.elapsed() < Duration::from_secs(4),
             "nobody waited for a deadline"
@@ -370,7 +367,7 @@ fn a_request_waits_no_longer_than_it_may_and_does_not_end_the_receiver() {
         assert_eq!(request(&host, "a", "b", "kept").await, Ok(String::new()));
         let began = Instant::now();
         let told = request_within(&host, "a", "b", "wait:1000", 100).await;
-        assert_eq!(told, err("Deadline"));
+        assert_eq!(told, err("deadline"));
         assert!(
             began.elapsed() < Duration::from_millis(800),
             "{:?}",
@@ -393,7 +390,7 @@ fn a_request_waits_no_longer_than_whoever_called_the_sender() {
         let host = host(&tree, "").await.unwrap();
         let began = Instant::now();
         let told = request_within(&host, "a", "b", "ask:c:wait:2000", 200).await;
-        assert_eq!(told, err("Deadline"));
+        assert_eq!(told, err("deadline"));
         // `b` gives up with `a`, although it asked for a minute, and takes its next call.
         assert_eq!(request(&host, "a", "b", "echo:x").await, Ok("x".into()));
         assert!(
@@ -413,7 +410,7 @@ fn a_receiver_that_never_answers_is_ended_by_its_own_limit() {
         let toml = toml.replace("[resources.cpu]", "[resources.cpu]\ntimeout_seconds = 1");
         std::fs::write(path, toml).unwrap();
         let host = host(&tree, "").await.unwrap();
-        assert_eq!(request(&host, "a", "b", "spin").await, err("Failed"));
+        assert_eq!(request(&host, "a", "b", "spin").await, err("failed"));
         let last = host.component("b").unwrap().metrics().last_exit.unwrap();
         assert_eq!(last.kind, ExitKind::Deadline.as_str());
         assert_eq!(request(&host, "a", "b", "echo:x").await, Ok("x".into()));

@@ -41,7 +41,7 @@ thread_local! {
 struct Courier;
 
 fn why(undelivered: Undelivered) -> String {
-    format!("{undelivered:?}")
+    undelivered.name().to_owned()
 }
 
 fn text(bytes: Vec<u8>) -> String {
@@ -130,9 +130,8 @@ impl desk::Guest for Courier {
     }
 
     fn secret(name: String) -> Result<String, String> {
-        reveal::get(&name)
-            .map(text)
-            .map_err(|why| format!("{why:?}"))
+        let shown = reveal::get(&name).map(text);
+        shown.map_err(|why| why.name().to_owned())
     }
 
     fn setting(key: String) -> Option<String> {
