@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use airssys::grants::DenialReason;
-use airssys::{ExitCause, ExitKind, Host, Val};
+use airssys::{ExitCause, ExitKind, Host, HostBuilder, Resolver, SystemConfig, Val};
 use airssys_guests::PROBER;
 use airssys_osl::AuditDecision;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -674,6 +674,22 @@ fn http_what_goes_wrong_has_its_own_code() {
             let answer = code(alone.get(&url).await);
             assert!(answer.contains(told), "{url}: {answer}");
         }
+    });
+}
+
+#[test]
+fn http_a_resolver_that_panics_ends_its_call_and_nothing_else() {
+    block_on(async {
+        let tree = granted("\"*.example.com:*\"");
+        let config = SystemConfig::load(tree.write()).unwrap();
+        let resolver = Resolver::new(|_| Box::pin(async { panic!("no such luck") }));
+        let builder = HostBuilder::from(config).resolver(resolver);
+        let alone = Alone::in_host(builder.start().await.unwrap(), tree);
+        let get = format!("{HTTP}#get");
+        let cause = alone.exit(&get, &[text("http://a.example.com/")]).await;
+        assert_eq!(cause.kind(), ExitKind::HostPanic, "{cause}");
+        let next = alone.get("http://example.org/").await;
+        assert_eq!(code(next), "ErrorCode::HttpRequestDenied");
     });
 }
 
