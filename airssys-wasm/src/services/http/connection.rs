@@ -1,5 +1,6 @@
 //! One connection for one request: looked up, checked, made and used.
 
+use std::error::Error as _;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -217,13 +218,13 @@ where
 
 /// What the guest is told of an error of hyper's.
 pub(super) fn told(error: &hyper::Error) -> Error {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    let kind = cause.map(io::Error::kind);
     if error.is_parse_too_large() {
         Error::HttpResponseHeaderSectionSize(None)
-    } else if error.is_incomplete_message() {
+    } else if error.is_incomplete_message() || kind == Some(io::ErrorKind::UnexpectedEof) {
         Error::HttpResponseIncomplete
-    } else if error.is_timeout() {
-        Error::HttpResponseTimeout
-    } else if error.is_canceled() || error.is_closed() {
+    } else if kind.is_some() || error.is_canceled() || error.is_closed() {
         Error::ConnectionTerminated
     } else {
         Error::HttpProtocolError
