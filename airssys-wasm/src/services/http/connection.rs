@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -94,17 +94,7 @@ impl Admitted {
             Target::Address(address) => return dial(*address, by).await,
             Target::Name(name, port) => (name, *port),
         };
-        let lookup = self.gate.granted().resolver.lookup(name.to_string());
-        let found = timeout_at(by, lookup).await;
-        let found = found.map_err(|_| Error::DnsTimeout)?;
-        let found = found.ok().filter(|found| !found.is_empty());
-        let found = found.ok_or(Error::DnsError {
-            rcode: None,
-            info_code: None,
-        })?;
-        if let Ok(name) = HostName::new(name) {
-            self.gate.found(name, &found);
-        }
+        let found = look_up(&self.gate, name, by).await?;
         let mut left = u32::try_from(found.len()).unwrap_or(u32::MAX);
         let mut failed = Error::HttpRequestDenied;
         for ip in found {
@@ -161,6 +151,22 @@ impl Admitted {
         };
         Ok((answer, Box::new(rest)))
     }
+}
+
+/// The addresses of a name, which are from now on as good as the name.
+async fn look_up(gate: &Gate, name: &str, by: Instant) -> Result<Vec<IpAddr>, Error> {
+    let lookup = gate.granted().resolver.lookup(name.to_owned());
+    let found = timeout_at(by, lookup).await;
+    let found = found.map_err(|_| Error::DnsTimeout)?;
+    let found = found.ok().filter(|found| !found.is_empty());
+    let found = found.ok_or(Error::DnsError {
+        rcode: None,
+        info_code: None,
+    })?;
+    if let Ok(name) = HostName::new(name) {
+        gate.found(name, &found);
+    }
+    Ok(found)
 }
 
 async fn dial(address: SocketAddr, by: Instant) -> Result<TcpStream, Error> {
@@ -228,5 +234,67 @@ pub(super) fn told(error: &hyper::Error) -> Error {
         Error::ConnectionTerminated
     } else {
         Error::HttpProtocolError
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use airssys_osl::grants::NetworkRules;
+    use airssys_rt::{Events, TaskRegistry};
+
+    use super::*;
+    use crate::config::CapabilitiesConfig;
+    use crate::host_functions::Caller;
+    use crate::runtime::WeakRuntime;
+    use crate::services::{Granted, Offers, Reach, Resolver};
+
+    /// The gate of an instance that is granted `rule`, in a host where every name is at `address`.
+    fn gate(rule: &str, address: &'static str) -> Arc<Gate> {
+        let found = move || address.parse().map_err(io::Error::other);
+        let offers = Offers {
+            resolver: Resolver::new(move |_| Box::pin(async move { Ok(vec![found()?]) })),
+            ..Offers::default()
+        };
+        let mut config = CapabilitiesConfig::default();
+        config.network.outbound = NetworkRules {
+            allow: Some(vec![rule.parse().unwrap()]),
+            deny: Vec::new(),
+        };
+        let component: crate::config::ComponentName = "a".parse().unwrap();
+        let granted = Granted::open(&config, &component, &offers).unwrap();
+        let caller = Caller {
+            component,
+            replica: 0,
+            generation: 1,
+        };
+        let reach = Reach {
+            runtime: WeakRuntime::default(),
+            tasks: TaskRegistry::default(),
+            denials: Events::default(),
+            lines: Events::default(),
+            audit: None,
+            secrets: None,
+        };
+        Gate::new(caller, Arc::new(granted), reach)
+    }
+
+    /// Whether a packet may go to where the name was found. None does: it would leave the machine.
+    async fn leads(gate: &Gate, name: &str, port: u16) -> bool {
+        let by = Instant::now() + Duration::from_secs(20);
+        let found = look_up(gate, name, by).await.unwrap();
+        let to = |ip| SocketAddr::new(ip, port);
+        found
+            .into_iter()
+            .all(|ip| gate.socket(to(ip), SocketAddrUse::TcpConnect))
+    }
+
+    #[tokio::test]
+    async fn a_granted_name_leads_to_the_public_address_it_was_found_at_and_its_port_only() {
+        let gate = gate("api.example.com:443", "9.9.9.9");
+        let address = SocketAddr::from(([9, 9, 9, 9], 443));
+        assert!(!gate.socket(address, SocketAddrUse::TcpConnect));
+        assert!(!leads(&gate, "other.example.com", 443).await);
+        assert!(leads(&gate, "api.example.com", 443).await);
+        assert!(!leads(&gate, "api.example.com", 80).await);
     }
 }
