@@ -1,7 +1,7 @@
 //! Requests by HTTP: the same list as for sockets, asked before a packet leaves. Nothing leaves the
 //! loopback.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -353,8 +353,9 @@ fn http_what_is_allowed_and_denied_is_on_record() {
         let path = tree.write();
         let toml = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, format!("[audit]\ndirectory = \"audit\"\n{toml}")).unwrap();
-        let host = Host::from_config(&path).await.unwrap();
-        let alone = Alone::in_host(host, tree);
+        let resolver = Resolver::new(|_| Box::pin(async { Err(ErrorKind::NotFound.into()) }));
+        let builder = HostBuilder::from(SystemConfig::load(&path).unwrap()).resolver(resolver);
+        let alone = Alone::in_host(builder.start().await.unwrap(), tree);
         let url = format!("http://127.0.0.1:{port}/");
         assert_eq!(alone.get(&url).await, pong());
         alone.get("https://example.com/").await.unwrap_err();
@@ -654,6 +655,32 @@ fn http_what_the_host_keeps_for_a_guest_counts_against_its_limit() {
         let mut held = figures.current_bytes;
         held += figures.requested_bytes;
         assert!(held > 2_097_152, "{figures:?}");
+    });
+}
+
+#[test]
+fn http_a_request_beyond_the_memory_limit_is_refused_and_the_guest_goes_on() {
+    block_on(async {
+        let server = Server::saying(OK);
+        let grants = "[capabilities.network]\noutbound = [\"127.0.0.1:*\"]\nmax_connections = 100";
+        let alone = Alone::of(prober(grants)).await.unwrap();
+        let (held, why) = alone.hold(&server.url(), 100, 0).await;
+        assert!((1..32).contains(&held), "64 KiB each, 2 MiB: {held}");
+        assert!(why.clone().unwrap().contains("memory limit"), "{why:?}");
+        assert_eq!(alone.get(&server.url()).await, pong());
+    });
+}
+
+#[test]
+fn http_what_requests_were_made_of_is_gone_with_them() {
+    block_on(async {
+        let server = Server::saying(OK);
+        let tree = granted("\"127.0.0.1:*\"").line("alone", "resources.counts", "max_handles = 32");
+        let alone = Alone::of(tree).await.unwrap();
+        let within = [text(&server.url()), Val::U64(20_000)];
+        for _ in 0..40 {
+            assert_eq!(alone.ask("get-within", &within).await, pong());
+        }
     });
 }
 

@@ -33,6 +33,9 @@ pub(super) fn scheme_bytes(scheme: &Scheme) -> usize {
     }
 }
 
+/// What a guest is told of a request that would take it beyond its memory limit.
+const NO_ROOM: &str = "the memory limit has no room for another request";
+
 /// Hands calls on to wasmtime's own.
 macro_rules! hand_on {
     ($interface:ident: $(fn $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
@@ -48,9 +51,23 @@ impl outgoing_handler::Host for Http<'_> {
         request: Resource<OutgoingRequest>,
         options: Option<Resource<RequestOptions>>,
     ) -> HttpResult<Resource<FutureIncomingResponse>> {
-        self.room(REQUEST_BYTES).map_err(HttpError::trap)?;
-        self.sender.sockets = sockets::open(self.table);
-        outgoing_handler::Host::handle(&mut self.inner(), request, options)
+        let sent = match self.room(REQUEST_BYTES) {
+            Ok(()) => {
+                self.sender.sockets = sockets::open(self.table);
+                // The same handle twice: wasmtime's looks at the options and leaves them where they
+                // are, though they are the callee's from here on.
+                let options = options.as_ref().map(|own| Resource::new_own(own.rep()));
+                outgoing_handler::Host::handle(&mut self.inner(), request, options)
+            }
+            Err(_) => {
+                self.table.delete(request)?;
+                Err(ErrorCode::InternalError(Some(NO_ROOM.to_owned())).into())
+            }
+        };
+        if let Some(options) = options {
+            self.table.delete(options)?;
+        }
+        sent
     }
 }
 
