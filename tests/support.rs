@@ -192,7 +192,7 @@ impl Alone {
         Ok(Self {
             component: host.component("alone")?,
             host,
-            tree: tree,
+            tree,
         })
     }
 
@@ -201,7 +201,7 @@ impl Alone {
         Self {
             component: host.component("alone").unwrap(),
             host,
-            tree: tree,
+            tree,
         }
     }
 

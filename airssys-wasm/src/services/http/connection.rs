@@ -239,6 +239,8 @@ pub(super) fn told(error: &hyper::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+
     use airssys_osl::grants::NetworkRules;
     use airssys_rt::{Events, TaskRegistry};
 
