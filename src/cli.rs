@@ -11,6 +11,7 @@ mod interrupt;
 mod output;
 mod report;
 mod run;
+mod sandbox;
 mod start;
 #[cfg(unix)]
 mod status;
@@ -18,9 +19,10 @@ mod status;
 mod top;
 mod validate;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use airssys::SystemConfig;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use error::{CliError, ExpectedError};
@@ -357,13 +359,35 @@ struct BenchArgs {
 }
 
 impl Cli {
-    /// Carries the command out.
-    pub(crate) async fn run(self, output: Output) -> Result<Exit, CliError> {
+    /// Does what has to be done before the runtime starts its threads: reads the tree of a command
+    /// that runs one, and puts up its sandbox.
+    pub(crate) fn prepare(&self, output: Output) -> Result<Option<SystemConfig>, CliError> {
+        let (file, beside) = match &self.command {
+            #[cfg(unix)]
+            Command::Run(args) => (&args.file, args.status.as_deref()),
+            #[cfg(not(unix))]
+            Command::Run(args) => (&args.file, None),
+            Command::Call(args) => (&args.file, None),
+            _ => return Ok(None),
+        };
+        sandbox::enter(file, beside, output).map(Some)
+    }
+
+    /// Carries the command out, on the tree that was read for it.
+    pub(crate) async fn run(
+        self,
+        tree: Option<SystemConfig>,
+        output: Output,
+    ) -> Result<Exit, CliError> {
+        let read = |file: &Path| match tree {
+            Some(tree) => Ok(tree),
+            None => SystemConfig::load(file).map_err(ExpectedError::Config),
+        };
         match self.command {
-            Command::Run(args) => run::run(&args, output).await,
+            Command::Run(args) => run::run(&args, read(&args.file)?, output).await,
             #[cfg(unix)]
             Command::Top(args) => top::top(&args, output).await,
-            Command::Call(args) => call::call(&args, output).await,
+            Command::Call(args) => call::call(&args, read(&args.file)?, output).await,
             Command::Validate(args) => validate::validate(&args.files, output),
             Command::Explain(args) => explain::explain(args.key.as_deref(), output),
             Command::Inspect(args) => inspect::inspect(&args.wasm, output),

@@ -29,11 +29,12 @@ fn main() -> ExitCode {
 
 fn real_main(cli: Cli, output: Output) -> anyhow::Result<Exit> {
     log_to_stderr(cli.verbose)?;
+    let tree = cli.prepare(output)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let exit = runtime.block_on(cli.run(output))?;
+    let exit = runtime.block_on(cli.run(tree, output))?;
     Ok(exit)
 }
 

@@ -199,26 +199,28 @@ fn audit_follow_prints_what_comes_and_ends_on_ctrl_c() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    // It may not be there yet: whatever comes first, the entries after it follow one by one.
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (tell, told) = std::sync::mpsc::sync_channel(3);
+    // All of it is read: one that nobody reads waits for its reader, not for Ctrl-C.
     let follows = std::thread::spawn(move || {
-        let mut seen = Vec::new();
-        while seen.len() < 3 {
-            let record: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-            seen.push(record);
+        for line in lines {
+            let record: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            tell.try_send(record).ok();
         }
-        // Still open: what nobody reads would end it too.
-        (seen, lines)
     });
+    // It may not be there yet: whatever comes first, the entries after it follow one by one.
+    let mut seen = Vec::new();
     for n in 0.. {
         let subject = format!("read {n}");
         log.append(entry("notebook", &subject)).unwrap();
         log.flush(PATIENCE).unwrap();
-        if follows.is_finished() {
+        seen.extend(told.try_iter());
+        if seen.len() >= 3 {
             break;
         }
+        assert!(!follows.is_finished(), "it has ended: {seen:?}");
     }
-    let (seen, _open) = follows.join().unwrap();
+    seen.truncate(3);
     for pair in seen.windows(2) {
         let number = |record: &Value| record["sequence"].as_u64().unwrap();
         assert_eq!(number(&pair[0]) + 1, number(&pair[1]));
@@ -228,6 +230,7 @@ fn audit_follow_prints_what_comes_and_ends_on_ctrl_c() {
     let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
     assert!(sent.success());
     assert_eq!(child.wait().unwrap().code(), Some(0));
+    follows.join().unwrap();
 }
 
 fn tree() -> (Tree, PathBuf) {

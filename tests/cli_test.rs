@@ -267,7 +267,7 @@ fn explain_takes_an_unambiguous_tail_and_names_the_choices_otherwise() {
     assert_eq!(code(&ambiguous), 2);
     assert!(err(&ambiguous).contains("airssys.toml:supervisor.child.name"));
 
-    let misspelt = airssys(&["explain", "max_byts"]);
+    let misspelt = airssys(&["explain", "resources.memory.max_byts"]);
     assert_eq!(code(&misspelt), 2);
     assert!(err(&misspelt).contains("`resources.memory.max_bytes`"));
 }

@@ -42,6 +42,7 @@ mod message_test;
 mod messaging_test;
 mod network_test;
 mod replicas_test;
+mod sandbox_test;
 mod services_test;
 mod soak_test;
 mod stdio_test;

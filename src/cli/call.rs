@@ -16,8 +16,12 @@ use super::{CallArgs, Exit, start};
 /// How long an interrupted call waits for its component to stop.
 const INTERRUPTED_STOP: Duration = Duration::from_millis(500);
 
-pub(super) async fn call(args: &CallArgs, output: Output) -> Result<Exit, CliError> {
-    let config = alone(args)?;
+pub(super) async fn call(
+    args: &CallArgs,
+    config: SystemConfig,
+    output: Output,
+) -> Result<Exit, CliError> {
+    let config = alone(args, config)?;
     let mut interrupt = start::interrupt()?;
     let builder = HostBuilder::from(config);
     let Some(host) = start::start(builder, &args.component, &mut interrupt, output).await? else {
@@ -57,8 +61,7 @@ pub(super) async fn call(args: &CallArgs, output: Output) -> Result<Exit, CliErr
 }
 
 /// The tree cut down to the component that is called.
-fn alone(args: &CallArgs) -> Result<SystemConfig, CliError> {
-    let config = SystemConfig::load(&args.file).map_err(ExpectedError::Config)?;
+fn alone(args: &CallArgs, config: SystemConfig) -> Result<SystemConfig, CliError> {
     let mut known = Vec::new();
     let supervisors: Vec<SupervisorConfig> = config
         .supervisors

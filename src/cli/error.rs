@@ -120,6 +120,12 @@ pub(crate) enum ExpectedError {
 /// Something in order that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
+    /// The sandbox is not what the file asks for.
+    #[error("{0}")]
+    Sandbox(airssys_osl::SandboxError),
+    /// A directory of the host's own could not be made.
+    #[error("cannot make {}: {source}", path.display())]
+    Directory { path: PathBuf, source: io::Error },
     /// The tree did not start.
     #[error("{0}")]
     Start(HostError),

@@ -11,15 +11,18 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::error::{CliError, ExpectedError, Failure};
+use super::error::{CliError, Failure};
 use super::output::{Output, printable};
 use super::{Exit, RunArgs, start};
 
 /// How long the last events may take to be printed once the tree has ended.
 const LAST_EVENTS: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(args: &RunArgs, output: Output) -> Result<Exit, CliError> {
-    let config = SystemConfig::load(&args.file).map_err(ExpectedError::Config)?;
+pub(super) async fn run(
+    args: &RunArgs,
+    config: SystemConfig,
+    output: Output,
+) -> Result<Exit, CliError> {
     let mut interrupt = start::interrupt()?;
     let socket = Socket::bind(args)?;
     let builder = HostBuilder::from(config);

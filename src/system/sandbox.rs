@@ -1,6 +1,6 @@
 //! `[sandbox]` of an airssys.toml (ADR-OSL-006).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use airssys_osl::{SandboxConfig, SandboxMode};
 use airssys_wasm::config::{Document, Problem, Texts};
@@ -61,6 +61,17 @@ impl RawSandbox {
 }
 
 impl SystemConfig {
+    /// The host's own directories, which it makes where they are not there.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        let own = [
+            &self.cache_directory,
+            &self.coredump_directory,
+            &self.audit_directory,
+            &self.key_value_directory,
+        ];
+        own.into_iter().filter_map(|own| own.as_deref())
+    }
+
     /// The sandbox the file asks for, with what this tree needs besides: what the host reads of the
     /// kernel, its components and their directories, and its own directories.
     #[must_use]
@@ -69,13 +80,9 @@ impl SystemConfig {
         sandbox
             .read
             .extend(["/proc".into(), "/sys/fs/cgroup".into()]);
-        let own = [
-            &self.cache_directory,
-            &self.coredump_directory,
-            &self.audit_directory,
-            &self.key_value_directory,
-        ];
-        sandbox.write.extend(own.into_iter().flatten().cloned());
+        sandbox
+            .write
+            .extend(self.directories().map(Path::to_path_buf));
         for supervisor in &self.supervisors {
             components(supervisor, &mut sandbox);
         }
