@@ -30,7 +30,7 @@ pub(crate) use chain::Chain;
 pub(crate) use filesystem::{Filesystem, Opened};
 pub(crate) use gate::{Gate, Reach};
 pub(crate) use granted::{Granted, Offers};
-pub(crate) use http::{Http, Sender, held};
+pub(crate) use http::{Http, Sender, held_bytes};
 pub(crate) use messaging::Subscriptions;
 pub(crate) use sockets::Sockets;
 pub(crate) use wasi::{add_to_linker, wasi_context};

@@ -15,7 +15,7 @@ use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::host_functions::Caller;
 use crate::limits::ComponentResourceLimiter;
-use crate::services::{Chain, Filesystem, Gate, Http, Opened, Sender, Sockets, held};
+use crate::services::{Chain, Filesystem, Gate, Http, Opened, Sender, Sockets, held_bytes};
 
 /// The data of a component's Store. Only this crate makes one, always with a limiter.
 pub struct ComponentState {
@@ -115,7 +115,8 @@ impl ComponentState {
     /// Counts the handles there are, and what is behind those of HTTP. A guest makes them where no limiter is asked, so they are
     /// counted when memory is.
     pub(crate) fn count_handles(&mut self) {
-        self.limiter.set_handles(held(&mut self.table, &self.gate));
+        self.limiter
+            .set_handles(held_bytes(&mut self.table, &self.gate));
     }
 }
 

@@ -79,13 +79,13 @@ impl Http<'_> {
     /// outside of its memory, where no limiter is asked.
     fn room(&mut self, bytes: usize) -> wasmtime::Result<()> {
         self.limiter
-            .set_handles(held(self.table, self.sender.gate()));
+            .set_handles(held_bytes(self.table, self.sender.gate()));
         Ok(self.limiter.meter().room(bytes)?)
     }
 }
 
 /// Counts the handles of an instance and what the host holds behind those of HTTP, in bytes.
-pub(crate) fn held(table: &mut ResourceTable, gate: &Gate) -> usize {
+pub(crate) fn held_bytes(table: &mut ResourceTable, gate: &Gate) -> usize {
     let handles = table.iter_mut();
     let bytes = handles.map(|entry| HANDLE_BYTES + behind(entry));
     bytes.sum::<usize>() + gate.open_requests() * REQUEST_BYTES
