@@ -211,7 +211,7 @@ fn reveal(names: &str) -> String {
 const AUDIT: &str = "[audit]\ndirectory = \"audit\"";
 
 /// What is on record: who, what, decision and rule.
-fn recorded(tree: &Tree) -> Vec<(String, String, AuditDecision, String)> {
+pub fn recorded(tree: &Tree) -> Vec<(String, String, AuditDecision, String)> {
     let path = tree.path().join("audit");
     assert!(verify_audit(&path).unwrap().is_whole());
     let items = AuditReader::open(&path).unwrap();
