@@ -440,42 +440,39 @@ const DISGUISE: u8 = 0x5a;
 /// Length of that secret, in bytes.
 const SECRET_BYTES: usize = 96;
 
-/// How often the secret's middle stands in what this process has written to. An allocator writes
-/// over the ends of what it gets back.
+/// How often the secret's middle stands in the pages this process has written to. An allocator
+/// writes over the ends of what it gets back.
 fn occurrences() -> usize {
     use std::os::unix::fs::FileExt;
+    const PAGE: u64 = 4096;
     let memory = fs::File::open("/proc/self/mem").unwrap();
+    let present = fs::File::open("/proc/self/pagemap").unwrap();
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let wanted: Vec<u8> = (32..80).map(disguised).collect();
     let mut found = 0;
-    let mut piece = vec![0; 1 << 20];
+    // A page, and as much of the next as what begins in this one may need.
+    let mut page = vec![0; 4096 + wanted.len()];
     for line in maps.lines().filter(|line| line.contains(" rw")) {
         let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
         let address = |text| u64::from_str_radix(text, 16).unwrap();
-        let (mut at, end) = (address(start), address(end));
-        while at < end {
-            let most = usize::try_from(end - at).unwrap().min(piece.len());
-            // What has no page, or must not be read, holds nothing of ours.
-            let Ok(read) = memory.read_at(&mut piece[..most], at) else {
-                at += 4096;
-                continue;
-            };
-            let windows = piece[..read].windows(wanted.len());
-            let fits = |window: &&[u8]| {
-                let pairs = window.iter().zip(&wanted);
-                pairs
-                    .into_iter()
-                    .all(|(byte, wanted)| byte ^ DISGUISE == *wanted)
-            };
-            found += windows.filter(fits).count();
-            let overlap = if read == most && at + (read as u64) < end {
-                wanted.len()
-            } else {
-                0
-            };
-            at += (read - overlap).max(1) as u64;
+        let (start, end) = (address(start), address(end));
+        let mut entries = vec![0; usize::try_from((end - start) / PAGE * 8).unwrap()];
+        let read = present.read_at(&mut entries, start / PAGE * 8).unwrap_or(0);
+        let entries = entries[..read].chunks_exact(8);
+        let here = |entry: &[u8]| entry[7] & 0x80 != 0;
+        let at = (start..end).step_by(4096);
+        for (at, _) in at.zip(entries).filter(|(_, entry)| here(entry)) {
+            // What must not be read holds nothing of ours.
+            let read = memory.read_at(&mut page, at).unwrap_or(0);
+            let first = wanted[0] ^ DISGUISE;
+            for offset in 0..read.saturating_sub(wanted.len() - 1).min(4096) {
+                if page[offset] == first {
+                    let pairs = page[offset..].iter().zip(&wanted);
+                    found += usize::from(pairs.into_iter().all(|(b, w)| b ^ DISGUISE == *w));
+                }
+            }
         }
-        piece.fill(0);
+        page.fill(0);
     }
     found
 }
