@@ -109,5 +109,5 @@ pub struct Denial {
     /// Why.
     pub reason: DenialReason,
     /// What would allow it, where a grant would.
-    pub missing: Option<Missing>,
+    pub missing: Option<Box<Missing>>,
 }

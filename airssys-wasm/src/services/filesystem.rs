@@ -85,7 +85,7 @@ impl Filesystem<'_> {
                 capability: Capability::Filesystem,
                 subject: format!("{verb} {}", below(&at.path, path)),
                 reason,
-                missing: Some(missing),
+                missing: Some(Box::new(missing)),
             });
             FsError::from(ErrorCode::NotPermitted)
         };
@@ -189,14 +189,16 @@ fn quota_denial(directory: Option<&Directory>, exceeded: QuotaExceeded) -> Denia
         capability: Capability::Filesystem,
         subject: format!("write {}", directory.map_or("", |own| &own.guest)),
         reason: DenialReason::Quota(exceeded),
-        missing: directory.map(|directory| Missing {
-            table: "[[capabilities.filesystem]]",
-            key: "max_bytes",
-            value: enough.to_string(),
-            beside: [("access", String::from("\"read-write\""))]
-                .into_iter()
-                .chain(places(directory))
-                .collect(),
+        missing: directory.map(|directory| {
+            Box::new(Missing {
+                table: "[[capabilities.filesystem]]",
+                key: "max_bytes",
+                value: enough.to_string(),
+                beside: [("access", String::from("\"read-write\""))]
+                    .into_iter()
+                    .chain(places(directory))
+                    .collect(),
+            })
         }),
     }
 }
