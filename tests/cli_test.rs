@@ -470,3 +470,29 @@ fn bench_measures_pairs_and_says_which_bounds_hold() {
     assert_eq!(code(&unknown), 2);
     assert!(err(&unknown).contains("recovery"), "{}", err(&unknown));
 }
+
+#[test]
+fn what_a_guest_prints_cannot_drive_the_terminal() {
+    let tree = crate::filesystem_test::prober("");
+    let output = program(&["call"])
+        .arg(tree.write())
+        .args([
+            "alone",
+            "print",
+            "\"\\u{1b}[31m red\\n2026 ERROR forged\\r\\u{7}\\n\"",
+        ])
+        .env("AIRSSYS_LOG", "airssys::guest=info")
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("forged"), "{told}");
+    assert!(!told.contains(['\u{1b}', '\u{7}', '\r']), "{told:?}");
+    assert!(
+        !told.lines().any(|line| line.starts_with("2026 ERROR")),
+        "{told}"
+    );
+    assert!(
+        output.stdout.is_empty(),
+        "standard output is the program's own"
+    );
+}

@@ -28,6 +28,7 @@ mod filesystem_test;
 mod generated_test;
 mod host_functions_test;
 mod hostile_test;
+mod http_test;
 mod instance_life_test;
 mod instance_limits_test;
 mod isolation_security_test;

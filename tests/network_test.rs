@@ -31,7 +31,7 @@ fn server(count: usize) -> SocketAddr {
 }
 
 /// A host whose names are these.
-async fn with_names(
+pub async fn with_names(
     tree: Tree,
     names: &'static [(&'static str, &'static str)],
 ) -> (Alone, Arc<AtomicUsize>) {
@@ -54,7 +54,7 @@ async fn with_names(
     (Alone::in_host(host, tree), asked)
 }
 
-fn granted(outbound: &str) -> Tree {
+pub fn granted(outbound: &str) -> Tree {
     prober(&format!("[capabilities.network]\noutbound = [{outbound}]"))
 }
 

@@ -1,8 +1,10 @@
 //! What touches the operating system.
 //!
-//! Today: reading files whose content is not trusted, directories that nobody else can read or
-//! write, the audit log, and the kernel limit that a pool of instances must fit. Grants and secrets
-//! will live here too.
+//! [`grants`]: what components may reach, and what a host allows. [`ProtectedSecret`] and
+//! [`NamedSecrets`]: secrets in protected memory. [`AuditLog`]: a log whose records prove one another.
+//! [`KeyValueStore`]: what components keep. [`Sandbox`]: what the kernel takes from the process itself.
+//! [`MemoryProbe`]: how much memory is left. Beside these, reads of files whose content is not
+//! trusted, and directories that nobody else can read or write.
 
 mod audit;
 mod file;
@@ -36,7 +38,7 @@ pub use secret::{
     Forked, LoadError, MAX_SECRET_BYTES, MAX_SECRET_NAME_BYTES, MAX_SECRET_READERS, NamedSecrets,
     ProtectedSecret, Protection, ProtectionReport, SecretError, SecretKeyring, SecretLimits,
     SecretMemory, SecretName, SecretNameError, SecretPolicy, SecretReader, SecretSource,
-    SecretState, UnknownSecret,
+    SecretState, SecretStream, UnknownSecret,
 };
 #[cfg(feature = "age")]
 pub use secret::{AgeKey, MAX_AGE_WORK_FACTOR};

@@ -17,12 +17,13 @@ mod tests;
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use zeroize::Zeroize;
 
-pub use access::{AccessError, AccessGuard, SecretReader};
+pub use access::{AccessError, AccessGuard, SecretReader, SecretStream};
 #[cfg(feature = "age")]
 pub use age_file::{AgeKey, MAX_AGE_WORK_FACTOR};
 pub use gate::{MAX_SECRET_READERS, SecretState};
@@ -201,6 +202,13 @@ impl ProtectedSecret {
     #[must_use]
     pub fn reader(&self) -> SecretReader<'_> {
         SecretReader::new(self)
+    }
+
+    /// The value in pieces of `piece_bytes` and a last one of what is left, each an access of its own
+    /// and a copy that wipes itself. An error is the last there is.
+    #[must_use]
+    pub fn stream(&self, piece_bytes: NonZeroUsize) -> SecretStream<'_> {
+        SecretStream::new(self, piece_bytes)
     }
 
     /// Wipes the secret once its readers have left. Afterwards no access is given; a secret that is

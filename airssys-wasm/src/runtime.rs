@@ -384,7 +384,7 @@ impl Shared {
 }
 
 /// The runtime as a component knows it: without keeping it alive.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct WeakRuntime(Weak<Shared>);
 
 impl fmt::Debug for WeakRuntime {

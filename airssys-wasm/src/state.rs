@@ -11,10 +11,11 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::host_functions::Caller;
 use crate::limits::ComponentResourceLimiter;
-use crate::services::{Chain, Filesystem, Gate, Opened, Sockets};
+use crate::services::{Chain, Filesystem, Gate, Http, Opened, Sender, Sockets, held_bytes};
 
 /// The data of a component's Store. Only this crate makes one, always with a limiter.
 pub struct ComponentState {
@@ -26,6 +27,8 @@ pub struct ComponentState {
     pub(crate) chain: Option<Arc<Chain>>,
     gate: Arc<Gate>,
     wasi: WasiCtx,
+    http: WasiHttpCtx,
+    sender: Sender,
     table: ResourceTable,
     /// The guest's file descriptors.
     opened: HashMap<u32, Opened>,
@@ -45,8 +48,10 @@ impl ComponentState {
             deadline,
             fuel: 0,
             chain: None,
+            sender: Sender::new(&gate, deadline),
             gate,
             wasi,
+            http: WasiHttpCtx::new(),
             table,
             opened: HashMap::new(),
         }
@@ -82,6 +87,16 @@ impl ComponentState {
             },
         }
     }
+
+    pub(crate) fn http(&mut self) -> Http<'_> {
+        self.sender.deadline = self.deadline;
+        Http {
+            sender: &mut self.sender,
+            context: &mut self.http,
+            table: &mut self.table,
+            limiter: &mut self.limiter,
+        }
+    }
 }
 
 impl std::fmt::Debug for ComponentState {
@@ -97,11 +112,11 @@ impl std::fmt::Debug for ComponentState {
 pub const HANDLE_BYTES: usize = 256;
 
 impl ComponentState {
-    /// Counts the handles there are. A guest makes them where no limiter is asked, so they are
+    /// Counts the handles there are, and what is behind those of HTTP. A guest makes them where no limiter is asked, so they are
     /// counted when memory is.
     pub(crate) fn count_handles(&mut self) {
-        let handles = self.table.iter_mut().count();
-        self.limiter.set_handles(handles * HANDLE_BYTES);
+        self.limiter
+            .set_handles(held_bytes(&mut self.table, &self.gate));
     }
 }
 

@@ -50,11 +50,17 @@ pub struct Missing {
     pub key: &'static str,
     /// The value, as TOML.
     pub value: String,
+    /// What else has to stand there, as keys and values.
+    pub beside: Vec<(&'static str, String)>,
 }
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{} = {}", self.table, self.key, self.value)
+        write!(f, "{}\n{} = {}", self.table, self.key, self.value)?;
+        for (key, value) in &self.beside {
+            write!(f, "\n{key} = {value}")?;
+        }
+        Ok(())
     }
 }
 
@@ -103,5 +109,5 @@ pub struct Denial {
     /// Why.
     pub reason: DenialReason,
     /// What would allow it, where a grant would.
-    pub missing: Option<Missing>,
+    pub missing: Option<Box<Missing>>,
 }

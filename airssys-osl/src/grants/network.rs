@@ -214,11 +214,12 @@ impl NetworkGrants {
             capability: Capability::Network,
             subject: format!("{verb} {address}"),
             reason: DenialReason::NotGranted,
-            missing: Some(Missing {
+            missing: Some(Box::new(Missing {
                 table: "[capabilities.network]",
                 key: "inbound",
                 value: format!("[\"{address}\"]"),
-            }),
+                beside: Vec::new(),
+            })),
         })
     }
 
@@ -235,11 +236,12 @@ impl NetworkGrants {
             capability: Capability::Network,
             subject: verb.to_owned(),
             reason: DenialReason::TooMany { most },
-            missing: Some(Missing {
+            missing: Some(Box::new(Missing {
                 table: "[capabilities.network]",
                 key: "max_connections",
                 value: most.saturating_add(1).to_string(),
-            }),
+                beside: Vec::new(),
+            })),
         })
     }
 }
@@ -261,10 +263,13 @@ fn denial(against: Against<'_>, by_policy: bool, subject: String, rule: String) 
         capability: Capability::Network,
         subject,
         reason,
-        missing: grants.then(|| Missing {
-            table,
-            key: "outbound",
-            value: format!("[\"{rule}\"]"),
+        missing: grants.then(|| {
+            Box::new(Missing {
+                table,
+                key: "outbound",
+                value: format!("[\"{rule}\"]"),
+                beside: Vec::new(),
+            })
         }),
     }
 }

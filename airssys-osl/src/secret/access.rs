@@ -9,7 +9,10 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read};
 use std::marker::PhantomData;
+use std::num::NonZeroUsize;
 use std::ops::Deref;
+
+use zeroize::Zeroizing;
 
 use super::ProtectedSecret;
 use super::gate::{Barred, MAX_SECRET_READERS};
@@ -111,6 +114,44 @@ impl Read for SecretReader<'_> {
         let read = value.get(self.position..).unwrap_or(&[]).read(buffer)?;
         self.position += read;
         Ok(read)
+    }
+}
+
+/// A secret in pieces, each of which wipes itself; an access for each.
+#[derive(Debug)]
+pub struct SecretStream<'a> {
+    reader: SecretReader<'a>,
+    piece_bytes: NonZeroUsize,
+    /// Its error has been told.
+    is_over: bool,
+}
+
+impl<'a> SecretStream<'a> {
+    pub(super) fn new(secret: &'a ProtectedSecret, piece_bytes: NonZeroUsize) -> Self {
+        Self {
+            reader: SecretReader::new(secret),
+            piece_bytes,
+            is_over: false,
+        }
+    }
+}
+
+impl Iterator for SecretStream<'_> {
+    type Item = Result<Zeroizing<Vec<u8>>, AccessError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let value = match self.reader.secret.access() {
+            Ok(value) => value,
+            Err(_) if self.is_over => return None,
+            Err(error) => {
+                self.is_over = true;
+                return Some(Err(error));
+            }
+        };
+        let rest = value.get(self.reader.position..).unwrap_or(&[]);
+        let piece = rest.get(..self.piece_bytes.get()).unwrap_or(rest);
+        self.reader.position += piece.len();
+        (!piece.is_empty()).then(|| Ok(Zeroizing::new(piece.to_vec())))
     }
 }
 

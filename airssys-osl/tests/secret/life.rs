@@ -179,6 +179,27 @@ fn a_reader_streams_the_value_until_it_is_closed() {
 }
 
 #[test]
+fn a_stream_gives_the_value_in_pieces_and_ends_with_an_error() {
+    let memory = memory();
+    let mut source = b"one piece after another".to_vec();
+    let secret = ProtectedSecret::from_bytes(&memory, &mut source).unwrap();
+    let piece_bytes = std::num::NonZeroUsize::new(7).unwrap();
+    let pieces: Vec<_> = secret
+        .stream(piece_bytes)
+        .map(|piece| piece.unwrap())
+        .collect();
+    let whole: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_vec()).collect();
+    assert_eq!(whole, b"one piece after another");
+    let lengths: Vec<usize> = pieces.iter().map(|piece| piece.len()).collect();
+    assert_eq!(lengths, [7, 7, 7, 2]);
+    let mut stream = secret.stream(piece_bytes);
+    stream.next().unwrap().unwrap();
+    secret.close().unwrap();
+    assert!(matches!(stream.next(), Some(Err(AccessError::Closed))));
+    assert!(stream.next().is_none());
+}
+
+#[test]
 fn debug_output_has_no_byte_of_the_value() {
     let secret = ProtectedSecret::from_vec(&memory(), vec![b'Q'; 40]).unwrap();
     let guard = secret.access().unwrap();

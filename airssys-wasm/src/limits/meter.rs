@@ -142,7 +142,8 @@ impl MemoryMeter {
         self.peak.fetch_max(self.held(), Ordering::Relaxed);
     }
 
-    fn take(&self, from: &AtomicUsize, bytes: usize) -> Result<(), OutOfMemory> {
+    /// Whether the limit has room for so many bytes more; one that has not is counted as refused.
+    pub(crate) fn room(&self, bytes: usize) -> Result<(), OutOfMemory> {
         if !self.has_room(bytes) {
             self.denied.fetch_add(1, Ordering::Relaxed);
             return Err(OutOfMemory {
@@ -152,6 +153,11 @@ impl MemoryMeter {
                 peak_bytes: self.peak.load(Ordering::Relaxed),
             });
         }
+        Ok(())
+    }
+
+    fn take(&self, from: &AtomicUsize, bytes: usize) -> Result<(), OutOfMemory> {
+        self.room(bytes)?;
         from.fetch_add(bytes, Ordering::Relaxed);
         self.peak.fetch_max(self.held(), Ordering::Relaxed);
         Ok(())

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use airssys_osl::grants::{Capability, Denial, DenialReason, ENTRY_BYTES, Missing};
+use airssys_osl::grants::{Capability, Denial, DenialReason, ENTRY_BYTES, Missing, QuotaExceeded};
 use wasmtime::component::{HasData, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::preopens;
@@ -20,6 +20,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use super::gate::Gate;
+use super::granted::Directory;
 use super::quota_stream::QuotaStream;
 use crate::state::ComponentState;
 
@@ -84,20 +85,23 @@ impl Filesystem<'_> {
                 capability: Capability::Filesystem,
                 subject: format!("{verb} {}", below(&at.path, path)),
                 reason,
-                missing: Some(missing),
+                missing: Some(Box::new(missing)),
             });
             FsError::from(ErrorCode::NotPermitted)
         };
         if climbs(path) {
+            let needed = toml_text(&outside(&directory.host, &at, &directory.guest, path));
             let missing = Missing {
                 table: "[[capabilities.filesystem]]",
                 key: "path",
-                value: toml_text(&outside(&directory.host, &at, &directory.guest, path)),
+                value: needed.clone(),
+                // The host's own path is as good as any.
+                beside: vec![("guest", needed)],
             };
             return Err(refused(DenialReason::NotGranted, missing));
         }
         if asks == Asks::Write && directory.quota.is_none() {
-            return Err(refused(DenialReason::NotGranted, read_write()));
+            return Err(refused(DenialReason::NotGranted, read_write(directory)));
         }
         let subject = format_args!("{verb} {}/{path}", at.path.trim_end_matches('/'));
         let rule = &directory.guest;
@@ -147,11 +151,12 @@ impl Filesystem<'_> {
         let Some((quota, max)) = directory.and_then(|directory| directory.quota.clone()) else {
             return Ok(stream);
         };
-        let guest = directory.map(|directory| directory.guest.clone());
+        let index = opened.unwrap_or_default();
         let stream = self.inner.table.delete(stream)?;
         let gate = Arc::clone(&self.gate);
         let metered = QuotaStream::new(stream, quota, max, move |exceeded| {
-            gate.deny(quota_denial(guest.as_deref(), exceeded));
+            let directory = gate.granted().directories.get(index);
+            gate.deny(quota_denial(directory, exceeded));
         });
         Ok(self
             .inner
@@ -173,31 +178,45 @@ async fn charge(gate: &Gate, directory: usize, bytes: u64) -> FsResult<()> {
     // A count that fails leaves the one there was.
     let _ = tokio::task::spawn_blocking(move || count.recount()).await;
     quota.charge(bytes, *max).map_err(|exceeded| {
-        let guest = directory.map(|directory| directory.guest.as_str());
-        gate.deny(quota_denial(guest, exceeded));
+        gate.deny(quota_denial(directory, exceeded));
         FsError::from(ErrorCode::Quota)
     })
 }
 
-fn quota_denial(guest: Option<&str>, exceeded: airssys_osl::grants::QuotaExceeded) -> Denial {
+fn quota_denial(directory: Option<&Directory>, exceeded: QuotaExceeded) -> Denial {
     let enough = exceeded.used.saturating_add(exceeded.asked);
     Denial {
         capability: Capability::Filesystem,
-        subject: format!("write {}", guest.unwrap_or_default()),
+        subject: format!("write {}", directory.map_or("", |own| &own.guest)),
         reason: DenialReason::Quota(exceeded),
-        missing: Some(Missing {
-            table: "[[capabilities.filesystem]]",
-            key: "max_bytes",
-            value: enough.to_string(),
+        missing: directory.map(|directory| {
+            Box::new(Missing {
+                table: "[[capabilities.filesystem]]",
+                key: "max_bytes",
+                value: enough.to_string(),
+                beside: [("access", String::from("\"read-write\""))]
+                    .into_iter()
+                    .chain(places(directory))
+                    .collect(),
+            })
         }),
     }
 }
 
-fn read_write() -> Missing {
+/// Which directory it is, as its table says it.
+fn places(directory: &Directory) -> [(&'static str, String); 2] {
+    [
+        ("path", toml_text(&directory.host.display().to_string())),
+        ("guest", toml_text(&directory.guest)),
+    ]
+}
+
+fn read_write(directory: &Directory) -> Missing {
     Missing {
         table: "[[capabilities.filesystem]]",
         key: "access",
         value: String::from("\"read-write\""),
+        beside: places(directory).into(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use airssys_osl::grants::{Capability, Denial, DenialReason, HostName, Resolved};
@@ -26,6 +27,8 @@ pub(crate) struct Gate {
     granted: Arc<Granted>,
     /// Only this instance's own calls come here.
     resolved: Mutex<Resolved>,
+    /// HTTP requests under way.
+    requests: AtomicUsize,
     denials: Denials,
     log: GuestLog,
     reach: Reach,
@@ -48,6 +51,7 @@ impl Gate {
             caller,
             granted,
             resolved: Mutex::default(),
+            requests: AtomicUsize::new(0),
             denials: Denials::new(reach.denials.clone()),
             log: GuestLog::new(),
             reach,
@@ -163,6 +167,34 @@ impl Gate {
         let subject = format_args!("resolve {}", name.as_str());
         rule.and_then(|rule| self.allow(Capability::Network, subject, rule))
             .map_err(|denial| self.deny(denial))
+    }
+
+    /// Whether a name may be turned to at a port.
+    pub(super) fn connect(&self, name: HostName<'_>, port: u16) -> Result<(), Denial> {
+        let policy = self.granted.network_policy.as_ref();
+        let rule = self.granted.network.name(policy, name, Some(port));
+        let subject = format_args!("connect {}:{port}", name.as_str());
+        rule.and_then(|rule| self.allow(Capability::Network, subject, rule))
+            .map_err(|denial| self.deny(denial))
+    }
+
+    /// Whether there may be one connection more beside the instance's `sockets` and requests.
+    pub(super) fn one_more(&self, verb: &str, sockets: usize) -> Result<(), Denial> {
+        let open = sockets.saturating_add(self.open_requests());
+        let allowed = self.granted.network.one_more(verb, open);
+        allowed.map_err(|denial| self.deny(denial))
+    }
+
+    pub(super) fn open_requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn request_opened(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn request_closed(&self) {
+        self.requests.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Remembers where a name was found.

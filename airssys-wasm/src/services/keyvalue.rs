@@ -50,11 +50,12 @@ impl Gate {
                 capability: Capability::KeyValue,
                 subject: format!("{verb} {bucket}/{key}"),
                 reason: DenialReason::NotGranted,
-                missing: Some(Missing {
+                missing: Some(Box::new(Missing {
                     table: "[capabilities.keyvalue]",
                     key: "max_bytes",
                     value: SUGGESTED_BYTES.to_string(),
-                }),
+                    beside: Vec::new(),
+                })),
             });
             return Err(Error::AccessDenied);
         };
@@ -78,11 +79,12 @@ impl Gate {
                     max: quota,
                     asked,
                 }),
-                missing: Some(Missing {
+                missing: Some(Box::new(Missing {
                     table: "[capabilities.keyvalue]",
                     key: "max_bytes",
                     value: used.saturating_add(asked).to_string(),
-                }),
+                    beside: Vec::new(),
+                })),
             });
         }
         match error {

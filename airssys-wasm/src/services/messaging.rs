@@ -146,16 +146,19 @@ impl Gate {
                 capability: Capability::Messaging,
                 subject: format!("{verb} {name}"),
                 reason,
-                missing: named.then(|| Missing {
-                    table: match by_policy {
-                        false => "[capabilities.messaging]",
-                        true => "[policy.messaging]",
-                    },
-                    key: match (by_policy, key) {
-                        (true, "publish") => "topics",
-                        (_, key) => key,
-                    },
-                    value: format!("[\"{name}\"]"),
+                missing: named.then(|| {
+                    Box::new(Missing {
+                        table: match by_policy {
+                            false => "[capabilities.messaging]",
+                            true => "[policy.messaging]",
+                        },
+                        key: match (by_policy, key) {
+                            (true, "publish") => "topics",
+                            (_, key) => key,
+                        },
+                        value: format!("[\"{name}\"]"),
+                        beside: Vec::new(),
+                    })
                 }),
             }
         };

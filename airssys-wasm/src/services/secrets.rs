@@ -47,13 +47,16 @@ impl Gate {
             self.deny(Denial {
                 capability: Capability::Secrets,
                 subject: format!("reveal {name}"),
-                missing: NamePattern::is_name(name).then(|| Missing {
-                    table: match reason {
-                        DenialReason::NotAllowed => "[policy.secrets]",
-                        _ => "[capabilities.secrets]",
-                    },
-                    key: "reveal",
-                    value: format!("[\"{name}\"]"),
+                missing: NamePattern::is_name(name).then(|| {
+                    Box::new(Missing {
+                        table: match reason {
+                            DenialReason::NotAllowed => "[policy.secrets]",
+                            _ => "[capabilities.secrets]",
+                        },
+                        key: "reveal",
+                        value: format!("[\"{name}\"]"),
+                        beside: Vec::new(),
+                    })
                 }),
                 reason,
             });

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use airssys_osl::grants::Denial;
-use wasmtime::component::{HasData, Resource};
+use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::sockets::network::{
     self, ErrorCode, HostNetwork, IpAddressFamily, IpSocketAddress, Network,
 };
@@ -35,14 +35,17 @@ pub(super) fn of(state: &mut ComponentState) -> Sockets<'_> {
     state.network()
 }
 
+/// How many sockets there are in a table.
+pub(super) fn open(table: &mut ResourceTable) -> usize {
+    let held = table.iter_mut();
+    held.filter(|held| held.is::<TcpSocket>() || held.is::<UdpSocket>())
+        .count()
+}
+
 impl Sockets<'_> {
-    /// Whether there may be one socket more.
+    /// Whether there may be one socket more, beside HTTP requests.
     fn one_more(&mut self, verb: &str) -> Result<(), Denial> {
-        let open = self.inner.table.iter_mut();
-        let open = open.filter(|held| held.is::<TcpSocket>() || held.is::<UdpSocket>());
-        let granted = &self.gate.granted().network;
-        let allowed = granted.one_more(verb, open.count());
-        allowed.map_err(|denial| self.gate.deny(denial))
+        self.gate.one_more(verb, open(self.inner.table))
     }
 }
 

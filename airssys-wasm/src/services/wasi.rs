@@ -14,9 +14,10 @@ use wasmtime_wasi::{WasiCtx, WasiView};
 use super::deterministic::{Seeded, Steps};
 use super::filesystem::HasFilesystem;
 use super::gate::Gate;
+use super::http::HasHttp;
 use super::output::{Output, OutputStreamName};
 use super::sockets::HasSockets;
-use super::{bindings, filesystem as files, lookup, secrets, sockets as net};
+use super::{bindings, filesystem as files, http, lookup, secrets, sockets as net};
 use crate::config::OutputTo;
 use crate::state::ComponentState;
 
@@ -73,7 +74,7 @@ fn table(state: &mut ComponentState) -> &mut ResourceTable {
     state.ctx().table
 }
 
-/// Links all of it: files and sockets through the gate, everything else as wasmtime has it, since
+/// Links all of it: files, sockets and requests through the gate, everything else as wasmtime has it, since
 /// it reaches nothing but the instance's own context.
 pub(crate) fn add_to_linker(linker: &mut Linker<ComponentState>) -> wasmtime::Result<()> {
     use wasmtime_wasi::cli::WasiCliView as _;
@@ -81,6 +82,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<ComponentState>) -> wasmtime::Re
     use wasmtime_wasi::p2::bindings::io;
     use wasmtime_wasi::random::WasiRandomView as _;
     use wasmtime_wasi::sockets::WasiSocketsView as _;
+    use wasmtime_wasi_http::p2::bindings::http as requests;
     type State = ComponentState;
 
     io::error::add_to_linker::<State, HasTable>(linker, table)?;
@@ -98,6 +100,10 @@ pub(crate) fn add_to_linker(linker: &mut Linker<ComponentState>) -> wasmtime::Re
     let options = sockets::network::LinkOptions::default();
     sockets::network::add_to_linker::<State, WasiSockets>(linker, &options, State::sockets)?;
     lookup::add_to_linker(linker)?;
+
+    let options = requests::types::LinkOptions::default();
+    requests::types::add_to_linker::<State, HasHttp>(linker, &options, http::of)?;
+    requests::outgoing_handler::add_to_linker::<State, HasHttp>(linker, http::of)?;
 
     secrets::add_to_linker(linker)?;
     bindings::Services::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;

@@ -134,12 +134,24 @@ impl desk::Guest for Courier {
         shown.map_err(|why| why.name().to_owned())
     }
 
+    fn secret_length(name: String) -> Result<u32, String> {
+        let shown = reveal::get(&name).map(|secret| secret.len() as u32);
+        shown.map_err(|why| why.name().to_owned())
+    }
+
     fn setting(key: String) -> Option<String> {
         config::get(&key).ok().flatten()
     }
 
     fn settings() -> Vec<(String, String)> {
         config::get_all().unwrap_or_default()
+    }
+
+    fn hammer(count: u32) {
+        for _ in 0..count {
+            // What comes of it is nothing, each time.
+            let _ = (config::get("colour"), bus::send("nobody", &[]));
+        }
     }
 
     fn log(text: String) {

@@ -11,13 +11,15 @@ mod bindings {
     export!(Prober);
 }
 
+mod requests;
+
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::{Instant, SystemTime};
 
-use bindings::exports::airssys::prober::{files, net, process};
+use bindings::exports::airssys::prober::{files, http, net, process};
 
 struct Prober;
 
@@ -139,6 +141,54 @@ impl net::Guest for Prober {
             }
         }
         (count, None)
+    }
+}
+
+impl http::Guest for Prober {
+    fn get(url: String) -> Result<(u16, String), String> {
+        requests::Request::to("GET", &url)?.answer()
+    }
+
+    fn get_within(url: String, milliseconds: u64) -> Result<(u16, String), String> {
+        requests::Request::to("GET", &url)?
+            .within(milliseconds)
+            .answer()
+    }
+
+    fn ask(method: String, url: String) -> Result<(u16, String), String> {
+        requests::Request::to(&method, &url)?.answer()
+    }
+
+    fn get_with_header(url: String, bytes: u32) -> Result<(u16, String), String> {
+        requests::Request::to("GET", &url)?.header(bytes)?.answer()
+    }
+
+    fn post(url: String, bytes: u64) -> Result<(u16, String), String> {
+        requests::Request::to("POST", &url)?.body(bytes).answer()
+    }
+
+    fn length(url: String) -> Result<u64, String> {
+        requests::Request::to("GET", &url)?.length()
+    }
+
+    fn hold(url: String, count: u32, sockets: u32) -> (u32, Option<String>) {
+        let sockets: Vec<_> = (0..sockets).map(|_| UdpSocket::bind("0.0.0.0:0")).collect();
+        if sockets.iter().any(Result::is_err) {
+            return (0, Some(String::from("no socket")));
+        }
+        let mut held = Vec::new();
+        for had in 0..count {
+            let sent = requests::Request::to("GET", &url).and_then(requests::Request::send);
+            match sent {
+                Ok(response) => held.push(response),
+                Err(error) => return (had, Some(error)),
+            }
+        }
+        (count, None)
+    }
+
+    fn keep_fields(count: u32, bytes: u32) -> u32 {
+        requests::keep_fields(count, bytes)
     }
 }
 

@@ -1,5 +1,5 @@
 //! Costs of an access to a secret, beside an `mprotect` pair for each access and beside the crate
-//! memsafe, in nanoseconds: `cargo bench -p airssys-osl --bench secret`.
+//! memsafe, in nanoseconds: `cargo bench -p airssys-contenders --bench secrets`.
 //!
 //! The ways take turns, so that what else the machine does meets them alike. Each figure has a look
 //! at the clock in it, whose cost is the first line.
