@@ -343,3 +343,28 @@ fn names_that_are_addresses_in_disguise_are_not_looked_up() {
         assert_eq!(asked.load(Ordering::Relaxed), 0);
     });
 }
+
+#[test]
+fn a_host_that_is_missing_can_be_pasted_and_is_then_turned_to() {
+    block_on(async {
+        let address = server(1);
+        let tree = prober("");
+        let path = tree.path().join("alone/Component.toml");
+        let alone = Alone::of(tree).await.unwrap();
+        let mut denials = alone.host.denials();
+        let connect = address.to_string();
+        assert!(alone.net("connect", &connect).await.is_err());
+        let missing = denied(&mut denials).await.denial.missing.unwrap();
+        alone.host.shutdown().await;
+        let toml = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{toml}\n{missing}\n")).unwrap();
+        let again = Host::from_config(alone.tree().write()).await.unwrap();
+        let component = again.component("alone").unwrap();
+        let arguments = [Val::String(connect)];
+        let answer = component.call(&format!("{NET}#connect"), &arguments).await;
+        assert_eq!(
+            result(&answer.unwrap()),
+            Ok(Some(&Val::String("pong".into())))
+        );
+    });
+}

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use airssys::grants::{Capability, DenialReason};
-use airssys::{Host, HostError, Val};
+use airssys::{ComponentSpec, Host, HostError, Val};
 use airssys_osl::{AuditDecision, AuditEvent, AuditItem, AuditReader, verify_audit};
 
 use crate::filesystem_test::{denied, prober, result};
@@ -568,6 +568,57 @@ fn what_was_answered_is_kept_when_the_host_is_killed() {
         });
         recorded(&tree);
     }
+}
+
+#[test]
+fn a_guest_that_hoards_handles_of_the_host_is_ended_by_their_number() {
+    block_on(async {
+        let tree =
+            couriers(&[("alone", KEEP)]).line("alone", "resources.counts", "max_handles = 50");
+        let running = host(&tree, STORE).await.unwrap();
+        let alone = Alone::in_host(running, tree);
+        let hoard = "airssys:courier/desk@0.1.0#hoard";
+        let few = alone.call(hoard, &[text("b"), Val::U32(20)]).await.unwrap();
+        assert_eq!(result(&few), Ok(Some(&Val::U32(20))));
+        let cause = alone.exit(hoard, &[text("b"), Val::U32(1000)]).await;
+        let told = cause.to_string();
+        assert!(told.contains("handles") && told.contains("50"), "{told}");
+        // The next instance begins with none.
+        let few = alone.call(hoard, &[text("b"), Val::U32(20)]).await.unwrap();
+        assert_eq!(result(&few), Ok(Some(&Val::U32(20))));
+    });
+}
+
+#[test]
+fn nobody_who_starts_a_component_while_the_tree_runs_gets_round_the_policy() {
+    block_on(async {
+        let tree = couriers(&[("a", ""), ("b", KEEP)]);
+        let policy =
+            format!("{STORE}\n[policy]\nunnamed = \"deny\"\n[policy.keyvalue]\nmax_bytes = 5000");
+        let path = tree.write();
+        let toml = fs::read_to_string(&path).unwrap();
+        let (first, _) = toml
+            .split_once("\n[[supervisor.child]]\ncomponent = \"b/")
+            .unwrap();
+        fs::write(&path, format!("{first}\n{policy}\n")).unwrap();
+        let running = Host::from_config(&path).await.unwrap();
+        let tools = running.supervisor("tools").unwrap();
+        let config = airssys::ComponentConfig::load(tree.path().join("b/Component.toml")).unwrap();
+        let refused = tools
+            .start_child(airssys::ChildSpec::component(config.clone()))
+            .await;
+        let told = refused.unwrap_err().to_string();
+        assert!(told.contains("policy.keyvalue.max_bytes = 5000"), "{told}");
+        // Within it the same component may keep things.
+        let mut within = config;
+        within.capabilities.key_value_bytes = Some(5000);
+        within.name = "c".parse().unwrap();
+        tools
+            .start_child(airssys::ChildSpec::component(within))
+            .await
+            .unwrap();
+        assert!(put(&running, "c", "k", "v").await.is_ok());
+    });
 }
 
 /// Adds what a denial says is missing to the end of a component's Component.toml.

@@ -184,6 +184,12 @@ impl desk::Guest for Courier {
         }
     }
 
+    fn hoard(name: String, count: u32) -> Result<u32, String> {
+        let open: Result<Vec<_>, _> = (0..count).map(|_| bucket(&name)).collect();
+        let held = open?.len() as u32;
+        Ok(held)
+    }
+
     fn add(name: String, key: String, delta: i64) -> Result<i64, String> {
         atomics::increment(&bucket(&name)?, &key, delta).map_err(failed)
     }
