@@ -299,6 +299,8 @@ fn a_directory_holds_no_more_than_its_quota() {
         fs::write(data.join("before"), vec![b'b'; 20_000]).unwrap();
         let alone = Alone::of(tree).await.unwrap();
         let mut denials = alone.host.denials();
+        let made = alone.files("write", &["/data/y", ""]).await;
+        assert_eq!(result(&made), Ok(None));
 
         let (written, why) = alone.fill("fill", "/data/x", 200_000).await;
         assert!(written > 70_000 && written < QUOTA, "{written} {why:?}");
@@ -341,6 +343,7 @@ fn a_file_without_a_name_counts_while_it_is_open() {
     block_on(async {
         let alone = Alone::of(prober(&read_write(QUOTA))).await.unwrap();
         // Long enough that it is counted anew while it is written.
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
         let (written, why) = alone.fill("fill-nameless", "/data/x", 10_000_000).await;
         assert!(written <= QUOTA, "{written} bytes in a file of no name");
         assert!(why.is_some());
