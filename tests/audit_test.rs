@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use airssys::{AuditError, AuditHealth, Host, HostError};
@@ -14,32 +14,10 @@ use airssys_osl::{
 };
 use serde_json::Value;
 
+use crate::cli_test::{airssys, code, err, out, program};
 use crate::support::{Tree, block_on, shared_machine};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_airssys"));
-    command.args(arguments).env_remove("AIRSSYS_LOG");
-    command
-}
-
-fn airssys(arguments: &[&str]) -> Output {
-    let _load = shared_machine();
-    program(arguments).output().unwrap()
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
-}
 
 fn entry<'a>(component: &'a str, subject: &'a str) -> AuditEntry<'a> {
     AuditEntry {

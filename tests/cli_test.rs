@@ -12,26 +12,26 @@ use serde_json::Value;
 use crate::instance_limits_test::TAKER;
 use crate::support::{Tree, shared_machine};
 
-fn program(arguments: &[&str]) -> Command {
+pub fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_airssys"));
     command.args(arguments).env_remove("AIRSSYS_LOG");
     command
 }
 
-fn airssys(arguments: &[&str]) -> Output {
+pub fn airssys(arguments: &[&str]) -> Output {
     let _load = shared_machine();
     program(arguments).output().unwrap()
 }
 
-fn out(output: &Output) -> String {
+pub fn out(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn err(output: &Output) -> String {
+pub fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-fn code(output: &Output) -> i32 {
+pub fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
