@@ -419,6 +419,11 @@ fn a_directory_beyond_the_policy_is_not_loaded() {
                 "policy.filesystem.max_bytes",
             ),
             ("[policy]\nunnamed = \"deny\"", "policy.filesystem.write"),
+            // A list of what may be read says that nothing may be written.
+            (
+                "[policy.filesystem]\nread = [\"alone\"]",
+                "policy.filesystem.write",
+            ),
         ] {
             let tree = prober(&read_write(100_000));
             fs::create_dir(tree.path().join("other")).unwrap();

@@ -290,13 +290,15 @@ fn listening_needs_its_address_and_port() {
 #[test]
 fn a_port_to_listen_at_beyond_the_policy_is_not_loaded() {
     block_on(async {
-        let tree = prober("[capabilities.network]\ninbound = [\"127.0.0.1:8080\"]");
-        let path = tree.write();
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, format!("{text}\n[policy.network]\ninbound = []\n")).unwrap();
-        let host = Host::from_config(&path).await;
-        let told = start_failure(host.map(|host| Alone::in_host(host, tree))).to_string();
-        assert!(told.contains("policy.network.inbound"), "{told}");
+        for policy in ["inbound = []", "outbound = [\"*:443\"]"] {
+            let tree = prober("[capabilities.network]\ninbound = [\"127.0.0.1:8080\"]");
+            let path = tree.write();
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(&path, format!("{text}\n[policy.network]\n{policy}\n")).unwrap();
+            let host = Host::from_config(&path).await;
+            let told = start_failure(host.map(|host| Alone::in_host(host, tree))).to_string();
+            assert!(told.contains("policy.network.inbound"), "{told}");
+        }
     });
 }
 

@@ -99,6 +99,35 @@ fn a_variable_beyond_the_policy_is_not_loaded() {
 }
 
 #[test]
+fn standard_input_from_beyond_the_policy_is_not_loaded() {
+    block_on(async {
+        let input = || prober("[capabilities.stdio]\ninput = \"data/in\"");
+        for (policy, loads) in [
+            ("[policy.filesystem]\nread = [\"alone\"]", true),
+            ("[policy.filesystem]\nwrite = [\"alone\"]", true),
+            ("[policy.filesystem]\nread = [\"other\"]", false),
+            ("[policy]\nunnamed = \"deny\"", false),
+        ] {
+            let tree = input();
+            std::fs::write(tree.path().join("alone/data/in"), "x").unwrap();
+            let loaded = with_policy(tree, policy).await;
+            if loads {
+                let read = loaded.unwrap().process("input").await;
+                assert_eq!(read, Val::String("x".into()));
+            } else {
+                let told = start_failure(loaded).to_string();
+                assert!(told.contains("capabilities.stdio.input"), "{told}");
+            }
+        }
+        // By where a link leads.
+        let tree = input();
+        std::os::unix::fs::symlink("/etc/hostname", tree.path().join("alone/data/in")).unwrap();
+        let refused = with_policy(tree, "[policy.filesystem]\nread = [\"alone\"]").await;
+        assert!(start_failure(refused).to_string().contains("/etc/hostname"));
+    });
+}
+
+#[test]
 fn what_a_guest_prints_is_told_by_the_line() {
     block_on(async {
         let alone = Alone::of(prober("")).await.unwrap();

@@ -13,7 +13,8 @@ use super::network::{NetworkGrants, NetworkRules};
 pub struct Policy {
     /// Whether what it says nothing of is refused.
     pub closed: bool,
-    /// Directories in and below which grants to read may lie; those of `write` are among them.
+    /// Directories in and below which grants to read may lie; those of `write` are among them. Where
+    /// one of the two is there, the other is empty rather than absent.
     pub read: Option<Vec<PathBuf>>,
     /// Directories in and below which grants to write may lie.
     pub write: Option<Vec<PathBuf>>,
@@ -21,7 +22,8 @@ pub struct Policy {
     pub max_directory_bytes: Option<u64>,
     /// Whom components may talk to.
     pub network: Option<NetworkRules>,
-    /// Addresses and ports at which components may be turned to.
+    /// Addresses and ports at which components may be turned to; none where `network` says whom they
+    /// may turn to.
     pub inbound: Option<Vec<std::net::SocketAddr>>,
     /// Most sockets and requests of one component.
     pub max_connections: Option<u32>,
@@ -95,33 +97,47 @@ impl Policy {
         beyond.map(excess).collect()
     }
 
+    /// Whether a file may be read, at the path it really has; `grant` is the key that names it.
+    ///
+    /// # Errors
+    /// [`Excess`].
+    pub fn readable(&self, grant: &str, real: &Path) -> Result<(), Excess> {
+        let lists = [self.read.as_deref(), self.write.as_deref()];
+        self.within("policy.filesystem.read", &lists, grant, real)
+    }
+
+    /// Whether `real` is in or below a directory of the lists. A policy that has one list for files
+    /// says something of all of them.
+    fn within(
+        &self,
+        key: &str,
+        lists: &[Option<&[PathBuf]>],
+        grant: &str,
+        real: &Path,
+    ) -> Result<(), Excess> {
+        let allowed = || lists.iter().flatten().copied().flatten();
+        let speaks = self.closed || self.read.is_some() || self.write.is_some();
+        if !speaks || allowed().any(|allowed| real.starts_with(real_path(allowed))) {
+            return Ok(());
+        }
+        Err(Excess {
+            grant: format!("{grant} = {:?}", real.display().to_string()),
+            policy: format!("{key} = {:?}", allowed().collect::<Vec<_>>()),
+        })
+    }
+
     /// Whether a directory, at the path it really has, may be granted.
     ///
     /// # Errors
     /// [`Excess`].
     pub fn directory(&self, grant: &DirectoryGrant, real: &Path) -> Result<(), Excess> {
-        let closed: &[PathBuf] = &[];
-        let default = self.closed.then_some(closed);
-        let below = |list: &[PathBuf]| {
-            list.iter()
-                .any(|allowed| real.starts_with(real_path(allowed)))
-        };
-        let (key, list) = match grant.access {
-            DirectoryAccess::Read => ("policy.filesystem.read", self.read.as_deref().or(default)),
+        let named = "capabilities.filesystem.path";
+        match grant.access {
+            DirectoryAccess::Read => self.readable(named, real)?,
             DirectoryAccess::ReadWrite { .. } => {
-                ("policy.filesystem.write", self.write.as_deref().or(default))
+                let lists = [self.write.as_deref()];
+                self.within("policy.filesystem.write", &lists, named, real)?;
             }
-        };
-        let readable = matches!(grant.access, DirectoryAccess::Read)
-            && self.write.as_deref().is_some_and(below);
-        if list.is_some_and(|list| !below(list)) && !readable {
-            return Err(Excess {
-                grant: format!(
-                    "capabilities.filesystem.path = {:?}",
-                    real.display().to_string()
-                ),
-                policy: format!("{key} = {:?}", list.unwrap_or_default()),
-            });
         }
         match (grant.access, self.max_directory_bytes) {
             (DirectoryAccess::ReadWrite { max_bytes }, Some(most)) if max_bytes > most => {
@@ -145,7 +161,12 @@ impl Policy {
     ) -> Vec<Excess> {
         let mut found = Vec::new();
         let mut tell = |grant: String, policy: String| found.push(Excess { grant, policy });
-        let inbound = match (&self.inbound, self.closed) {
+        // Whoever says whom to turn to says that nobody may be turned to, unless told otherwise.
+        let outbound = self
+            .network
+            .as_ref()
+            .is_some_and(|rules| rules.allow.is_some());
+        let inbound = match (&self.inbound, self.closed || outbound) {
             (None, true) => Some([].as_slice()),
             (allowed, _) => allowed.as_deref(),
         };

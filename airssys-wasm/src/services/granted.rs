@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use airssys_osl::grants::{
@@ -190,9 +191,7 @@ impl Granted {
             filesystem: wasi.build().filesystem().clone(),
             environment: environment(config),
             arguments: config.environment.arguments.clone(),
-            input: input
-                .map(|path| read_regular_file(path, MAX_INPUT_BYTES))
-                .transpose()?,
+            input: input.map(|path| read_input(path, policy)).transpose()?,
             output: config.stdio.output,
             seed: config.seed,
             postage: Postage::new(&config.messaging, policy.topics(), policy.calls()),
@@ -202,6 +201,15 @@ impl Granted {
             space,
         })
     }
+}
+
+/// A component's standard input, where the policy lets its file be read.
+fn read_input(path: &Path, policy: &Policy) -> Result<Vec<u8>, GrantError> {
+    // One that is not there is told by the path it was named by.
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let allowed = policy.readable("capabilities.stdio.input", &real);
+    allowed.map_err(|excess| GrantError::Excess(vec![excess]))?;
+    Ok(read_regular_file(&real, MAX_INPUT_BYTES)?)
 }
 
 fn environment(config: &CapabilitiesConfig) -> Vec<(String, String)> {
