@@ -496,3 +496,32 @@ fn what_a_guest_prints_cannot_drive_the_terminal() {
         "standard output is the program's own"
     );
 }
+
+#[test]
+fn what_a_guest_logs_is_in_the_hosts_log_with_its_level_and_name() {
+    let tree = crate::messaging_test::couriers(&[("a", "")]);
+    let log = |filter: &str| {
+        let output = program(&["call"])
+            .arg(tree.write())
+            .args(["a", "log", "\"a line\\u{1b}[31m of its own\""])
+            .env("AIRSSYS_LOG", filter)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = log("airssys::guest=warn");
+    let line = told.lines().find(|line| line.contains("a line"));
+    let line = line.unwrap_or_else(|| panic!("{told}"));
+    for part in [
+        "WARN",
+        "airssys::guest",
+        "component=a",
+        "courier",
+        "of its own",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert!(!told.contains('\u{1b}'), "{told:?}");
+    assert!(!log("airssys::guest=error").contains("a line"));
+}
