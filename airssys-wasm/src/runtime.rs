@@ -125,7 +125,7 @@ pub(crate) struct Loaded {
     pub(crate) guests: EntryPoint,
     pub(crate) coredumps: Option<Arc<Coredumps>>,
     pub(crate) granted: Arc<Granted>,
-    pub(crate) reach: Reach,
+    pub(crate) reach: Arc<Reach>,
 }
 
 impl fmt::Debug for Runtime {
@@ -324,14 +324,14 @@ impl Runtime {
             guests: shared.panics.entry("guest"),
             coredumps: shared.coredumps.clone(),
             granted: Arc::new(granted),
-            reach: Reach {
+            reach: Arc::new(Reach {
                 runtime: self.downgrade(),
                 tasks,
                 denials: shared.denials.clone(),
                 lines: shared.lines.clone(),
                 audit: shared.audit.clone(),
                 secrets: shared.secrets.clone(),
-            },
+            }),
         })
     }
 

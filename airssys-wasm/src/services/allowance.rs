@@ -7,26 +7,28 @@ use std::time::Instant;
 pub(crate) struct Allowance {
     per_second: u64,
     left: u64,
-    since: Instant,
+    /// When it was last asked for; never yet.
+    since: Option<Instant>,
 }
 
 impl Allowance {
-    pub(crate) fn new(per_second: u64, now: Instant) -> Self {
+    pub(crate) fn new(per_second: u64) -> Self {
         Self {
             per_second,
             left: per_second,
-            since: now,
+            since: None,
         }
     }
 
     /// As much of `asked` as there is.
     pub(crate) fn take(&mut self, asked: u64, now: Instant) -> u64 {
-        let passed = now.saturating_duration_since(self.since).as_micros();
+        let since = *self.since.get_or_insert(now);
+        let passed = now.saturating_duration_since(since).as_micros();
         let back = passed.saturating_mul(u128::from(self.per_second)) / 1_000_000;
         if back > 0 {
             let back = u64::try_from(back).unwrap_or(u64::MAX);
             self.left = self.left.saturating_add(back).min(self.per_second);
-            self.since = now;
+            self.since = Some(now);
         }
         let taken = asked.min(self.left);
         self.left -= taken;
@@ -43,7 +45,7 @@ mod tests {
     #[test]
     fn an_allowance_comes_back_with_time_and_not_beyond_a_seconds_worth() {
         let start = Instant::now();
-        let mut allowance = Allowance::new(1000, start);
+        let mut allowance = Allowance::new(1000);
         assert_eq!(allowance.take(2000, start), 1000);
         assert_eq!(allowance.take(1, start), 0);
         let half = start + Duration::from_millis(500);

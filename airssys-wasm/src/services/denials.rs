@@ -26,33 +26,20 @@ pub struct AccessDenied {
     pub denial: Denial,
 }
 
-/// Where one instance's denials are told.
-#[derive(Debug)]
-pub(crate) struct Denials {
-    events: Events<AccessDenied>,
-    logged: Mutex<Logged>,
-}
+/// How much is told of one instance's denials.
+#[derive(Debug, Default)]
+pub(crate) struct Denials(Mutex<Logged>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Logged {
-    since: Instant,
+    /// When the second began that is counted in; none has yet.
+    since: Option<Instant>,
     lines: u32,
     left_out: u64,
 }
 
 impl Denials {
-    pub(crate) fn new(events: Events<AccessDenied>) -> Self {
-        Self {
-            events,
-            logged: Mutex::new(Logged {
-                since: Instant::now(),
-                lines: 0,
-                left_out: 0,
-            }),
-        }
-    }
-
-    pub(crate) fn tell(&self, caller: &Caller, denial: &Denial) {
+    pub(crate) fn tell(&self, events: &Events<AccessDenied>, caller: &Caller, denial: &Denial) {
         if let Some(left_out) = self.line() {
             let missing = denial.missing.as_ref().map(ToString::to_string);
             tracing::warn!(
@@ -68,7 +55,7 @@ impl Denials {
                 "access denied"
             );
         }
-        self.events.send(AccessDenied {
+        events.send(AccessDenied {
             component: caller.component.clone(),
             replica: caller.replica,
             generation: caller.generation,
@@ -78,9 +65,10 @@ impl Denials {
 
     /// How many were left out before this one, if this one may have a line.
     fn line(&self) -> Option<u64> {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.since.elapsed() >= Duration::from_secs(1) {
-            logged.since = Instant::now();
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = |since: Instant| since.elapsed() >= Duration::from_secs(1);
+        if logged.since.is_none_or(over) {
+            logged.since = Some(Instant::now());
             logged.lines = 0;
         }
         if logged.lines == LOGGED_PER_SECOND {

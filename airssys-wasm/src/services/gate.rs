@@ -31,7 +31,7 @@ pub(crate) struct Gate {
     requests: AtomicUsize,
     denials: Denials,
     log: GuestLog,
-    reach: Reach,
+    reach: Arc<Reach>,
 }
 
 /// What an instance may come to through its gate, the same for all instances of a host.
@@ -46,13 +46,13 @@ pub(crate) struct Reach {
 }
 
 impl Gate {
-    pub(crate) fn new(caller: Caller, granted: Arc<Granted>, reach: Reach) -> Arc<Self> {
+    pub(crate) fn new(caller: Caller, granted: Arc<Granted>, reach: Arc<Reach>) -> Arc<Self> {
         Arc::new(Self {
             caller,
             granted,
             resolved: Mutex::default(),
             requests: AtomicUsize::new(0),
-            denials: Denials::new(reach.denials.clone()),
+            denials: Denials::default(),
             log: GuestLog::new(),
             reach,
         })
@@ -128,7 +128,8 @@ impl Gate {
             // It is refused whether it is on record or not; the log counts what it has lost.
             audit.append(entry).ok();
         }
-        self.denials.tell(&self.caller, &denial);
+        self.denials
+            .tell(&self.reach.denials, &self.caller, &denial);
         denial
     }
 

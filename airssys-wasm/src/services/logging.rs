@@ -18,7 +18,7 @@ pub(super) struct GuestLog(Mutex<(Allowance, u64)>);
 
 impl GuestLog {
     pub(super) fn new() -> Self {
-        let allowance = Allowance::new(OUTPUT_BYTES_PER_SECOND, Instant::now());
+        let allowance = Allowance::new(OUTPUT_BYTES_PER_SECOND);
         Self(Mutex::new((allowance, 0)))
     }
 

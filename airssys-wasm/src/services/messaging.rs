@@ -87,7 +87,7 @@ impl Postage {
         policy_topics: Option<NameRules>,
         policy_call: Option<NameRules>,
     ) -> Self {
-        let allowance = Allowance::new(u64::from(config.max_per_second), Instant::now());
+        let allowance = Allowance::new(u64::from(config.max_per_second));
         Self {
             config: config.clone(),
             policy_topics,

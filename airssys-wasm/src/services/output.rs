@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -15,6 +15,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use super::allowance::Allowance;
+use super::gate::Gate;
 use crate::config::ComponentName;
 use crate::host_functions::Caller;
 
@@ -60,9 +61,17 @@ pub struct OutputLine {
     pub left_out: u64,
 }
 
-/// One stream of one instance.
+/// One stream of one instance. Few guests write to it, so what that takes is made when one does.
+#[derive(Debug)]
+pub(super) struct Output {
+    gate: Arc<Gate>,
+    name: OutputStreamName,
+    writer: OnceLock<Writer>,
+}
+
+/// All that a guest opens of one stream.
 #[derive(Debug, Clone)]
-pub(super) struct Output(Arc<Mutex<Lines>>);
+struct Writer(Arc<Mutex<Lines>>);
 
 #[derive(Debug)]
 struct Lines {
@@ -75,21 +84,30 @@ struct Lines {
 }
 
 impl Output {
-    pub(super) fn new(
-        caller: &Caller,
-        stream: OutputStreamName,
-        lines: &Events<OutputLine>,
-    ) -> Self {
-        Self(Arc::new(Mutex::new(Lines {
-            caller: caller.clone(),
-            stream,
-            lines: lines.clone(),
-            line: Vec::new(),
-            allowance: Allowance::new(OUTPUT_BYTES_PER_SECOND, Instant::now()),
-            left_out: 0,
-        })))
+    pub(super) fn new(gate: &Arc<Gate>, name: OutputStreamName) -> Self {
+        Self {
+            gate: Arc::clone(gate),
+            name,
+            writer: OnceLock::new(),
+        }
     }
 
+    fn writer(&self) -> Writer {
+        let make = || {
+            Writer(Arc::new(Mutex::new(Lines {
+                caller: self.gate.caller().clone(),
+                stream: self.name,
+                lines: self.gate.reach().lines.clone(),
+                line: Vec::new(),
+                allowance: Allowance::new(OUTPUT_BYTES_PER_SECOND),
+                left_out: 0,
+            })))
+        };
+        self.writer.get_or_init(make).clone()
+    }
+}
+
+impl Writer {
     fn lines(&self) -> MutexGuard<'_, Lines> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,21 +173,21 @@ impl IsTerminal for Output {
 
 impl StdoutStream for Output {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
+        Box::new(self.writer())
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
+        Box::new(self.writer())
     }
 }
 
 #[async_trait]
-impl Pollable for Output {
+impl Pollable for Writer {
     async fn ready(&mut self) {}
 }
 
 #[async_trait]
-impl OutputStream for Output {
+impl OutputStream for Writer {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.lines().write(&bytes);
         Ok(())
@@ -184,7 +202,7 @@ impl OutputStream for Output {
     }
 }
 
-impl AsyncWrite for Output {
+impl AsyncWrite for Writer {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,

@@ -45,7 +45,7 @@ pub(crate) fn wasi_context(gate: &Arc<Gate>) -> WasiCtx {
         wasi.stdin(MemoryInputPipe::new(input.clone()));
     }
     if granted.output == OutputTo::Log {
-        let stream = |name| Output::new(gate.caller(), name, &gate.reach().lines);
+        let stream = |name| Output::new(gate, name);
         wasi.stdout(stream(OutputStreamName::Stdout));
         wasi.stderr(stream(OutputStreamName::Stderr));
     }

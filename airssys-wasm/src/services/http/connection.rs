@@ -277,7 +277,7 @@ mod tests {
             audit: None,
             secrets: None,
         };
-        Gate::new(caller, Arc::new(granted), reach)
+        Gate::new(caller, Arc::new(granted), Arc::new(reach))
     }
 
     /// Whether a packet may go to where the name was found. None does: it would leave the machine.
