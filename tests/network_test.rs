@@ -370,3 +370,47 @@ fn a_host_that_is_missing_can_be_pasted_and_is_then_turned_to() {
         );
     });
 }
+
+#[test]
+fn whoever_turns_to_a_granted_port_is_answered_up_to_the_bound_on_sockets() {
+    block_on(async {
+        // Not of those the kernel gives out: whoever connects to one of its own that nobody listens
+        // at may be connected to itself.
+        let own = u16::try_from(std::process::id() % 10_000).unwrap();
+        let free = (15_000 + own..30_000)
+            .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+            .find(|address| TcpListener::bind(address).is_ok())
+            .unwrap();
+        // The one that listens, and two that it has accepted.
+        let grants = format!("[capabilities.network]\ninbound = [\"{free}\"]\nmax_connections = 3");
+        let alone = Alone::of(prober(&grants)).await.unwrap();
+        let mut denials = alone.host.denials();
+        let clients = std::thread::spawn(move || {
+            let ask = move |_| {
+                let mut stream = loop {
+                    // It does not listen yet.
+                    match std::net::TcpStream::connect(free) {
+                        Ok(stream) => break stream,
+                        Err(_) => std::thread::yield_now(),
+                    }
+                };
+                stream.write_all(b"ping").unwrap();
+                let mut answer = Vec::new();
+                stream.read_to_end(&mut answer).ok();
+                answer
+            };
+            let each: Vec<_> = (0..2).map(|n| std::thread::spawn(move || ask(n))).collect();
+            let answers = each.into_iter().map(|client| client.join().unwrap());
+            answers.filter(|answer| answer == b"pong").count()
+        });
+        let arguments = [Val::String(free.to_string()), Val::U32(3)];
+        let served = alone
+            .call(&format!("{NET}#serve"), &arguments)
+            .await
+            .unwrap();
+        assert_eq!(result(&served), Ok(Some(&Val::U32(2))));
+        assert_eq!(clients.join().unwrap(), 2);
+        let reason = denied(&mut denials).await.denial.reason;
+        assert_eq!(reason, DenialReason::TooMany { most: 3 });
+    });
+}
