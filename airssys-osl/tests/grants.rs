@@ -223,6 +223,42 @@ fn a_port_denied_by_name_is_denied_at_the_addresses_found_for_it() {
 }
 
 #[test]
+fn what_is_denied_by_name_stays_denied_whatever_allows_the_address() {
+    let at: IpAddr = "93.184.216.34".parse().unwrap();
+    let mut resolved = Resolved::default();
+    resolved.remember(name("bad.example.com"), at);
+    let connect = |grants: &NetworkGrants, policy: Option<&NetworkRules>, port| {
+        let address = SocketAddr::new(at, port);
+        let rule = grants.address(policy, "connect", address, &resolved);
+        rule.map(|_| ()).map_err(|denial| denial.reason)
+    };
+    let deny = "bad.example.com:22";
+    for allow in ["*:*", "93.184.216.0/24:*", "*.example.com:*"] {
+        let grants = grants(&[allow], &[deny]);
+        assert_eq!(connect(&grants, None, 443), Ok(()), "{allow}");
+        assert_eq!(
+            connect(&grants, None, 22),
+            Err(DenialReason::Denied(deny.into())),
+            "{allow}"
+        );
+    }
+    // A policy that only denies.
+    let policy = NetworkRules {
+        allow: None,
+        deny: patterns(&[deny]),
+    };
+    let all = grants(&["*:*"], &[]);
+    assert_eq!(connect(&all, Some(&policy), 443), Ok(()));
+    let forbidden = DenialReason::Forbidden(deny.into());
+    assert_eq!(connect(&all, Some(&policy), 22), Err(forbidden));
+    // Also where another name leads there.
+    resolved.remember(name("good.example.com"), at);
+    let both = grants(&["*.example.com:*"], &[deny]);
+    let address = SocketAddr::new(at, 22);
+    assert!(both.address(None, "connect", address, &resolved).is_err());
+}
+
+#[test]
 fn what_is_allowed_allocates_nothing() {
     let mut allow: Vec<String> = (0..200)
         .map(|n| format!("host{n}.example.com:443"))

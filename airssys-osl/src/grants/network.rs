@@ -121,6 +121,16 @@ impl NetworkRules {
         if let Some(rule) = self.deny.iter().find(denies) {
             return Err(Against::Rule(rule));
         }
+        // Whatever allows the address: what is denied by a name it was found for stays denied.
+        for name in resolved.names_of(ip) {
+            if let Some(rule) = self
+                .deny
+                .iter()
+                .find(|rule| rule.has_name(name, Some(port)))
+            {
+                return Err(Against::Rule(rule));
+            }
+        }
         let Some(allow) = &self.allow else {
             return Ok(None);
         };
@@ -132,7 +142,6 @@ impl NetworkRules {
             match self.name(name, Some(port)) {
                 Ok(rule) if is_public(ip) => return Ok(rule),
                 Ok(_) => against = Against::NotPublic,
-                Err(Against::Rule(rule)) => against = Against::Rule(rule),
                 Err(_) => {}
             }
         }
