@@ -242,13 +242,29 @@ fn a_fault_map_of_an_intact_region_is_empty() {
 }
 
 /// Writers fill the region with one value each; a reader never sees two.
+/// Ends the readers, also when a writer's panic ends the test.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn threads_see_each_write_as_a_whole() {
     let rounds: u32 = if cfg!(miri) { 2 } else { 4_000 };
     for level in [VerificationLevel::Off, VerificationLevel::Standard] {
-        let ops = region(1_100, level);
+        // Whoever holds the lock may be off its core for longer than a wait takes by default.
+        let settings = RegionSettings {
+            level,
+            wait_rounds: u32::MAX,
+            ..RegionSettings::default()
+        };
+        let ops = AtomicMemoryOps::new(StdProvider::mirrored(1_100).unwrap(), settings).unwrap();
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let over = Over(&done);
             let writers: Vec<_> = (1..=2_u8)
                 .map(|value| {
                     let ops = &ops;
@@ -283,7 +299,7 @@ fn threads_see_each_write_as_a_whole() {
             for writer in writers {
                 writer.join().unwrap();
             }
-            done.store(true, Ordering::Relaxed);
+            drop(over);
         });
         if level != VerificationLevel::Off {
             ops.verify_integrity().unwrap();
