@@ -51,4 +51,5 @@ mod support;
 #[cfg(unix)]
 mod top_test;
 mod traps_test;
+mod upgrade_test;
 mod watching_test;

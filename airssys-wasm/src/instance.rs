@@ -18,10 +18,11 @@ use crate::abi::{Arguments, Lifted, Passage, with_passage};
 use crate::capacity::{Place, fits, initial_bytes};
 use crate::coredumps::Coredump;
 use crate::ending::{Ending, exit_cause};
+use crate::exports::FunctionError;
 use crate::host_functions::Caller;
 use crate::host_wait::HostWait;
-use crate::limits::{ComponentResourceLimiter, ResourceLimits};
-use crate::message::Message;
+use crate::limits::{ComponentResourceLimiter, MemoryMeter, ResourceLimits};
+use crate::message::{Message, Way};
 use crate::payload::ValueError;
 use crate::runtime::Loaded;
 use crate::services::{Chain, Gate, wasi_context};
@@ -41,7 +42,9 @@ const HOSTCALL_BYTES: usize = 32 * 1024 * 1024;
 pub(crate) enum Invocation {
     Call {
         name: Arc<str>,
+        /// Where it stands in what was loaded when the call was made.
         function: usize,
+        loaded: Arc<Loaded>,
         arguments: Message,
         /// Who waits for the answer, where components do.
         chain: Option<Arc<Chain>>,
@@ -75,16 +78,28 @@ pub(crate) struct Answer {
     pub(crate) outcome: Outcome,
 }
 
+/// What a call returned, and the function whose types it has.
+#[derive(Clone)]
+pub(crate) struct Returned {
+    pub(crate) loaded: Arc<Loaded>,
+    pub(crate) function: usize,
+    pub(crate) message: Message,
+}
+
 /// What came of it.
 pub(crate) enum Outcome {
     /// The arguments did not get as far as the guest.
     Refused(ValueError),
-    Results(Message),
+    /// The function is gone, or has another type, since the call was made.
+    Changed(FunctionError),
+    Results(Returned),
     /// The call went well, but its results do not fit a message.
     Unfit(ValueError),
     Ran(Box<dyn Any + Send>),
     /// The host had no room for an instance; the guest was not entered.
     NoInstance(Arc<ExitCause>),
+    /// The instance ended over it, and the one before it is back.
+    Died(Arc<ExitCause>),
 }
 
 /// A host closure over the Store and the instance, its result type erased.
@@ -99,7 +114,7 @@ pub(crate) trait Run: Send {
 pub(crate) struct Instance {
     store: Store<ComponentState>,
     instance: component::Instance,
-    loaded: Loaded,
+    loaded: Arc<Loaded>,
     passage: Arc<Passage>,
     turn: Arc<Turn>,
     limits: ResourceLimits,
@@ -113,7 +128,7 @@ pub(crate) struct Instance {
 impl Instance {
     /// Instantiates within the limits. This is the one place where a Store is made.
     pub(crate) async fn start(
-        loaded: &Loaded,
+        loaded: &Arc<Loaded>,
         limits: &ResourceLimits,
         limiter: ComponentResourceLimiter,
         caller: Caller,
@@ -173,7 +188,7 @@ impl Instance {
         };
         Ok(Self {
             functions: vec![None; compiled.exports.functions().len()],
-            loaded: loaded.clone(),
+            loaded: Arc::clone(loaded),
             passage,
             turn,
             limits: *limits,
@@ -203,10 +218,15 @@ impl Instance {
         let served = match invocation {
             Invocation::Call {
                 function,
+                loaded,
                 arguments,
                 chain,
                 ..
             } => {
+                let function = match self.place_of(&loaded, function, &arguments) {
+                    Ok(function) => function,
+                    Err(outcome) => return Ok(outcome),
+                };
                 self.store.data_mut().chain = chain;
                 let call = pin!(self.call(function, arguments));
                 bounded(bounds, call).await
@@ -244,11 +264,38 @@ impl Instance {
         }
     }
 
+    /// What it holds.
+    pub(crate) fn meter(&self) -> Arc<MemoryMeter> {
+        Arc::clone(&self.passage.meter)
+    }
+
     /// Fuel the last call has used; 0 where fuel is not metered.
     pub(crate) fn fuel_used(&self) -> u64 {
         match self.store.data().fuel {
             0 => 0,
             granted => granted.saturating_sub(self.store.get_fuel().unwrap_or(granted)),
+        }
+    }
+
+    /// Where the function of a call stands in the code that runs here, which may be another than
+    /// the call was made for.
+    fn place_of(
+        &self,
+        made_for: &Arc<Loaded>,
+        function: usize,
+        arguments: &Message,
+    ) -> Result<usize, Outcome> {
+        if Arc::ptr_eq(made_for, &self.loaded) {
+            return Ok(function);
+        }
+        let of = made_for.compiled.exports.functions().get(function);
+        let exports = &self.loaded.compiled.exports;
+        let place = of.map_or(Ok(function), |of| exports.same(of));
+        let place = place.map_err(Outcome::Changed)?;
+        let limit_bytes = self.loaded.messages.limit(Way::In);
+        match arguments.len() > limit_bytes {
+            true => Err(Outcome::Refused(ValueError::TooLarge { limit_bytes })),
+            false => Ok(place),
         }
     }
 
@@ -283,7 +330,11 @@ impl Instance {
         let call = func.call_async(&mut self.store, arguments);
         match with_passage(passage, call).await {
             Ok(Lifted { message, .. }) => Ok(match message {
-                Ok(results) => Outcome::Results(results),
+                Ok(message) => Outcome::Results(Returned {
+                    loaded: Arc::clone(&self.loaded),
+                    function,
+                    message,
+                }),
                 Err(unfit) => Outcome::Unfit(unfit),
             }),
             Err(error) => Err(Failed::Guest(error)),
