@@ -52,4 +52,5 @@ mod support;
 mod top_test;
 mod traps_test;
 mod upgrade_test;
+mod watch_test;
 mod watching_test;

@@ -32,6 +32,7 @@ use crate::runtime::{Loaded, Runtime};
 use crate::services::Chain;
 use crate::state::ComponentState;
 use crate::upgrade::Trial;
+use crate::watch::CallOptions;
 
 /// Most calls that wait for one component.
 pub const MAILBOX_CAPACITY: usize = 1024;
@@ -383,6 +384,36 @@ impl ComponentRef {
         function: &str,
         arguments: Message,
     ) -> Result<Results, WasmError> {
+        self.call_encoded_with(function, arguments, CallOptions::default())
+            .await
+    }
+
+    /// As [`ComponentRef::call`], with a deadline of its own, or told of while it goes on.
+    ///
+    /// # Errors
+    /// As [`ComponentRef::call`], and as the options say.
+    pub async fn call_with(
+        &self,
+        function: &str,
+        arguments: &[Val],
+        options: CallOptions,
+    ) -> Result<Vec<Val>, WasmError> {
+        let arguments = self.encode(function, arguments)?;
+        self.call_encoded_with(function, arguments, options)
+            .await?
+            .values()
+    }
+
+    /// As [`ComponentRef::call_encoded`], with a deadline of its own, or told of while it goes on.
+    ///
+    /// # Errors
+    /// As [`ComponentRef::call_encoded`], and as the options say.
+    pub async fn call_encoded_with(
+        &self,
+        function: &str,
+        arguments: Message,
+        options: CallOptions,
+    ) -> Result<Results, WasmError> {
         let loaded = self.loaded()?;
         let (position, function) = self.callable(&loaded, function)?;
         let messages = &loaded.messages;
@@ -404,9 +435,14 @@ impl ComponentRef {
             loaded: Arc::clone(&loaded),
             arguments,
             chain: None,
+            watch: options.watch,
         };
-        let deadline = after(self.patience());
-        let served = self.replicas.call(call, deadline, NoRoom::Wait).await;
+        let deadline = after(options.deadline.unwrap_or_else(|| self.patience()));
+        let no_room = match options.no_wait {
+            true => NoRoom::HandBack,
+            false => NoRoom::Wait,
+        };
+        let served = self.replicas.call(call, deadline, no_room).await;
         self.results(served)
     }
 
@@ -429,6 +465,7 @@ impl ComponentRef {
             function,
             arguments,
             chain,
+            watch: None,
         };
         let deadline = after(self.patience());
         let served = self.replicas.call(call, deadline, NoRoom::HandBack).await;
@@ -584,6 +621,7 @@ impl ComponentRef {
             arguments: self.encoded(&loaded, function, arguments)?,
             loaded: Arc::clone(&loaded),
             chain: None,
+            watch: None,
         })
     }
 

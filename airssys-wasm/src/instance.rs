@@ -29,6 +29,7 @@ use crate::services::{Chain, Gate, wasi_context};
 use crate::state::ComponentState;
 use crate::ticker::Pulse;
 use crate::turn::Turn;
+use crate::watch::CallWatch;
 
 /// How much later than a call's deadline the runtime's timer cuts it, so that a guest that
 /// computes is stopped by its epoch, and only one that waits for the host by the timer.
@@ -48,6 +49,8 @@ pub(crate) enum Invocation {
         arguments: Message,
         /// Who waits for the answer, where components do.
         chain: Option<Arc<Chain>>,
+        /// Whom the guest's words are told while it is at it.
+        watch: Option<CallWatch>,
     },
     Run(Box<dyn Run>),
 }
@@ -221,6 +224,7 @@ impl Instance {
                 loaded,
                 arguments,
                 chain,
+                watch,
                 ..
             } => {
                 let function = match self.place_of(&loaded, function, &arguments) {
@@ -228,8 +232,11 @@ impl Instance {
                     Err(outcome) => return Ok(outcome),
                 };
                 self.store.data_mut().chain = chain;
+                let watched = watch.map(|watch| Watched::new(self.store.data().gate(), watch));
                 let call = pin!(self.call(function, arguments));
-                bounded(bounds, call).await
+                let served = bounded(bounds, call).await;
+                drop(watched);
+                served
             }
             Invocation::Run(body) => {
                 // Called inside, since the closure may panic before it gives a future.
@@ -339,6 +346,22 @@ impl Instance {
             }),
             Err(error) => Err(Failed::Guest(error)),
         }
+    }
+}
+
+/// A watch for as long as its call goes on.
+struct Watched(Arc<Gate>);
+
+impl Watched {
+    fn new(gate: &Arc<Gate>, watch: CallWatch) -> Self {
+        gate.watch(Some(watch));
+        Self(Arc::clone(gate))
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.watch(None);
     }
 }
 

@@ -38,6 +38,7 @@ mod state;
 mod ticker;
 mod turn;
 mod upgrade;
+mod watch;
 
 pub use abi::AbiViolation;
 pub use actor::ComponentSpec;
@@ -80,6 +81,9 @@ pub use services::{
 pub use state::{ComponentState, HANDLE_BYTES};
 pub use ticker::{IDLE_TICKS, TICK};
 pub use upgrade::{Handover, UpgradeError, Upgraded};
+pub use watch::{
+    CallEvent, CallEvents, CallOptions, CallWatch, LogLevel, MAX_PROGRESS_BYTES, WATCH_BUFFER,
+};
 // What `[integrity]` sets, and what a message is found to be.
 pub use airssys_integrity::{Corrupt, VerificationLevel};
 // What `[capabilities]` and `[policy]` say.

@@ -82,6 +82,7 @@ fn call(loaded: &Arc<Loaded>, function: usize, name: &str, arguments: Message) -
         loaded: Arc::clone(loaded),
         arguments,
         chain: None,
+        watch: None,
     }
 }
 
