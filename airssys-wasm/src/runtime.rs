@@ -22,9 +22,11 @@ use crate::coredumps::{CoredumpConfig, CoredumpCounts, Coredumps};
 use crate::engine::{Engine, EngineError, EngineKind, Metering};
 use crate::host_functions::HostFunctions;
 use crate::library::{Library, LoadEvent, LoadFailed, off_runtime};
-use crate::limits::ResourceLimits;
+use crate::limits::{MAX_MEMORY_BYTES, ResourceLimits};
 use crate::message::{Messages, Pools};
-use crate::services::{AccessDenied, Granted, Offers, OutputLine, Reach, Resolver, Subscriptions};
+use crate::services::{
+    AccessDenied, GrantError, Granted, Offers, OutputLine, Reach, Resolver, Subscriptions,
+};
 use crate::ticker::Ticker;
 use crate::turn::Turns;
 
@@ -308,6 +310,7 @@ impl Runtime {
             let shared = Arc::clone(shared);
             move || shared.engine(kind)
         };
+        self.within_ceiling(&cell.limits)?;
         let (name, path) = (&cell.name, &cell.config.wasm);
         let compiled = shared.library.load(name, path, kind, engine).await?;
         let granted = self
@@ -332,6 +335,15 @@ impl Runtime {
                 audit: shared.audit.clone(),
                 secrets: shared.secrets.clone(),
             }),
+        })
+    }
+
+    /// A limit is checked when its file is read; this is for what is started by other means.
+    fn within_ceiling(&self, limits: &ResourceLimits) -> Result<(), LoadFailed> {
+        let policy = &self.shared.offers.policy;
+        let checked = policy.memory(limits.max_memory_bytes() as u64, MAX_MEMORY_BYTES as u64);
+        checked.map_err(|excess| {
+            LoadFailed::Load(LoadError::Grant(Arc::new(GrantError::Excess(vec![excess]))))
         })
     }
 
