@@ -41,6 +41,7 @@ mod message_size_test;
 mod message_test;
 mod messaging_test;
 mod network_test;
+mod new_test;
 mod replicas_test;
 mod sandbox_test;
 mod services_test;
@@ -48,6 +49,7 @@ mod soak_test;
 mod stdio_test;
 mod supervision_test;
 mod support;
+mod tools_test;
 #[cfg(unix)]
 mod top_test;
 mod traps_test;

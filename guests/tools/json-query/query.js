@@ -2,6 +2,19 @@
 
 const MOST_VALUES = 10000;
 
+/** How deep lists and objects may lie in one another: parsing takes stack for each. */
+const MOST_DEEP = 200;
+
+/** Throws where a text is nested deeper than that. What stands in strings does not count. */
+function shallow(json) {
+  let depth = 0;
+  for (const [sign] of json.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/gs)) {
+    if (sign === "[" || sign === "{") depth++;
+    else if (sign === "]" || sign === "}") depth--;
+    if (depth > MOST_DEEP) throw { tag: "invalid-json", val: `nested deeper than ${MOST_DEEP}` };
+  }
+}
+
 /** A step of a path and where it stands, or throws what is wrong with the path. */
 function steps(path) {
   const wrong = (position, reason) => ({ tag: "invalid-path", val: { position, reason } });
@@ -49,6 +62,7 @@ function* next({ path, value }, step) {
 export const query = {
   select(json, path) {
     const way = steps(path);
+    shallow(json);
     let value;
     try {
       value = JSON.parse(json);

@@ -105,3 +105,96 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), BuildError> {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+    use super::*;
+    use crate::tool::TOOLS;
+
+    /// Places below a folder of the test's own, with one tool in C.
+    fn places() -> (tempfile::TempDir, Places) {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places {
+            guests: dir.path().join("guests"),
+            target: dir.path().join("target"),
+        };
+        let tool = c();
+        fs::create_dir_all(places.tool(tool).join("wit")).unwrap();
+        fs::create_dir_all(places.work(tool)).unwrap();
+        fs::write(places.tool(tool).join("tool.c"), "int x;").unwrap();
+        fs::write(places.tool(tool).join("wit/world.wit"), "world").unwrap();
+        (dir, places)
+    }
+
+    fn c() -> &'static Tool {
+        TOOLS
+            .iter()
+            .find(|tool| tool.language == Language::C)
+            .unwrap()
+    }
+
+    fn built(places: &Places) {
+        let sources = sources(c(), places).unwrap();
+        fs::write(places.component(c()), "component").unwrap();
+        record(c(), places, &sources, b"component").unwrap();
+    }
+
+    #[test]
+    fn a_tool_is_fresh_until_a_source_or_its_component_changes() {
+        let (_dir, places) = places();
+        assert!(!is_fresh(c(), &places).unwrap());
+        built(&places);
+        assert!(is_fresh(c(), &places).unwrap());
+        for (file, makes_stale) in [
+            ("tool.c", true),
+            ("wit/world.wit", true),
+            ("another.c", true),
+            ("csv.wasm", true),
+            ("README.md", false),
+            ("Component.toml", false),
+        ] {
+            built(&places);
+            fs::write(places.tool(c()).join(file), "changed").unwrap();
+            assert_eq!(is_fresh(c(), &places).unwrap(), !makes_stale, "{file}");
+        }
+        built(&places);
+        fs::remove_file(places.component(c())).unwrap();
+        assert!(!is_fresh(c(), &places).unwrap());
+    }
+
+    #[test]
+    fn what_moves_from_one_file_to_the_next_is_a_change() {
+        let (_dir, places) = places();
+        let folder = places.tool(c());
+        fs::write(folder.join("a.c"), "ab").unwrap();
+        fs::write(folder.join("b.c"), "c").unwrap();
+        let before = sources(c(), &places).unwrap();
+        fs::write(folder.join("a.c"), "a").unwrap();
+        fs::write(folder.join("b.c"), "bc").unwrap();
+        assert_ne!(sources(c(), &places).unwrap(), before);
+    }
+
+    #[test]
+    fn every_tool_has_its_folder_and_its_sources() {
+        let guests = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let places = Places {
+            guests: guests.to_path_buf(),
+            target: guests.join("none"),
+        };
+        for tool in &TOOLS {
+            assert_eq!(sources(tool, &places).unwrap().len(), 64);
+            let toml = places.tool(tool).join("Component.toml");
+            let toml = fs::read_to_string(toml).unwrap();
+            let name = tool.name;
+            assert!(toml.contains(&format!("wasm = \"{name}.wasm\"")), "{name}");
+        }
+        let folders = fs::read_dir(guests.join("tools")).unwrap();
+        let folders = folders.filter(|entry| {
+            let path = entry.as_ref().unwrap().path();
+            path.join("Component.toml").is_file()
+        });
+        assert_eq!(folders.count(), TOOLS.len());
+    }
+}

@@ -11,9 +11,7 @@ mod bindings {
     export!(Fetch);
 }
 
-use bindings::exports::tools::fetch::web::{
-    FetchError, Guest, Header, Method, Request, Response,
-};
+use bindings::exports::tools::fetch::web::{FetchError, Guest, Header, Method, Request, Response};
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{
     ErrorCode, Fields, IncomingResponse, Method as Verb, OutgoingRequest, RequestOptions, Scheme,
