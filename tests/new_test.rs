@@ -188,7 +188,7 @@ fn a_new_project_that_cannot_be_written_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let empty = dir.path().join("empty");
     fs::create_dir(&empty).unwrap();
-    for path in ["made", "empty"] {
+    for path in ["made/below", "empty"] {
         // No file may grow beyond 512 bytes, which the README does.
         let script = format!("trap '' XFSZ; ulimit -f 1; airssys new a --lang rust --path {path}");
         let failed = shell(dir.path(), &script);

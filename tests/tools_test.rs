@@ -587,6 +587,13 @@ fn statistics_in_python_tells_what_is_wrong_with_a_sample() {
             ("summarize", "[1, 2, nan]", "err(not-finite(2))"),
             ("summarize", "[-inf]", "err(not-finite(0))"),
             ("summarize", "[1e308, 1e308, -1e308]", "err(overflow)"),
+            // The quartiles' way there, and the slope, are beyond a float without an exception.
+            ("summarize", "[-1.7e308, 0, 1.7e308]", "err(overflow)"),
+            (
+                "fit",
+                "[{x: 0, y: 0}, {x: 1e-160, y: 1e160}]",
+                "err(overflow)",
+            ),
             ("fit", "[{x: 1, y: 1}]", "err(too-few(2))"),
             ("fit", "[{x: 1, y: 1}, {x: 1, y: 2}]", "err(constant)"),
         ] {

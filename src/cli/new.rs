@@ -1,7 +1,7 @@
 //! `airssys new`: a tool project that builds, loads and answers.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use airssys::ComponentName;
@@ -33,11 +33,11 @@ const PYTHON_POLICY: &str = "\n[policy.memory]\nmax_bytes = 16777216\n\n\
                              [system.cache]\ndirectory = \"cache\"\n\n";
 
 /// A file of a project: where, and what stands in it.
-type File = (&'static str, &'static str);
+type Template = (&'static str, &'static str);
 
 impl Language {
     /// The files that other languages have not, or have otherwise.
-    fn files(self) -> &'static [File] {
+    fn files(self) -> &'static [Template] {
         match self {
             Self::Rust => &[
                 (".gitignore", include_str!("new/rust/gitignore")),
@@ -117,77 +117,54 @@ fn project(name: &ComponentName, language: Language) -> Vec<(&'static str, Strin
     all.map(|(path, text)| (*path, filled(text))).collect()
 }
 
-/// Writes all of them, or none: first to a folder beside, then to where they belong.
+/// Writes all of them, or none.
 fn write(folder: &Path, files: &[(&str, String)]) -> Result<(), CliError> {
-    let there = exists_empty(folder)?;
-    let aside = aside(folder);
-    let done = fill(&aside, files).and_then(|()| match there {
-        false => fs::rename(&aside, folder).map_err(failed(folder)),
-        true => move_into(&aside, folder),
-    });
-    if aside.exists() {
-        // What is left of it is nobody's; that the project was not written is what is told.
-        fs::remove_dir_all(&aside).ok();
+    if is_in_use(folder) {
+        let path = folder.to_path_buf();
+        return Err(ExpectedError::NotEmpty { path }.into());
     }
-    Ok(done?)
+    let mut made = Vec::new();
+    let filled = fill(folder, files, &mut made);
+    if filled.is_err() {
+        // Backwards, so that a folder is empty when its turn comes. That the project was not written
+        // is what is told, whatever stays of it.
+        for path in made.iter().rev() {
+            fs::remove_file(path).or_else(|_| fs::remove_dir(path)).ok();
+        }
+    }
+    Ok(filled?)
 }
 
-/// Whether the folder is there; it is refused where anything is in it.
-fn exists_empty(folder: &Path) -> Result<bool, ExpectedError> {
-    let empty = match fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(_) => false,
-    };
-    let path = folder.to_path_buf();
-    empty
-        .then_some(true)
-        .ok_or(ExpectedError::NotEmpty { path })
-}
-
-/// A hidden folder in the same directory, so that renaming moves no bytes.
-fn aside(folder: &Path) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let hidden = format!(".{name}.new-{}", std::process::id());
-    match folder.file_name() {
-        Some(_) => folder.with_file_name(hidden),
-        // `.` or `..`, which are there: their own inside is the same file system.
-        None => folder.join(hidden),
+/// Whether it is anything but an empty folder, or nothing.
+pub(super) fn is_in_use(folder: &Path) -> bool {
+    match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 
-fn fill(folder: &Path, files: &[(&str, String)]) -> Result<(), Failure> {
+/// Writes the files, and notes in `made` all that was not there before.
+fn fill(folder: &Path, files: &[(&str, String)], made: &mut Vec<PathBuf>) -> Result<(), Failure> {
     for (name, text) in files {
         let path = folder.join(name);
-        let parent = path.parent().unwrap_or(folder);
-        fs::create_dir_all(parent).map_err(failed(parent))?;
-        fs::write(&path, text).map_err(failed(&path))?;
+        make_folder(path.parent().unwrap_or(folder), made)?;
+        let mut file = File::create_new(&path).map_err(failed(&path))?;
+        made.push(path.clone());
+        file.write_all(text.as_bytes()).map_err(failed(&path))?;
     }
     Ok(())
 }
 
-/// Moves what is in one folder to another; where that fails half way, what was moved goes again.
-fn move_into(from: &Path, to: &Path) -> Result<(), Failure> {
-    let mut moved = Vec::new();
-    let moving = move_each(from, to, &mut moved);
-    moving.map_err(|source| {
-        for path in &moved {
-            // As above: the failure itself is what is told.
-            fs::remove_dir_all(path)
-                .or_else(|_| fs::remove_file(path))
-                .ok();
-        }
-        failed(to)(source)
-    })
-}
-
-fn move_each(from: &Path, to: &Path, moved: &mut Vec<PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        fs::rename(entry.path(), &target)?;
-        moved.push(target);
+fn make_folder(folder: &Path, made: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    // The parent of a bare name is the empty path: where the program runs.
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
     }
+    if let Some(parent) = folder.parent() {
+        make_folder(parent, made)?;
+    }
+    fs::create_dir(folder).map_err(failed(folder))?;
+    made.push(folder.to_path_buf());
     Ok(())
 }
 
