@@ -375,6 +375,12 @@ fn csv_in_c_tells_what_is_wrong_with_a_text() {
                 COMMA,
                 "err(ragged({line: 3, expected: 2, found: 3}))",
             ),
+            // Lines within a field count too.
+            (
+                "a\n\"x\ny\"\n1,2\n",
+                COMMA,
+                "err(ragged({line: 4, expected: 1, found: 2}))",
+            ),
             ("a\n1\n\"x\ny", COMMA, "err(open-quote(3))"),
             (&",".repeat(256), COMMA, "err(too-many-columns(257))"),
         ] {
@@ -522,7 +528,6 @@ fn json_query_in_javascript_tells_what_is_wrong() {
             ("\"[[[[\"", "$", "ok("),
         ] {
             let answer = tool.answer("select", &[&quoted(json), &quoted(path)]).await;
-            let answer = answer;
             assert!(answer.starts_with(told), "{json:.20} {path}: {answer:.200}");
         }
         let whole = tool.answer("select", &["\"[1]\"", "\"$\""]).await;
@@ -542,8 +547,8 @@ async fn statistician(policy: &str) -> Option<Result<Tool, HostError>> {
 
 #[test]
 fn a_tool_in_python_needs_a_ceiling_that_its_host_has_raised() {
+    let _load = shared_machine();
     block_on(async {
-        let _load = shared_machine();
         for policy in ["", "[policy.memory]\nmax_bytes = 16777215"] {
             let Some(refused) = statistician(policy).await else {
                 return;
@@ -576,8 +581,8 @@ fn a_tool_in_python_needs_a_ceiling_that_its_host_has_raised() {
 
 #[test]
 fn statistics_in_python_tells_what_is_wrong_with_a_sample() {
+    let _load = shared_machine();
     block_on(async {
-        let _load = shared_machine();
         let Some(tool) = statistician(RAISED).await else {
             return;
         };
