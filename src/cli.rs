@@ -3,11 +3,13 @@
 mod audit;
 mod bench;
 mod call;
+mod componentize;
 mod demo;
 mod error;
 mod explain;
 mod inspect;
 mod interrupt;
+mod new;
 mod output;
 mod report;
 mod run;
@@ -56,6 +58,11 @@ WAVE values: 42  -7  1.5  true  'x'  \"text\"  [1, 2]  (1, \"a\")  {name: \"a\",
              some(1)  none  ok(1)  err(\"why\")  case-name  case-name(1)
 Strings keep their quotes, so quote them once more for the shell; write -- before -inf.
 `airssys inspect` shows the types.";
+
+const NEW_EXAMPLES: &str = "\
+Examples:
+  airssys new my-tool --lang rust
+  airssys new my-tool --lang python --path tools/mine";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -225,6 +232,26 @@ enum Command {
     #[command(after_help = SIGN_EXAMPLES, after_long_help = format!("{SIGN_EXAMPLES}\n\n{EXIT_CODES}"))]
     Sign(SignArgs),
 
+    /// Make the project of a tool: its interface, its code, its limits, and how to build it
+    ///
+    /// The tool greets whoever calls it, with a typed error. Its README has the commands that build
+    /// and call it with the language's ordinary tool chain. Nothing that is there is overwritten.
+    #[command(after_help = NEW_EXAMPLES, after_long_help = format!("{NEW_EXAMPLES}\n\n{EXIT_CODES}"))]
+    New(NewArgs),
+
+    /// Write the bindings of a WIT world for a guest in C, C++ or Zig
+    ///
+    /// Writes WORLD.h, WORLD.c and WORLD_component_type.o, which go to the compiler with the guest's
+    /// own source, and prints their paths. Files of these names are replaced.
+    Bindings(BindingsArgs),
+
+    /// Make a component of a core module that was linked with its bindings
+    ///
+    /// What the C library calls of WASI ends in the component: there are no arguments, variables,
+    /// files, clocks and randomness, and an exit traps. The component imports what its world says
+    /// and no more.
+    Componentize(ComponentizeArgs),
+
     /// Run five components under load, three of which leak, loop and crash
     ///
     /// Writes the components and an airssys.toml to a folder, runs that tree and calls everything
@@ -346,6 +373,42 @@ struct SignArgs {
 }
 
 #[derive(Debug, Args)]
+struct NewArgs {
+    /// The tool's name: [a-z][a-z0-9-]*, at most 64 characters
+    name: String,
+    /// What it is written in
+    #[arg(long, value_enum)]
+    lang: new::Language,
+    /// The folder to make, or an empty one; else a folder of the tool's name
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct BindingsArgs {
+    /// What the guest is written in, or can use
+    #[arg(value_enum)]
+    language: componentize::BindingsLanguage,
+    /// A WIT file, or a folder of them with what they need in deps/
+    wit: PathBuf,
+    /// The folder to write to, made where there is none
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// The world, where there are several
+    #[arg(long)]
+    world: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct ComponentizeArgs {
+    /// A core module
+    core: PathBuf,
+    /// The component to write, or to replace
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct DemoArgs {
     /// How long to keep the load up, 2 to 60
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=60))]
@@ -452,6 +515,9 @@ impl Cli {
             Command::Keygen(args) => sign::keygen(&args, output),
             #[cfg(unix)]
             Command::Sign(args) => sign::sign(&args, output),
+            Command::New(args) => new::new(&args, output),
+            Command::Bindings(args) => componentize::bindings(&args, output),
+            Command::Componentize(args) => componentize::componentize(&args, output),
             Command::Audit(command) => audit::audit(&command, output).await,
             Command::Bench(args) => bench::bench(&args, output).await,
             Command::Demo(args) => demo::demo(&args, output, self.verbose > 0).await,

@@ -15,7 +15,9 @@ use std::time::Duration;
 use airssys_osl::{AuditConfig, OnFull, SandboxConfig, SecretPolicy};
 use airssys_wasm::config::{ConfigFile, Document, Problem, Rule, keys, parse_shutdown};
 use airssys_wasm::grants::Policy;
-use airssys_wasm::{ComponentConfig, ComponentName, ComponentSpec, ConfigError, PublicKey};
+use airssys_wasm::{
+    ComponentConfig, ComponentName, ComponentSpec, ConfigError, MemoryCeiling, PublicKey,
+};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -202,6 +204,7 @@ impl SystemConfig {
             components: HashMap::new(),
             problems: Vec::new(),
             errors: Vec::new(),
+            memory_ceiling: raw.policy.memory_ceiling(),
         };
         let supervisors = raw
             .supervisor
@@ -356,6 +359,7 @@ struct Reader<'a> {
     components: HashMap<PathBuf, ComponentConfig>,
     problems: Vec<Problem>,
     errors: Vec<ConfigError>,
+    memory_ceiling: MemoryCeiling,
 }
 
 #[derive(Clone)]
@@ -405,7 +409,7 @@ impl Reader<'_> {
         if let Some(config) = self.components.get(path) {
             return Ok(config.clone());
         }
-        let config = ComponentConfig::load(path)?;
+        let config = ComponentConfig::load_under(path, self.memory_ceiling)?;
         self.components.insert(path.to_path_buf(), config.clone());
         Ok(config)
     }

@@ -16,6 +16,7 @@ const CRATES: [(&str, &[&str]); 5] = [
     (
         ".",
         &[
+            "airssys-componentize",
             "airssys-guests",
             "airssys-integrity",
             "airssys-osl",
@@ -80,10 +81,12 @@ fn dependencies_run_one_way() {
 
 #[test]
 fn every_crate_inherits_the_lints() {
-    for (name, _) in CRATES
-        .iter()
-        .chain(&[("benches/contenders", &[][..]), ("guests", &[])])
-    {
+    for (name, _) in CRATES.iter().chain(&[
+        ("benches/contenders", &[][..]),
+        ("guests", &[]),
+        ("guests/componentize", &[]),
+        ("guests/xtask", &[]),
+    ]) {
         let manifest: toml::Table = read(format!("{name}/Cargo.toml")).parse().unwrap();
         assert_eq!(
             manifest["lints"]["workspace"].as_bool(),

@@ -259,8 +259,8 @@ fn explain_tells_rule_and_decision_of_every_key() {
 
 #[test]
 fn explain_takes_an_unambiguous_tail_and_names_the_choices_otherwise() {
-    let tail = airssys(&["explain", "--json", "memory.max_bytes"]);
-    assert_eq!(json(&tail)["key"], "resources.memory.max_bytes");
+    let tail = airssys(&["explain", "--json", "cpu.max_fuel"]);
+    assert_eq!(json(&tail)["key"], "resources.cpu.max_fuel");
     assert_eq!(json(&tail)["adr"], "ADR-WASM-002");
 
     let ambiguous = airssys(&["explain", "name"]);

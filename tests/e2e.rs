@@ -42,6 +42,7 @@ mod message_size_test;
 mod message_test;
 mod messaging_test;
 mod network_test;
+mod new_test;
 mod provenance_test;
 mod replicas_test;
 mod sandbox_test;
@@ -50,6 +51,7 @@ mod soak_test;
 mod stdio_test;
 mod supervision_test;
 mod support;
+mod tools_test;
 #[cfg(unix)]
 mod top_test;
 mod traps_test;

@@ -26,7 +26,7 @@ const HTTP: &str = "airssys:prober/http@0.1.0";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server of the test's own.
-struct Server {
+pub struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
 }
@@ -53,7 +53,7 @@ impl Server {
     }
 
     /// Answers every request with the same bytes, and closes.
-    fn saying(text: &'static [u8]) -> Self {
+    pub fn saying(text: &'static [u8]) -> Self {
         Self::at("127.0.0.1:0", move |mut stream| {
             head(&mut stream);
             stream.write_all(text).ok();
@@ -61,7 +61,7 @@ impl Server {
     }
 
     /// Answers with what it was asked.
-    fn echo() -> Self {
+    pub fn echo() -> Self {
         Self::at("127.0.0.1:0", |mut stream| {
             let asked = head(&mut stream);
             respond(&mut stream, "200 OK", &asked);
@@ -69,7 +69,7 @@ impl Server {
     }
 
     /// Answers with nothing, and tells when the other side has closed.
-    fn silent() -> (Self, Receiver<()>) {
+    pub fn silent() -> (Self, Receiver<()>) {
         let (closed, told) = channel();
         let server = Self::at("127.0.0.1:0", move |mut stream| {
             head(&mut stream);
@@ -81,11 +81,16 @@ impl Server {
         (server, told)
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    fn connections(&self) -> usize {
+    /// Host and port.
+    pub fn url_host(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 }

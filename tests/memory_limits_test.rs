@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use airssys::{
-    DeadlinePhase, ExitCause, ExitKind, HostError, MemoryMetrics, OutOfMemory, ResourceLimitError,
-    ResourceLimits, Val, WasmError,
+    DeadlinePhase, ExitCause, ExitKind, HostError, MAX_MEMORY_BYTES, MemoryMetrics, OutOfMemory,
+    ResourceLimitError, ResourceLimits, Val, WasmError,
 };
 use airssys_guests::{CALCULATOR, LEAKY};
 use airssys_wasm::{ComponentResourceLimiter, TABLE_ELEMENT_BYTES};
@@ -690,7 +690,8 @@ fn a_store_without_limits_cannot_be_built() {
     assert_eq!(
         high,
         Err(ResourceLimitError::MemoryTooHigh {
-            requested: usize::MAX
+            requested: usize::MAX,
+            ceiling: MAX_MEMORY_BYTES,
         })
     );
     // A Store is made in one place of all the product's code, and gets its limiter in the very

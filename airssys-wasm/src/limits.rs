@@ -22,6 +22,9 @@ pub const MIN_MEMORY_BYTES: usize = 524_288;
 /// Most memory a component may be given, in bytes (ADR-WASM-002).
 pub const MAX_MEMORY_BYTES: usize = 4_194_304;
 
+/// Most memory a host's policy may let components be given, in bytes (ADR-SYS-003).
+pub const MAX_MEMORY_CEILING_BYTES: usize = 1024 * 1024 * 1024;
+
 /// Share of its memory limit at which an instance is told of, in percent (ADR-WASM-012).
 pub const DEFAULT_WARN_PERCENT: u8 = 90;
 
@@ -52,11 +55,23 @@ pub enum ResourceLimitError {
         /// Bytes asked for.
         requested: usize,
     },
-    /// More than [`MAX_MEMORY_BYTES`].
+    /// More than the ceiling, [`MAX_MEMORY_BYTES`] where no host has set another.
     #[error(
-        "memory limit {requested} is above the most of {MAX_MEMORY_BYTES} bytes (ADR-WASM-002)"
+        "memory limit {requested} is above the most of {ceiling} bytes (ADR-WASM-002); a host sets \
+         another with policy.memory.max_bytes (ADR-SYS-003)"
     )]
     MemoryTooHigh {
+        /// Bytes asked for.
+        requested: usize,
+        /// The most, in bytes.
+        ceiling: usize,
+    },
+    /// A ceiling that no host may set.
+    #[error(
+        "memory ceiling {requested} is not within {MAX_MEMORY_BYTES}..={MAX_MEMORY_CEILING_BYTES} \
+         bytes (ADR-SYS-003)"
+    )]
+    MemoryCeiling {
         /// Bytes asked for.
         requested: usize,
     },
@@ -107,6 +122,35 @@ pub enum OnLimit {
     Trap,
 }
 
+/// The most that a host lets any of its components be given; [`MAX_MEMORY_BYTES`] by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryCeiling(usize);
+
+impl Default for MemoryCeiling {
+    fn default() -> Self {
+        Self(MAX_MEMORY_BYTES)
+    }
+}
+
+impl MemoryCeiling {
+    /// A ceiling from [`MAX_MEMORY_BYTES`] to [`MAX_MEMORY_CEILING_BYTES`] bytes.
+    ///
+    /// # Errors
+    /// [`ResourceLimitError::MemoryCeiling`].
+    pub fn new(bytes: usize) -> Result<Self, ResourceLimitError> {
+        match bytes {
+            MAX_MEMORY_BYTES..=MAX_MEMORY_CEILING_BYTES => Ok(Self(bytes)),
+            requested => Err(ResourceLimitError::MemoryCeiling { requested }),
+        }
+    }
+
+    /// The ceiling, in bytes.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        self.0
+    }
+}
+
 /// `[resources.memory]`: a limit that has been checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryConfig {
@@ -121,19 +165,31 @@ impl MemoryConfig {
     /// # Errors
     /// [`ResourceLimitError::MemoryTooLow`] or [`ResourceLimitError::MemoryTooHigh`].
     pub fn new(max_bytes: usize) -> Result<Self, ResourceLimitError> {
-        match max_bytes {
-            0..MIN_MEMORY_BYTES => Err(ResourceLimitError::MemoryTooLow {
+        Self::within(max_bytes, MemoryCeiling::default())
+    }
+
+    /// A limit from [`MIN_MEMORY_BYTES`] bytes to a host's own ceiling. The host it runs in must
+    /// have that ceiling too, or does not start the component.
+    ///
+    /// # Errors
+    /// As [`MemoryConfig::new`].
+    pub fn within(max_bytes: usize, ceiling: MemoryCeiling) -> Result<Self, ResourceLimitError> {
+        if max_bytes < MIN_MEMORY_BYTES {
+            return Err(ResourceLimitError::MemoryTooLow {
                 requested: max_bytes,
-            }),
-            MIN_MEMORY_BYTES..=MAX_MEMORY_BYTES => Ok(Self {
-                max_bytes,
-                on_limit: OnLimit::default(),
-                warn_percent: DEFAULT_WARN_PERCENT,
-            }),
-            _ => Err(ResourceLimitError::MemoryTooHigh {
-                requested: max_bytes,
-            }),
+            });
         }
+        if max_bytes > ceiling.bytes() {
+            return Err(ResourceLimitError::MemoryTooHigh {
+                requested: max_bytes,
+                ceiling: ceiling.bytes(),
+            });
+        }
+        Ok(Self {
+            max_bytes,
+            on_limit: OnLimit::default(),
+            warn_percent: DEFAULT_WARN_PERCENT,
+        })
     }
 
     /// The limit, in bytes.

@@ -22,11 +22,13 @@ use crate::coredumps::{CoredumpConfig, CoredumpCounts, Coredumps};
 use crate::engine::{Engine, EngineError, EngineKind, Metering};
 use crate::host_functions::HostFunctions;
 use crate::library::{Library, LoadEvent, LoadFailed, off_runtime};
-use crate::limits::ResourceLimits;
+use crate::limits::{MAX_MEMORY_BYTES, ResourceLimits};
 use crate::message::{Messages, Pools};
 use crate::provenance::{Provenance, PublicKey};
 use crate::release::Release;
-use crate::services::{AccessDenied, Granted, Offers, OutputLine, Reach, Resolver, Subscriptions};
+use crate::services::{
+    AccessDenied, GrantError, Granted, Offers, OutputLine, Reach, Resolver, Subscriptions,
+};
 use crate::ticker::Ticker;
 use crate::turn::Turns;
 
@@ -319,6 +321,7 @@ impl Runtime {
             let shared = Arc::clone(shared);
             move || shared.engine(kind)
         };
+        self.within_ceiling(limits)?;
         let (name, path) = (&cell.name, &config.wasm);
         let provenance = Provenance {
             digest: config.digest,
@@ -350,6 +353,15 @@ impl Runtime {
                 secrets: shared.secrets.clone(),
             }),
         }))
+    }
+
+    /// A limit is checked when its file is read; this is for what is started by other means.
+    fn within_ceiling(&self, limits: &ResourceLimits) -> Result<(), LoadFailed> {
+        let policy = &self.shared.offers.policy;
+        let checked = policy.memory(limits.max_memory_bytes() as u64, MAX_MEMORY_BYTES as u64);
+        checked.map_err(|excess| {
+            LoadFailed::Load(LoadError::Grant(Arc::new(GrantError::Excess(vec![excess]))))
+        })
     }
 
     async fn granted(

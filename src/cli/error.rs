@@ -8,6 +8,7 @@ use airssys::config::ConfigFile;
 use airssys::{
     AuditError, ConfigErrors, CountsConfig, ExitCause, FunctionError, HostError, TooMany, WasmError,
 };
+use airssys_componentize::{BindingsError, ComponentizeError};
 use serde_json::{Value, json};
 
 use super::{Exit, report};
@@ -118,7 +119,22 @@ pub(crate) enum ExpectedError {
     /// Not a private key.
     #[error("{} is no private Ed25519 key in PKCS#8", path.display())]
     NoKey { path: PathBuf },
-    /// `--keep` names a folder that is in use.
+    /// Not a name that a component may have.
+    #[error("`{name}`: {source}")]
+    Name {
+        name: String,
+        source: airssys_wasm::config::NameError,
+    },
+    /// WIT that there can be no bindings of.
+    #[error(transparent)]
+    Bindings(BindingsError),
+    /// A core module that is none, or was not linked with its bindings.
+    #[error("{}: {source}", path.display())]
+    Componentize {
+        path: PathBuf,
+        source: ComponentizeError,
+    },
+    /// A folder that is to be written is in use.
     #[error("{} is not empty", path.display())]
     NotEmpty { path: PathBuf },
 }
@@ -166,7 +182,7 @@ pub(crate) enum Failure {
     /// The operating system has no random bytes.
     #[error("the operating system gives no random bytes")]
     NoRandomness,
-    /// The demo's files cannot be written.
+    /// A file cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Files { path: PathBuf, source: io::Error },
     /// A socket that cannot be made, or that fell silent.
@@ -295,8 +311,12 @@ impl ExpectedError {
                 Some(format!("write one of: {}", names.join(", ")))
             }
             Self::CoreModule { .. } => Some(String::from(
-                "build it for the target wasm32-wasip2, or wrap it: `wasm-tools component new \
-                 MODULE -o COMPONENT`",
+                "build it for the target wasm32-wasip2, or make a component of what was linked with \
+                 its bindings: `airssys componentize MODULE -o COMPONENT`",
+            )),
+            Self::Componentize { .. } => Some(String::from(
+                "link it with the object file that `airssys bindings c` writes, as a reactor: \
+                 -mexec-model=reactor",
             )),
             Self::NotWasm { .. } => Some(String::from(
                 "name the .wasm file; text (.wat) has to be assembled first: `wasm-tools parse`",

@@ -48,7 +48,7 @@ fn decode(path: &Path) -> Result<DecodedWasm, CliError> {
 }
 
 /// Reads a regular file only: a pipe or a device could block or never end.
-fn read(path: &Path) -> Result<Vec<u8>, ExpectedError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, ExpectedError> {
     let failed = |source| ExpectedError::Unreadable {
         path: path.to_path_buf(),
         source,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use airssys::config::{ConfigFile, Document, Rule};
-use airssys::{ComponentConfig, ConfigError, SystemConfig};
+use airssys::{ComponentConfig, ConfigError, MemoryCeiling, SystemConfig};
 use serde_json::json;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -68,7 +68,7 @@ impl Checked {
             Err(error) => return self.add(file, Some(error)),
         };
         if document.has_table("component") {
-            return self.component(file);
+            return self.component(file, MemoryCeiling::default());
         }
         if self.seen.contains(file) {
             return;
@@ -86,18 +86,19 @@ impl Checked {
         let key = "supervisor.child.component";
         let error = with_missing(&document, error, key, &components);
         self.add(file, error);
+        let ceiling = memory_ceiling(&document).unwrap_or_default();
         for (_, component) in components {
             if component.is_file() {
-                self.component(&component);
+                self.component(&component, ceiling);
             }
         }
     }
 
-    fn component(&mut self, file: &Path) {
+    fn component(&mut self, file: &Path, ceiling: MemoryCeiling) {
         if self.seen.contains(file) {
             return;
         }
-        let mut error = ComponentConfig::load(file).err();
+        let mut error = ComponentConfig::load_under(file, ceiling).err();
         if let Ok(document) = Document::read(file, ConfigFile::Component) {
             let wasm = wasm_file(&document);
             error = with_missing(&document, error, "component.wasm", wasm.as_slice());
@@ -157,6 +158,13 @@ fn wasm_file(document: &Document) -> Option<Named> {
 fn named(document: &Document, value: &Spanned<DeValue<'_>>) -> Option<Named> {
     let path = value.get_ref().as_str()?;
     Some((value.span(), document.resolve(path)))
+}
+
+/// The ceiling an airssys.toml sets on the memory of its components, whatever else is wrong in it.
+fn memory_ceiling(document: &Document) -> Option<MemoryCeiling> {
+    let table: toml::Table = document.text().parse().ok()?;
+    let bytes = table.get("policy")?.get("memory")?.get("max_bytes")?;
+    MemoryCeiling::new(usize::try_from(bytes.as_integer()?).ok()?).ok()
 }
 
 /// The Component.toml files an airssys.toml names, whatever else is wrong in it.

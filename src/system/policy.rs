@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use airssys_wasm::PublicKey;
 use airssys_wasm::config::{Document, Problem, Texts, listen_address};
 use airssys_wasm::grants::{HostPattern, NamePattern, NameRules, NetworkRules, Policy};
+use airssys_wasm::{MemoryCeiling, PublicKey};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -14,6 +14,8 @@ type List = Option<Vec<Spanned<String>>>;
 pub(super) struct RawPolicy {
     #[serde(default)]
     unnamed: Unnamed,
+    #[serde(default)]
+    memory: RawCeiling,
     #[serde(default)]
     filesystem: RawFilesystem,
     #[serde(default)]
@@ -33,6 +35,11 @@ pub(super) struct RawPolicy {
 #[derive(Deserialize, Default)]
 struct RawSignatures {
     keys: List,
+}
+
+#[derive(Deserialize, Default)]
+struct RawCeiling {
+    max_bytes: Option<usize>,
 }
 
 #[derive(Deserialize, Default)]
@@ -91,8 +98,15 @@ impl RawPolicy {
         }
     }
 
+    /// The ceiling on its components' memory limits; its key's rule holds already.
+    pub(super) fn memory_ceiling(&self) -> MemoryCeiling {
+        let said = self.memory.max_bytes.map(MemoryCeiling::new);
+        said.and_then(Result::ok).unwrap_or_default()
+    }
+
     pub(super) fn checked(self, document: &Document) -> Result<Policy, Vec<Problem>> {
         let mut texts = Texts::of(document);
+        let memory_ceiling = self.memory_ceiling();
         let directory = |path: &str| match path.is_empty() || path.contains('\0') {
             true => Err(String::from("not a path")),
             false => Ok(document.resolve(path)),
@@ -134,6 +148,7 @@ impl RawPolicy {
             closed,
             topics,
             call,
+            max_memory_bytes: u64::try_from(memory_ceiling.bytes()).ok(),
             max_key_value_bytes: self.keyvalue.max_bytes,
             secrets: self.secrets.reveal.map(|list| NameRules {
                 allow: texts.parsed("policy.secrets.reveal", Some(list)),

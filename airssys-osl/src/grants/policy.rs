@@ -25,6 +25,8 @@ pub struct Policy {
     /// Addresses and ports at which components may be turned to; none where `network` says whom they
     /// may turn to.
     pub inbound: Option<Vec<std::net::SocketAddr>>,
+    /// Most bytes that a component's memory limit may be.
+    pub max_memory_bytes: Option<u64>,
     /// Most sockets and requests of one component.
     pub max_connections: Option<u32>,
     /// Variables of the host's own environment that components may see.
@@ -95,6 +97,22 @@ impl Policy {
             policy: String::from("policy.messaging.topics does not allow all of it"),
         };
         beyond.map(excess).collect()
+    }
+
+    /// Whether a memory limit of `asked` bytes may be given; `unless_said` is the most where the
+    /// policy has none.
+    ///
+    /// # Errors
+    /// [`Excess`].
+    pub fn memory(&self, asked: u64, unless_said: u64) -> Result<(), Excess> {
+        let most = self.max_memory_bytes.unwrap_or(unless_said);
+        if asked <= most {
+            return Ok(());
+        }
+        Err(Excess {
+            grant: format!("resources.memory.max_bytes = {asked}"),
+            policy: format!("policy.memory.max_bytes = {most}"),
+        })
     }
 
     /// Whether a file may be read, at the path it really has; `grant` is the key that names it.

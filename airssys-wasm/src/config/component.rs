@@ -15,7 +15,7 @@ use super::keys::{ConfigFile, keys};
 use super::name::ComponentName;
 use super::problem::{ConfigError, Rule};
 use crate::limits::{
-    CountsConfig, MemoryConfig, MessageConfig, OnLimit, ResourceLimits, StackConfig,
+    CountsConfig, MemoryCeiling, MemoryConfig, MessageConfig, OnLimit, ResourceLimits, StackConfig,
 };
 use crate::provenance::WasmDigest;
 
@@ -187,6 +187,15 @@ impl ComponentConfig {
         Self::from_document(&Document::read(path.as_ref(), ConfigFile::Component)?)
     }
 
+    /// As [`ComponentConfig::load`], for a host with a ceiling of its own on memory limits.
+    ///
+    /// # Errors
+    /// As [`ComponentConfig::load`].
+    pub fn load_under(path: impl AsRef<Path>, ceiling: MemoryCeiling) -> Result<Self, ConfigError> {
+        let document = Document::read(path.as_ref(), ConfigFile::Component)?;
+        Self::from_document(&document.under(ceiling))
+    }
+
     /// As [`ComponentConfig::load`], from text; `path` is where it is said to stand.
     ///
     /// # Errors
@@ -230,7 +239,7 @@ impl ComponentConfig {
             })
         });
         let max_bytes = resources.memory.max_bytes;
-        let memory = MemoryConfig::new(max_bytes)
+        let memory = MemoryConfig::within(max_bytes, document.memory_ceiling())
             .map_err(|_| broken("resources.memory.max_bytes", &max_bytes.to_string()))?;
         let memory = match resources.memory.warn_percent {
             Some(percent) => memory

@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::keys::{ConfigFile, Key, KeyType, is_list, keys};
 use super::name::ComponentName;
 use super::problem::{ConfigError, Decision, MAX_PROBLEMS, Problem, Rule};
+use crate::limits::MemoryCeiling;
 
 /// Most bytes of a configuration file.
 pub const CONFIG_FILE_LIMIT: u64 = 1024 * 1024;
@@ -28,6 +29,7 @@ pub struct Document {
     path: PathBuf,
     text: String,
     file: ConfigFile,
+    memory_ceiling: MemoryCeiling,
 }
 
 impl Document {
@@ -45,6 +47,7 @@ impl Document {
             path: path.to_path_buf(),
             text,
             file,
+            memory_ceiling: MemoryCeiling::default(),
         })
     }
 
@@ -55,7 +58,30 @@ impl Document {
             path: path.to_path_buf(),
             text: text.to_owned(),
             file,
+            memory_ceiling: MemoryCeiling::default(),
         }
+    }
+
+    /// The same document under a host's own ceiling on memory limits.
+    #[must_use]
+    pub fn under(self, memory_ceiling: MemoryCeiling) -> Self {
+        Self {
+            memory_ceiling,
+            ..self
+        }
+    }
+
+    /// The host's ceiling on memory limits.
+    pub(super) fn memory_ceiling(&self) -> MemoryCeiling {
+        self.memory_ceiling
+    }
+
+    /// The largest value of an integer key in this document.
+    fn most(&self, key: &Key) -> i64 {
+        if key.ceiling().is_some() {
+            return i64::try_from(self.memory_ceiling.bytes()).unwrap_or(i64::MAX);
+        }
+        key.max.unwrap_or(i64::MAX)
     }
 
     /// Where it came from.
@@ -228,7 +254,7 @@ impl Check<'_> {
                 } else {
                     i128::MAX
                 });
-                let (min, max) = (key.min.unwrap_or(i64::MIN), key.max.unwrap_or(i64::MAX));
+                let (min, max) = (key.min.unwrap_or(i64::MIN), self.document.most(key));
                 if number < i128::from(min) {
                     self.report(span, &key.name, Rule::TooLow { value: number, min });
                 } else if number > i128::from(max) {

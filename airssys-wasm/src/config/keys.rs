@@ -104,6 +104,10 @@ const DECISIONS: &[(&str, &str)] = &[
         include_str!("../../../docs/adr/ADR-WASM-014-replicas-under-one-name.md"),
     ),
     (
+        "ADR-SYS-003",
+        include_str!("../../../docs/adr/ADR-SYS-003-tools-in-other-languages.md"),
+    ),
+    (
         "ADR-OSL-003",
         include_str!("../../../docs/adr/ADR-OSL-003-audit-log-whose-records-prove-one-another.md"),
     ),
@@ -177,6 +181,8 @@ pub struct Key {
     /// The values of a choice.
     #[serde(default)]
     pub choices: Vec<String>,
+    /// The key of Component.toml whose largest value this key of airssys.toml sets.
+    pub raises: Option<String>,
     /// A value to paste, as TOML text.
     pub example: String,
     /// What the key does, in a line.
@@ -203,6 +209,17 @@ impl Key {
             .map_or(self.name.as_str(), |(_, leaf)| leaf)
     }
 
+    /// The key of airssys.toml that sets another largest value, where there is one.
+    #[must_use]
+    pub fn ceiling(&self) -> Option<&'static Key> {
+        if self.file != ConfigFile::Component {
+            return None;
+        }
+        keys()
+            .of(ConfigFile::System)
+            .find(|key| key.raises.as_deref() == Some(&self.name))
+    }
+
     /// The rule as a line: type, unit, bounds, default.
     #[must_use]
     pub fn rule(&self) -> String {
@@ -226,6 +243,9 @@ impl Key {
         }
         if let (Some(min), Some(max)) = (self.min, self.max) {
             rule.push_str(&format!(", {min}..={max}"));
+        }
+        if let Some(ceiling) = self.ceiling() {
+            rule.push_str(&format!(" or as {} of {} says", ceiling.name, ceiling.file));
         }
         match (&self.default, self.required) {
             (_, true) => rule.push_str(", MANDATORY: there is no default"),

@@ -8,6 +8,7 @@ use airssys_guests::ALL;
 use tempfile::TempDir;
 
 use crate::cli::error::{CliError, ExpectedError, Failure};
+use crate::cli::new::is_in_use;
 
 /// Two that behave under the default intensity, where one restart too many would show, and three
 /// that are expected to die all the time.
@@ -90,14 +91,6 @@ impl Files {
             )?;
         }
         write(&self.airssys_toml(), AIRSSYS_TOML.as_bytes())
-    }
-}
-
-/// Whether anything is there that writing could overwrite.
-fn is_in_use(folder: &Path) -> bool {
-    match fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 
