@@ -41,11 +41,12 @@ pub use airssys_wasm::{
     ComponentConfig, ComponentMetrics, ComponentName, ComponentRef, ComponentResourceLimiter,
     ComponentSpec, ComponentState, ConfigError, CoredumpConfig, CoredumpCounts, Counts,
     CountsConfig, CpuConfig, EngineError, Exports, Figures, Function, FunctionError, GrantError,
-    HostFunctionError, HostFunctions, InstanceConfig, InstanceMode, IntegrityConfig, LastExit,
-    Latency, LoadChange, LoadEvent, MAX_MEMORY_BYTES, MAX_REPLICAS, MIN_MEMORY_BYTES, MemoryConfig,
-    MemoryMetrics, Message, MessageConfig, OnLimit, OutputLine, OutputStreamName, ReplicaCount,
-    ReplicaCountError, Resolver, ResourceLimitError, ResourceLimits, ResourcesConfig, Results,
-    Runtime, RuntimeConfig, StackConfig, ValueError, VerificationLevel, WasmError, config, grants,
+    HandleError, Homeless, HostFunctionError, HostFunctions, InstanceConfig, InstanceMode,
+    IntegrityConfig, LastExit, Latency, LoadChange, LoadEvent, MAX_MEMORY_BYTES, MAX_REPLICAS,
+    MIN_MEMORY_BYTES, MemoryConfig, MemoryMetrics, Message, MessageConfig, OnLimit, OutputLine,
+    OutputStreamName, ReplicaCount, ReplicaCountError, Resolver, ResourceHandle,
+    ResourceLimitError, ResourceLimits, ResourcesConfig, Results, Runtime, RuntimeConfig,
+    StackConfig, ValueError, VerificationLevel, WasmError, config, grants,
 };
 pub use host::{Host, HostBuilder, HostError};
 pub use snapshot::{

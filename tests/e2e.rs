@@ -43,6 +43,7 @@ mod message_test;
 mod messaging_test;
 mod network_test;
 mod replicas_test;
+mod resources_test;
 mod sandbox_test;
 mod services_test;
 mod soak_test;

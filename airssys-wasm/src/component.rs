@@ -15,9 +15,10 @@ use tokio::time::Instant;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Instance, Type, Val};
 
-use crate::config::{ComponentConfig, ComponentName};
+use crate::config::{ComponentConfig, ComponentName, InstanceMode};
 use crate::error::WasmError;
-use crate::exports::{Exports, Function};
+use crate::exports::{Exports, Function, FunctionError, Homeless};
+use crate::handles::{Kind, ResourceHandle};
 use crate::instance::{Answer, Invocation, Outcome, Run};
 use crate::limits::{MemoryMeter, MemoryMetrics, ResourceLimits};
 use crate::message::{Message, Way};
@@ -294,7 +295,8 @@ impl ComponentRef {
         each.sum()
     }
 
-    /// Calls a function by `pkg:name/iface@ver#func`, or by its bare name where only one has it.
+    /// Calls a function by `pkg:name/iface@ver#func`, or by its bare name where only one has it. A
+    /// handle of a resource goes and comes as a string, as a [`ResourceHandle`] is told.
     /// Waits for its turn, at most [`DEFAULT_QUEUE_WAIT`] and the component's own time limit.
     ///
     /// Dropped before its turn, the call is withdrawn. Dropped while the guest works on it, or when
@@ -462,6 +464,27 @@ impl ComponentRef {
             })
     }
 
+    /// Drops a resource that an instance holds for its callers: runs the guest's destructor under
+    /// the limits of a call.
+    ///
+    /// # Errors
+    /// [`WasmError::Arguments`] with [`ValueError::Handle`], and nothing was run; otherwise as
+    /// [`ComponentRef::call`].
+    pub async fn drop_resource(&self, handle: &ResourceHandle) -> Result<(), WasmError> {
+        if let Some(reason) = self.homeless() {
+            let name = format!("[drop]{}", handle.kind());
+            return Err(self.no_function(FunctionError::Homeless { name, reason }));
+        }
+        let request = Invocation::Drop(handle.clone());
+        let deadline = after(self.patience());
+        let (cell, answer) = self.replicas.call(request, deadline, NoRoom::Wait).await;
+        match self.answer(cell, answer)?.outcome {
+            Outcome::Refused(source) => Err(self.not_encoded(source.into())),
+            Outcome::NoInstance(cause) => Err(self.no_instance(cell, cause)),
+            Outcome::Ran(_) | Outcome::Results(_) | Outcome::Unfit(_) => Ok(()),
+        }
+    }
+
     fn patience(&self) -> Duration {
         DEFAULT_QUEUE_WAIT + self.cell().limits.timeout()
     }
@@ -477,15 +500,48 @@ impl ComponentRef {
 
     pub(crate) fn function(&self, name: &str) -> Result<(usize, &Function), WasmError> {
         let exports = &self.loaded()?.compiled.exports;
-        exports
+        let (position, function) = exports
             .callable(name)
-            .map_err(|source| self.no_function(source))
+            .map_err(|source| self.no_function(source))?;
+        match self.homeless().filter(|_| function.has_handles) {
+            None => Ok((position, function)),
+            Some(reason) => Err(self.no_function(FunctionError::Homeless {
+                name: function.name.to_string(),
+                reason,
+            })),
+        }
+    }
+
+    /// Why handles have no instance to live in.
+    fn homeless(&self) -> Option<Homeless> {
+        match self.cell().config.instance.mode {
+            InstanceMode::PerCall => Some(Homeless::PerCall),
+            InstanceMode::Persistent {
+                park_after: Some(_),
+            } => Some(Homeless::Parked),
+            InstanceMode::Persistent { park_after: None } => {
+                (self.replicas.cells.len() > 1).then_some(Homeless::Replicas)
+            }
+        }
+    }
+
+    /// The resources that may be among the function's arguments.
+    pub(crate) fn kinds_of(&self, function: &Function) -> Result<&[Kind], WasmError> {
+        match function.has_handles {
+            true => Ok(self.exports()?.kinds()),
+            false => Ok(&[]),
+        }
     }
 
     fn encoded(&self, function: &Function, arguments: &[Val]) -> Result<Message, WasmError> {
         let messages = &self.loaded()?.messages;
-        encode_arguments(messages, &function.params, arguments)
-            .map_err(|error| self.not_encoded(error))
+        encode_arguments(
+            messages,
+            &function.params,
+            arguments,
+            self.kinds_of(function)?,
+        )
+        .map_err(|error| self.not_encoded(error))
     }
 
     pub(crate) fn not_encoded(&self, error: EncodeError) -> WasmError {
@@ -542,7 +598,7 @@ impl ComponentRef {
         Ok((position, call))
     }
 
-    fn no_function(&self, source: crate::exports::FunctionError) -> WasmError {
+    fn no_function(&self, source: FunctionError) -> WasmError {
         self.cell().metrics.refused(Refused::Function);
         WasmError::Function {
             component: self.name().clone(),

@@ -6,14 +6,15 @@ use serde_json::{Map, Value};
 use wasmtime::component::Type;
 
 use super::Outcome;
+use crate::handles::{Kind, ResourceHandle, kind};
 use crate::payload::{DecodeError, MAX_VALUES_BYTES, Reader, Undecoded};
 
 /// Members that a node of an object has room for, at least half of which it uses but for the first.
 const MEMBERS: usize = 11;
 
 /// What a function with these results returned.
-pub(super) fn outcome(types: &[Type], bytes: &[u8]) -> Result<Outcome, Undecoded> {
-    let mut decoder = Decoder::new(bytes);
+pub(super) fn outcome(types: &[Type], kinds: &[Kind], bytes: &[u8]) -> Result<Outcome, Undecoded> {
+    let mut decoder = Decoder::new(bytes, kinds);
     let outcome = match types {
         [] => Outcome::Value(None),
         [Type::Result(result)] => match decoder.bytes.array()? {
@@ -33,7 +34,7 @@ pub(super) fn outcome(types: &[Type], bytes: &[u8]) -> Result<Outcome, Undecoded
 
 /// One value.
 pub(super) fn value(ty: &Type, bytes: &[u8]) -> Result<Value, Undecoded> {
-    let mut decoder = Decoder::new(bytes);
+    let mut decoder = Decoder::new(bytes, &[]);
     let value = decoder.value(ty)?;
     decoder.bytes.end()?;
     Ok(value)
@@ -41,14 +42,16 @@ pub(super) fn value(ty: &Type, bytes: &[u8]) -> Result<Value, Undecoded> {
 
 struct Decoder<'a> {
     bytes: Reader<'a>,
+    kinds: &'a [Kind],
     /// What the JSON may still take of the host's memory, in bytes.
     room: usize,
 }
 
 impl<'a> Decoder<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
+    fn new(bytes: &'a [u8], kinds: &'a [Kind]) -> Self {
         Self {
             bytes: Reader::new(bytes),
+            kinds,
             room: MAX_VALUES_BYTES,
         }
     }
@@ -152,6 +155,11 @@ impl<'a> Decoder<'a> {
                     self.text(flags.names().nth(position).ok_or(DecodeError)?)
                 });
                 Value::Array(names.collect::<Result<_, Undecoded>>()?)
+            }
+            Type::Own(of) | Type::Borrow(of) => {
+                let kind = kind(self.kinds, of).ok_or(DecodeError)?;
+                let handle = ResourceHandle::decode(kind, &mut self.bytes)?;
+                self.text(&handle.to_string())?
             }
             _ => return Err(DecodeError.into()),
         })
