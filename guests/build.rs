@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::{env, fmt, io};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use wit_parser::{PackageMetadata, Resolve, WorldItem};
 
 const TARGET: &str = "wasm32-wasip2";
@@ -22,6 +22,9 @@ const MEMBERS: [&str; 7] = [
     "prober",
     "spinner",
 ];
+
+/// The format of the documentation, in its first byte.
+const DOCS_VERSION: u8 = 1;
 
 /// What the outer cargo, its profile, its clippy or the user's host flags say about the host build
 /// and must not say about the inner one. A user's `RUSTC_WRAPPER`, proxies, registries and the
@@ -177,27 +180,40 @@ fn documentation(wit: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     // Some guests import them.
     resolve.push_dir("../airssys-wasm/wit")?;
     let (own, _) = resolve.push_dir(wit)?;
-    let encoded = |package| PackageMetadata::extract(&resolve, package).encode();
-    let mut bytes = encoded(own)?;
-    let (version, text) = bytes.split_at(1);
-    let mut docs: Value = serde_json::from_slice(text)?;
-    let worlds = resolve.packages[own].worlds.values();
-    let exports = worlds.flat_map(|world| resolve.worlds[*world].exports.values());
-    for export in exports {
-        let WorldItem::Interface { id, .. } = export else {
-            continue;
-        };
-        let interface = &resolve.interfaces[*id];
-        if let (Some(package), Some(name)) = (interface.package, &interface.name)
-            && package != own
-        {
-            let others: Value = serde_json::from_slice(&encoded(package)?[1..])?;
-            let full = resolve.id_of_name(package, name);
-            docs["interfaces"][full] = others["interfaces"][name.as_str()].clone();
+    let decoded = |package| -> Result<Value, Box<dyn Error>> {
+        let bytes = PackageMetadata::extract(&resolve, package).encode()?;
+        Ok(serde_json::from_slice(
+            bytes.strip_prefix(&[DOCS_VERSION]).unwrap_or_default(),
+        )?)
+    };
+    let mut docs = decoded(own)?;
+    let mut foreign = Vec::new();
+    for (_, world) in resolve
+        .worlds
+        .iter()
+        .filter(|(_, world)| world.package == Some(own))
+    {
+        for export in world.exports.values() {
+            let WorldItem::Interface { id, .. } = export else {
+                continue;
+            };
+            let interface = resolve.interfaces.get(*id);
+            let named = interface.and_then(|i| i.package.zip(i.name.as_ref()));
+            foreign.extend(named.filter(|(package, _)| *package != own));
         }
     }
-    let text = serde_json::to_vec(&docs)?;
-    bytes = [version, &text].concat();
+    for (package, name) in foreign {
+        let mut others = decoded(package)?;
+        let theirs = others.pointer_mut(&format!("/interfaces/{name}"));
+        if let (Some(theirs), Some(docs)) = (theirs, docs.as_object_mut()) {
+            let interfaces = docs.entry("interfaces").or_insert_with(|| json!({}));
+            if let Some(interfaces) = interfaces.as_object_mut() {
+                interfaces.insert(resolve.id_of_name(package, name), theirs.take());
+            }
+        }
+    }
+    let mut bytes = vec![DOCS_VERSION];
+    serde_json::to_writer(&mut bytes, &docs)?;
     Ok(bytes)
 }
 

@@ -615,6 +615,28 @@ fn the_doc_comments_of_a_guests_wit_are_in_its_schema() {
 }
 
 #[test]
+fn one_text_for_many_exports_is_kept_for_as_many_as_there_is_room_for() {
+    let functions = 40;
+    let exports: String = (0..functions)
+        .map(|at| format!("(export \"f{at}\" (func $f))"))
+        .collect();
+    let text = format!(
+        "(component
+        (core module $m (func (export \"f\"))) (core instance $i (instantiate $m))
+        (func $f (canon lift (core func $i \"f\")))
+        (instance $e {exports}) (export \"n:p/i\" (instance $e)))"
+    );
+    let text = wat::parse_str(text).unwrap();
+    let docs = json!({"interfaces": {"i": {"docs": "x".repeat(100_000)}}}).to_string();
+    let exports = Exports::read(&with_docs(text, &[b"\x01", docs.as_bytes()].concat())).unwrap();
+    let kept = exports.functions().iter().filter(|function| {
+        let schema = exports.schema(&function.name).unwrap();
+        schema.description.is_some()
+    });
+    assert_eq!(kept.count(), MAX_DOCS_BYTES / 100_000);
+}
+
+#[test]
 fn types_that_look_alike_share_no_documentation() {
     let text = r#"(component
         (core module $m (func (export "f") (param i32)))

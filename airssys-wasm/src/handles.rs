@@ -304,7 +304,7 @@ impl Handles {
                     }
                 });
                 checked.map_err(|source| ValueError::Handle {
-                    place: name.clone(),
+                    place: name.as_str().into(),
                     source,
                 })
             };
@@ -352,7 +352,7 @@ impl Handles {
         handle: &ResourceHandle,
     ) -> Result<ResourceAny, ValueError> {
         let refused = |source| ValueError::Handle {
-            place: handle.to_string(),
+            place: handle.to_string().into(),
             source,
         };
         let mut of_name = kinds.iter().filter(|kind| kind.name == handle.kind);

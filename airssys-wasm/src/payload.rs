@@ -55,7 +55,7 @@ pub enum ValueError {
     #[error("{place}: {source}")]
     Handle {
         /// The parameter, and the way into it.
-        place: String,
+        place: Box<str>,
         /// Why not.
         source: HandleError,
     },

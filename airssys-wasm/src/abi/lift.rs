@@ -14,7 +14,8 @@ use wasmtime::component::{Lift, ResourceAny};
 
 use super::{Lifted, Passage};
 use crate::handles::{ENCODED_BYTES, Handles};
-use crate::message::{Runs, Way};
+use crate::limits::Charge;
+use crate::message::{Message, Runs, Way};
 use crate::payload::{EncodeError, ValueError};
 
 /// Set in the length of a text that is UTF-16 where a guest says its texts are Latin-1 or that.
@@ -72,40 +73,70 @@ pub(super) fn results(
         memory: cx.memory(),
         encoding: cx.options().string_encoding,
     };
-    let mut charge = None;
-    let mut taken = Vec::new();
-    let mut write = || {
-        let limit = passage.messages.limit(Way::Out);
-        let mut count = Count { bytes: 0, limit };
-        guest.results(ty, slot, &mut count)?;
-        charge = passage.charge(count.bytes)?;
-        let writer = passage.messages.writer(Way::Out, count.bytes);
-        let mut writing = Writing {
-            runs: Runs::new(writer.map_err(Stop::Unfit)?),
-            handles: &passage.handles,
-            taken: Vec::new(),
-        };
-        guest.results(ty, slot, &mut writing)?;
-        let message = writing.runs.finish()?;
-        taken = writing.taken;
-        Ok(message)
-    };
-    let message = match write() {
+    let (mut charge, mut taken) = (None, Vec::new());
+    let message = match message(guest, (ty, slot), passage, &mut charge, &mut taken) {
         Ok(message) => Ok(message),
         Err(Stop::Unfit(unfit)) => Err(unfit),
         Err(Stop::Guest(violation)) => return Err(violation.into()),
         Err(Stop::Damaged(corrupt)) => return Err(corrupt.into()),
         Err(Stop::NoRoom(refused)) => return Err(refused.into()),
     };
-    for Taken { ty, index, number } in taken {
-        let index = ValRaw::u32(index);
-        let resource = ResourceAny::linear_lift_from_flat(cx, ty, &index)?;
-        passage.handles.hold(number, resource);
-    }
+    hold(cx, &passage.handles, taken)?;
     Ok(Lifted {
         message,
         _charge: charge,
     })
+}
+
+fn message(
+    guest: Guest<'_>,
+    (ty, slot): (InterfaceType, ValRaw),
+    passage: &Passage,
+    charge: &mut Option<Charge>,
+    taken: &mut Vec<Taken>,
+) -> Result<Message, Stop> {
+    let bytes = size(guest, (ty, slot), passage.messages.limit(Way::Out))?;
+    *charge = passage.charge(bytes)?;
+    // Not by `?`, which without optimisation keeps a second one on the stack.
+    match runs(passage, bytes) {
+        Ok(mut runs) => {
+            let mut writing = Writing {
+                runs: &mut runs,
+                handles: &passage.handles,
+                taken,
+            };
+            guest.results(ty, slot, &mut writing)?;
+            Ok(runs.finish()?)
+        }
+        Err(stop) => Err(stop),
+    }
+}
+
+fn size(
+    guest: Guest<'_>,
+    (ty, slot): (InterfaceType, ValRaw),
+    limit: usize,
+) -> Result<usize, Stop> {
+    let mut count = Count { bytes: 0, limit };
+    guest.results(ty, slot, &mut count)?;
+    Ok(count.bytes)
+}
+
+/// Each byte of stack that is in use while a guest's values are walked is one more of every
+/// instance's: what needs much of it is done in functions that have returned by then.
+fn runs(passage: &Passage, bytes: usize) -> Result<Runs, Stop> {
+    let writer = passage.messages.writer(Way::Out, bytes);
+    writer.map(Runs::new).map_err(Stop::Unfit)
+}
+
+/// Takes from the guest what the message has handles of.
+fn hold(cx: &mut LiftContext<'_>, handles: &Handles, taken: Vec<Taken>) -> wasmtime::Result<()> {
+    for Taken { ty, index, number } in taken {
+        let index = ValRaw::u32(index);
+        let resource = ResourceAny::linear_lift_from_flat(cx, ty, &index)?;
+        handles.hold(number, resource);
+    }
+    Ok(())
 }
 
 /// Why a walk ended early.
@@ -148,9 +179,9 @@ struct Taken {
 
 /// Writes the message.
 struct Writing<'p> {
-    runs: Runs,
+    runs: &'p mut Runs,
     handles: &'p Handles,
-    taken: Vec<Taken>,
+    taken: &'p mut Vec<Taken>,
 }
 
 /// What takes the bytes of a walk.

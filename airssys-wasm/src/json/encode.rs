@@ -319,7 +319,7 @@ impl<'v, S: Sink> Encoder<'v, S> {
         };
         let handle = text.parse().and_then(|h: ResourceHandle| h.encode(kind));
         let handle = handle.map_err(|source| {
-            let place = self.place();
+            let place = self.place().into();
             ValueError::Handle { place, source }
         })?;
         self.put(&handle)

@@ -233,7 +233,7 @@ impl<'v> Encoder<'v> {
                 };
                 let handle = text.parse().and_then(|h: ResourceHandle| h.encode(kind));
                 let handle: [u8; ENCODED_BYTES] = handle.map_err(|source| {
-                    let place = self.place();
+                    let place = self.place().into();
                     ValueError::Handle { place, source }
                 })?;
                 self.put(&handle)
