@@ -192,7 +192,9 @@ fn json_reaches_a_guest_and_comes_back_as_values_do() {
             let arguments = object(json!({"value": told}));
             let message = component.encode_json(&image, &arguments).unwrap();
             let ours = component.call_encoded(&image, message).await.unwrap();
-            let theirs = component.encode(&image, &[value.clone()]).unwrap();
+            let theirs = component
+                .encode(&image, std::slice::from_ref(&value))
+                .unwrap();
             let theirs = component.call_encoded(&image, theirs).await.unwrap();
             // Which bits of a NaN are set is all that JSON leaves out.
             if !format!("{value:?}").contains("NaN") {

@@ -371,12 +371,11 @@ impl Handles {
     }
 }
 
-/// Tells of each handle in a value: its type, whether it is given, its generation and its number.
-fn walk(
-    ty: &Type,
-    bytes: &mut Reader<'_>,
-    each: &mut dyn FnMut(&ResourceType, bool, u64, u64) -> Result<(), ValueError>,
-) -> Result<(), Stop> {
+/// Is told of a handle: its type, whether it is given, its generation and its number.
+type Each<'e> = dyn FnMut(&ResourceType, bool, u64, u64) -> Result<(), ValueError> + 'e;
+
+/// Tells of each handle in a value.
+fn walk(ty: &Type, bytes: &mut Reader<'_>, each: &mut Each<'_>) -> Result<(), Stop> {
     match ty {
         Type::Own(of) | Type::Borrow(of) => {
             let (generation, number) = decoded(bytes)?;
