@@ -1,5 +1,6 @@
 //! Builds the workspace in `components/` for wasm32-wasip2, once for all profiles, and hands each
-//! component to the library (in `OUT_DIR`) and to `airssys.toml` (beside its `Component.toml`).
+//! component to the library (in `OUT_DIR`) and to `airssys.toml` (beside its `Component.toml`), with
+//! the doc comments of its WIT, which building it drops.
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -7,6 +8,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::{env, fmt, io};
+
+use serde_json::{Value, json};
+use wit_parser::{PackageMetadata, Resolve, WorldItem};
 
 const TARGET: &str = "wasm32-wasip2";
 const MEMBERS: [&str; 7] = [
@@ -18,6 +22,9 @@ const MEMBERS: [&str; 7] = [
     "prober",
     "spinner",
 ];
+
+/// The format of the documentation, in its first byte.
+const DOCS_VERSION: u8 = 1;
 
 /// What the outer cargo, its profile, its clippy or the user's host flags say about the host build
 /// and must not say about the inner one. A user's `RUSTC_WRAPPER`, proxies, registries and the
@@ -64,7 +71,10 @@ fn main() -> Result<(), BuildFailure> {
     for name in MEMBERS {
         let file_name = format!("{name}.wasm");
         let built = target_dir.join(TARGET).join("release").join(&file_name);
-        let wasm = fs::read(&built).map_err(io_failure("read", &built))?;
+        let mut wasm = fs::read(&built).map_err(io_failure("read", &built))?;
+        let docs = documentation(&components.join(name).join("wit"))
+            .map_err(|source| BuildFailure::Documentation { name, source })?;
+        append_section(&mut wasm, PackageMetadata::SECTION_NAME, &docs);
         let embedded = out_dir.join(&file_name);
         replace_if_different(&embedded, &wasm).map_err(io_failure("write", &embedded))?;
         let deployed = components.join(name).join(&file_name);
@@ -163,6 +173,73 @@ fn build_components(components: &Path, target_dir: &Path) -> Result<(), BuildFai
     })
 }
 
+/// The doc comments of a guest's package, as `wit-parser` writes them, and those of the interfaces
+/// it exports of other packages, under their full names.
+fn documentation(wit: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut resolve = Resolve::default();
+    // Some guests import them.
+    resolve.push_dir("../airssys-wasm/wit")?;
+    let (own, _) = resolve.push_dir(wit)?;
+    let decoded = |package| -> Result<Value, Box<dyn Error>> {
+        let bytes = PackageMetadata::extract(&resolve, package).encode()?;
+        Ok(serde_json::from_slice(
+            bytes.strip_prefix(&[DOCS_VERSION]).unwrap_or_default(),
+        )?)
+    };
+    let mut docs = decoded(own)?;
+    let mut foreign = Vec::new();
+    for (_, world) in resolve
+        .worlds
+        .iter()
+        .filter(|(_, world)| world.package == Some(own))
+    {
+        for export in world.exports.values() {
+            let WorldItem::Interface { id, .. } = export else {
+                continue;
+            };
+            let interface = resolve.interfaces.get(*id);
+            let named = interface.and_then(|i| i.package.zip(i.name.as_ref()));
+            foreign.extend(named.filter(|(package, _)| *package != own));
+        }
+    }
+    for (package, name) in foreign {
+        let mut others = decoded(package)?;
+        let theirs = others.pointer_mut(&format!("/interfaces/{name}"));
+        if let (Some(theirs), Some(docs)) = (theirs, docs.as_object_mut()) {
+            let interfaces = docs.entry("interfaces").or_insert_with(|| json!({}));
+            if let Some(interfaces) = interfaces.as_object_mut() {
+                interfaces.insert(resolve.id_of_name(package, name), theirs.take());
+            }
+        }
+    }
+    let mut bytes = vec![DOCS_VERSION];
+    serde_json::to_writer(&mut bytes, &docs)?;
+    Ok(bytes)
+}
+
+/// Appends a custom section to a binary.
+fn append_section(wasm: &mut Vec<u8>, name: &str, data: &[u8]) {
+    let mut content = leb128(name.len());
+    content.extend_from_slice(name.as_bytes());
+    content.extend_from_slice(data);
+    wasm.push(0);
+    wasm.extend_from_slice(&leb128(content.len()));
+    wasm.extend_from_slice(&content);
+}
+
+fn leb128(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let digit = (value & 0x7f) as u8;
+        value >>= 7;
+        if value == 0 {
+            bytes.push(digit);
+            return bytes;
+        }
+        bytes.push(digit | 0x80);
+    }
+}
+
 fn run(command: &mut Command) -> Result<Output, BuildFailure> {
     command
         .stdin(Stdio::null())
@@ -228,6 +305,10 @@ enum BuildFailure {
         by_hand: String,
         output: String,
     },
+    Documentation {
+        name: &'static str,
+        source: Box<dyn Error>,
+    },
 }
 
 impl fmt::Display for BuildFailure {
@@ -254,6 +335,9 @@ impl fmt::Display for BuildFailure {
                 output.trim_end(),
                 directory.display(),
             ),
+            Self::Documentation { name, source } => {
+                write!(f, "cannot read the WIT of {name}: {source:#}")
+            }
         }
     }
 }
@@ -269,6 +353,7 @@ impl Error for BuildFailure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io { source, .. } | Self::Start { source, .. } => Some(source),
+            Self::Documentation { source, .. } => Some(&**source),
             _ => None,
         }
     }

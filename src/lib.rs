@@ -41,14 +41,14 @@ pub use airssys_wasm::{
     CallWatch, Caller, CapabilitiesConfig, CapacityError, ComponentConfig, ComponentMetrics,
     ComponentName, ComponentRef, ComponentResourceLimiter, ComponentSpec, ComponentState,
     ConfigError, CoredumpConfig, CoredumpCounts, Counts, CountsConfig, CpuConfig, EngineError,
-    Exports, Figures, Function, FunctionError, GrantError, Handover, HostFunctionError,
-    HostFunctions, InstanceConfig, InstanceMode, IntegrityConfig, LastExit, Latency, LoadChange,
-    LoadEvent, LogLevel, MAX_MEMORY_BYTES, MAX_REPLICAS, MIN_MEMORY_BYTES, MemoryCeiling,
-    MemoryConfig, MemoryMetrics, Message, MessageConfig, NotGenuine, OnLimit, OutputLine,
-    OutputStreamName, ProvenanceError, PublicKey, ReplicaCount, ReplicaCountError, Resolver,
-    ResourceLimitError, ResourceLimits, ResourcesConfig, Results, Runtime, RuntimeConfig,
-    StackConfig, UpgradeConfig, UpgradeError, Upgraded, ValueError, VerificationLevel, WasmDigest,
-    WasmError, config, grants,
+    Exports, Figures, Function, FunctionError, GrantError, HandleError, Handover, Homeless,
+    HostFunctionError, HostFunctions, InstanceConfig, InstanceMode, IntegrityConfig, LastExit,
+    Latency, LoadChange, LoadEvent, LogLevel, MAX_MEMORY_BYTES, MAX_REPLICAS, MIN_MEMORY_BYTES,
+    MemoryCeiling, MemoryConfig, MemoryMetrics, Message, MessageConfig, NotGenuine, OnLimit,
+    OutputLine, OutputStreamName, ProvenanceError, PublicKey, ReplicaCount, ReplicaCountError,
+    Resolver, ResourceHandle, ResourceLimitError, ResourceLimits, ResourcesConfig, Results,
+    Runtime, RuntimeConfig, StackConfig, UpgradeConfig, UpgradeError, Upgraded, ValueError,
+    VerificationLevel, WasmDigest, WasmError, config, grants,
 };
 pub use host::{Host, HostBuilder, HostError};
 pub use snapshot::{

@@ -735,25 +735,31 @@ fn a_guest_that_answers_outside_its_memory_or_out_of_its_type_is_ended() {
 }
 
 #[test]
-fn functions_of_resources_are_refused_with_a_typed_error() {
+fn functions_of_the_hosts_resources_are_refused_with_a_typed_error() {
     let _machine = shared_machine();
     block_on(async {
         let text = r#"(component
+            (import "wasi:io/poll@0.2.0" (instance $poll
+                (export "pollable" (type $pollable (sub resource)))))
+            (alias export $poll "pollable" (type $r))
+            (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+                (alias outer 1 $r (type $p))
+                (export "pollable" (type $pollable (eq $p)))
+                (export "subscribe-duration" (func (param "when" u64) (result (own $pollable))))))
+            (core func $subscribe (canon lower (func $clock "subscribe-duration")))
             (core module $m
-                (import "h" "new" (func $new (param i32) (result i32)))
+                (import "h" "subscribe" (func $subscribe (param i64) (result i32)))
                 (global $made (mut i32) (i32.const 0))
                 (func (export "make") (result i32)
                     (global.set $made (i32.add (global.get $made) (i32.const 1)))
-                    (call $new (i32.const 7)))
+                    (call $subscribe (i64.const 1)))
                 (memory (export "memory") 1)
                 (func (export "realloc") (param i32 i32 i32 i32) (result i32) unreachable)
                 (func (export "take") (param i32))
                 (func (export "nest") (param i32 i32))
                 (func (export "made") (result i32) (global.get $made)))
-            (type $r' (resource (rep i32)))
-            (core func $new (canon resource.new $r'))
-            (core instance $i (instantiate $m (with "h" (instance (export "new" (func $new))))))
-            (export $r "r" (type $r'))
+            (core instance $i (instantiate $m (with "h" (instance
+                (export "subscribe" (func $subscribe))))))
             (func (export "make") (result (own $r)) (canon lift (core func $i "make")))
             (func (export "take") (param "it" (own $r)) (canon lift (core func $i "take")))
             (func (export "nest") (param "all" (list (option (tuple u8 (own $r)))))

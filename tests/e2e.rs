@@ -45,6 +45,7 @@ mod network_test;
 mod new_test;
 mod provenance_test;
 mod replicas_test;
+mod resources_test;
 mod sandbox_test;
 mod services_test;
 mod soak_test;

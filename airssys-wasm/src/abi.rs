@@ -23,6 +23,7 @@ use wasmtime::component::__internal::{
 };
 use wasmtime::component::{ComponentNamedList, ComponentType, Lift, Lower};
 
+use crate::handles::Handles;
 use crate::limits::{Charge, MemoryMeter};
 use crate::message::{Message, Messages};
 use crate::payload::ValueError;
@@ -34,6 +35,8 @@ pub use lift::AbiViolation;
 pub(crate) struct Passage {
     pub(crate) messages: Arc<Messages>,
     pub(crate) meter: Arc<MemoryMeter>,
+    /// What the instance holds for its callers.
+    pub(crate) handles: Arc<Handles>,
 }
 
 impl Passage {
@@ -134,7 +137,7 @@ unsafe impl Lower for Arguments {
         let slots = dst.write([ValRaw::u64(0); MAX_FLAT_PARAMS]);
         let carried = self.take()?;
         let bytes = carried.passage.messages.read(&carried.message)?;
-        lower::parameters(cx, ty, bytes, slots)
+        lower::parameters(cx, ty, bytes, slots, &carried.passage.handles)
     }
 
     fn linear_lower_to_memory<T>(

@@ -15,9 +15,10 @@ use tokio::time::Instant;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Instance, Type, Val};
 
-use crate::config::{ComponentConfig, ComponentName};
+use crate::config::{ComponentConfig, ComponentName, InstanceMode};
 use crate::error::WasmError;
-use crate::exports::{Exports, Function};
+use crate::exports::{Exports, Function, FunctionError, Homeless};
+use crate::handles::{Kind, ResourceHandle};
 use crate::instance::{Answer, Invocation, Outcome, Run};
 use crate::limits::{MemoryMeter, MemoryMetrics, ResourceLimits};
 use crate::message::{Message, Way};
@@ -328,7 +329,8 @@ impl ComponentRef {
         each.sum()
     }
 
-    /// Calls a function by `pkg:name/iface@ver#func`, or by its bare name where only one has it.
+    /// Calls a function by `pkg:name/iface@ver#func`, or by its bare name where only one has it. A
+    /// handle of a resource goes and comes as a string, as a [`ResourceHandle`] is told.
     /// Waits for its turn, at most [`DEFAULT_QUEUE_WAIT`] and the component's own time limit.
     ///
     /// Dropped before its turn, the call is withdrawn. Dropped while the guest works on it, or when
@@ -541,6 +543,29 @@ impl ComponentRef {
             })
     }
 
+    /// Drops a resource that an instance holds for its callers: runs the guest's destructor under
+    /// the limits of a call.
+    ///
+    /// # Errors
+    /// [`WasmError::Arguments`] with [`ValueError::Handle`], and nothing was run; otherwise as
+    /// [`ComponentRef::call`].
+    pub async fn drop_resource(&self, handle: &ResourceHandle) -> Result<(), WasmError> {
+        if let Some(reason) = self.homeless() {
+            let name = format!("[drop]{}", handle.kind());
+            return Err(self.no_function(FunctionError::Homeless { name, reason }));
+        }
+        let request = Invocation::Drop(handle.clone());
+        let deadline = after(self.patience());
+        let (cell, answer) = self.replicas.call(request, deadline, NoRoom::Wait).await;
+        match self.answer(cell, answer)?.outcome {
+            Outcome::Refused(source) => Err(self.not_encoded(source.into())),
+            Outcome::NoInstance(cause) => Err(self.no_instance(cell, cause)),
+            Outcome::Died(cause) => Err(WasmError::exited(self.name(), cause)),
+            Outcome::Changed(source) => Err(self.no_function(source)),
+            Outcome::Ran(_) | Outcome::Results(_) | Outcome::Unfit(_) => Ok(()),
+        }
+    }
+
     fn patience(&self) -> Duration {
         DEFAULT_QUEUE_WAIT + self.limits().timeout()
     }
@@ -561,9 +586,29 @@ impl ComponentRef {
         name: &str,
     ) -> Result<(usize, &'l Function), WasmError> {
         let exports = &loaded.compiled.exports;
-        exports
+        let (position, function) = exports
             .callable(name)
-            .map_err(|source| self.no_function(source))
+            .map_err(|source| self.no_function(source))?;
+        match self.homeless().filter(|_| function.has_handles) {
+            None => Ok((position, function)),
+            Some(reason) => Err(self.no_function(FunctionError::Homeless {
+                name: function.name.to_string(),
+                reason,
+            })),
+        }
+    }
+
+    /// Why handles have no instance to live in.
+    fn homeless(&self) -> Option<Homeless> {
+        match self.cell().release().config.instance.mode {
+            InstanceMode::PerCall => Some(Homeless::PerCall),
+            InstanceMode::Persistent {
+                park_after: Some(_),
+            } => Some(Homeless::Parked),
+            InstanceMode::Persistent { park_after: None } => {
+                (self.replicas.cells.len() > 1).then_some(Homeless::Replicas)
+            }
+        }
     }
 
     fn encoded(
@@ -572,8 +617,13 @@ impl ComponentRef {
         function: &Function,
         arguments: &[Val],
     ) -> Result<Message, WasmError> {
-        encode_arguments(&loaded.messages, &function.params, arguments)
-            .map_err(|error| self.not_encoded(error))
+        encode_arguments(
+            &loaded.messages,
+            &function.params,
+            arguments,
+            kinds_of(loaded, function),
+        )
+        .map_err(|error| self.not_encoded(error))
     }
 
     pub(crate) fn not_encoded(&self, error: EncodeError) -> WasmError {
@@ -632,7 +682,7 @@ impl ComponentRef {
         })
     }
 
-    fn no_function(&self, source: crate::exports::FunctionError) -> WasmError {
+    fn no_function(&self, source: FunctionError) -> WasmError {
         self.cell().metrics.refused(Refused::Function);
         WasmError::Function {
             component: self.name().clone(),
@@ -719,6 +769,14 @@ impl ComponentRef {
                 }),
             },
         })
+    }
+}
+
+/// The resources that may be among the function's arguments.
+pub(crate) fn kinds_of<'l>(loaded: &'l Loaded, function: &Function) -> &'l [Kind] {
+    match function.has_handles {
+        true => loaded.compiled.exports.kinds(),
+        false => &[],
     }
 }
 

@@ -7,6 +7,7 @@ use wasmtime::Engine;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, Type};
 
+use crate::handles::{Kind, kind, kinds};
 use crate::payload::{travels, type_name};
 
 /// A function a component exports.
@@ -21,6 +22,8 @@ pub struct Function {
     pub(crate) index: ComponentExportIndex,
     /// The first type in its signature that does not travel in a message.
     bound: Option<&'static str>,
+    /// Whether there are handles of the component's own resources in its signature.
+    pub(crate) has_handles: bool,
 }
 
 /// All functions a component exports.
@@ -28,6 +31,7 @@ pub struct Function {
 pub struct Exports {
     functions: Vec<Function>,
     by_name: HashMap<String, Found>,
+    kinds: Vec<Kind>,
     #[cfg(feature = "json")]
     docs: crate::json::Docs,
 }
@@ -65,13 +69,22 @@ pub enum FunctionError {
         /// The function.
         name: String,
     },
-    /// It takes or returns resources, futures, streams or the like, which live in an instance.
+    /// It takes or returns resources of the host, futures, streams or the like, which live in an
+    /// instance.
     #[error("`{name}` has a value of type {ty}, which cannot travel in a message; use `run`")]
     Bound {
         /// The function.
         name: String,
         /// The type.
         ty: &'static str,
+    },
+    /// It takes or returns handles, and no instance of the component lasts for them.
+    #[error("`{name}` has handles, which live in one instance; {reason}")]
+    Homeless {
+        /// The function.
+        name: String,
+        /// Why none lasts.
+        reason: Homeless,
     },
     /// Its schema would be larger than what anybody reads.
     #[error("the schema of `{name}` takes more than {limit_bytes} bytes")]
@@ -81,6 +94,21 @@ pub enum FunctionError {
         /// [`MAX_SCHEMA_BYTES`](crate::json::MAX_SCHEMA_BYTES).
         limit_bytes: usize,
     },
+}
+
+/// Why handles have no instance to live in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Homeless {
+    /// `instance.mode` is `per-call`.
+    #[error("each call has an instance of its own (`instance.mode`)")]
+    PerCall,
+    /// `instance.park_after_seconds` is set.
+    #[error("idle instances are let go of (`instance.park_after_seconds`)")]
+    Parked,
+    /// There are replicas, of which any may be called: call one of `ComponentRef::replicas`.
+    #[error("any of its replicas may be called; call one of them")]
+    Replicas,
 }
 
 fn list(names: &[String]) -> String {
@@ -95,6 +123,8 @@ impl Exports {
     pub(crate) fn of(component: &Component, engine: &Engine, bytes: &[u8]) -> Self {
         #[cfg(not(feature = "json"))]
         let _ = bytes;
+        let kinds = kinds(component, engine);
+        let function = |name, func: &ComponentFunc, index| function(name, func, index, &kinds);
         let mut functions = Vec::new();
         for (name, item) in component.component_type().exports(engine) {
             match item.ty {
@@ -137,6 +167,7 @@ impl Exports {
             docs: crate::json::Docs::of(bytes, component, engine),
             functions,
             by_name,
+            kinds,
         }
     }
 
@@ -158,7 +189,12 @@ impl Exports {
     #[cfg(feature = "json")]
     pub fn schema(&self, name: &str) -> Result<crate::json::FunctionSchema, FunctionError> {
         let (_, function) = self.callable(name)?;
-        crate::json::schema(function, &self.docs)
+        crate::json::schema(function, &self.docs, &self.kinds)
+    }
+
+    /// The resources it exports.
+    pub(crate) fn kinds(&self) -> &[Kind] {
+        &self.kinds
     }
 
     /// All functions, in the order of the component's exports.
@@ -233,37 +269,51 @@ impl Exports {
     }
 }
 
-fn function(name: String, func: &ComponentFunc, index: ComponentExportIndex) -> Function {
+fn function(
+    name: String,
+    func: &ComponentFunc,
+    index: ComponentExportIndex,
+    kinds: &[Kind],
+) -> Function {
     let params: Vec<(String, Type)> = func
         .params()
         .map(|(name, ty)| (name.to_owned(), ty))
         .collect();
     let results: Vec<Type> = func.results().collect();
+    let mut has_handles = false;
+    let mut travels_not = |ty: &Type| match ty {
+        Type::Own(of) | Type::Borrow(of) if kind(kinds, of).is_some() => {
+            has_handles = true;
+            None
+        }
+        ty if travels(ty) => None,
+        ty => Some(type_name(ty)),
+    };
+    let mut types = params.iter().map(|(_, ty)| ty).chain(&results);
     Function {
         name: Arc::from(name),
-        bound: params
-            .iter()
-            .map(|(_, ty)| ty)
-            .chain(&results)
-            .find_map(bound),
+        bound: types.find_map(|ty| within(ty, &mut travels_not)),
+        has_handles,
         params,
         results,
         index,
     }
 }
 
-/// The type in `ty` whose values do not travel in a message, where there is one.
-fn bound(ty: &Type) -> Option<&'static str> {
+/// The first of what `find` says of the types within this one.
+fn within(ty: &Type, find: &mut impl FnMut(&Type) -> Option<&'static str>) -> Option<&'static str> {
     match ty {
-        Type::List(list) => bound(&list.ty()),
-        Type::Record(record) => record.fields().find_map(|field| bound(&field.ty)),
-        Type::Tuple(tuple) => tuple.types().find_map(|ty| bound(&ty)),
+        Type::List(list) => within(&list.ty(), find),
+        Type::Record(record) => record.fields().find_map(|field| within(&field.ty, find)),
+        Type::Tuple(tuple) => tuple.types().find_map(|ty| within(&ty, find)),
         Type::Variant(variant) => variant
             .cases()
-            .find_map(|case| case.ty.as_ref().and_then(bound)),
-        Type::Option(option) => bound(&option.ty()),
-        Type::Result(result) => [result.ok(), result.err()].iter().flatten().find_map(bound),
-        _ if travels(ty) => None,
-        _ => Some(type_name(ty)),
+            .find_map(|case| case.ty.as_ref().and_then(|ty| within(ty, find))),
+        Type::Option(option) => within(&option.ty(), find),
+        Type::Result(result) => [result.ok(), result.err()]
+            .iter()
+            .flatten()
+            .find_map(|ty| within(ty, find)),
+        ty => find(ty),
     }
 }

@@ -19,6 +19,7 @@ use crate::capacity::{Place, fits, initial_bytes};
 use crate::coredumps::Coredump;
 use crate::ending::{Ending, exit_cause};
 use crate::exports::FunctionError;
+use crate::handles::{Handles, ResourceHandle};
 use crate::host_functions::Caller;
 use crate::host_wait::HostWait;
 use crate::limits::{ComponentResourceLimiter, MemoryMeter, ResourceLimits};
@@ -53,6 +54,7 @@ pub(crate) enum Invocation {
         watch: Option<CallWatch>,
     },
     Run(Box<dyn Run>),
+    Drop(ResourceHandle),
 }
 
 impl Request for Invocation {
@@ -60,6 +62,7 @@ impl Request for Invocation {
         match self {
             Self::Call { name, .. } => Arc::clone(name),
             Self::Run(_) => Arc::from("run"),
+            Self::Drop(_) => Arc::from("drop"),
         }
     }
 
@@ -70,7 +73,7 @@ impl Request for Invocation {
                 arguments,
                 ..
             } => Some(arguments.fingerprint(*function)),
-            Self::Run(_) => None,
+            Self::Run(_) | Self::Drop(_) => None,
         }
     }
 }
@@ -148,10 +151,12 @@ impl Instance {
         let passage = Arc::new(Passage {
             messages: Arc::clone(&loaded.messages),
             meter: limiter.meter(),
+            handles: Arc::new(Handles::new(caller.generation)),
         });
         let gate = Gate::new(caller, Arc::clone(&loaded.granted), loaded.reach.clone());
         let wasi = wasi_context(&gate);
-        let state = ComponentState::new(limiter, deadline, gate, wasi);
+        let handles = Arc::clone(&passage.handles);
+        let state = ComponentState::new(limiter, deadline, gate, wasi, handles);
         let mut store = Store::try_new(&compiled.engine.wasmtime, state)
             .map_err(|error| exit_cause(Ending::Start, error, None, limit))?;
         store.limiter(|state| state);
@@ -189,6 +194,8 @@ impl Instance {
             Err(Cut::Panic(payload)) => return Err(loaded.guests.caught(payload).into()),
             Err(Cut::Stopped) => return Err(ExitCause::Shutdown),
         };
+        let kinds = compiled.exports.kinds();
+        passage.handles.instantiated(kinds, &mut store, &instance);
         Ok(Self {
             functions: vec![None; compiled.exports.functions().len()],
             loaded: Arc::clone(loaded),
@@ -214,7 +221,7 @@ impl Instance {
         let bounds = Bounds::new(&pulse, &turn, deadline, &self.limits);
         self.store.data_mut().count_handles();
         self.store.set_hostcall_fuel(match invocation {
-            Invocation::Call { .. } => self.limits.max_memory_bytes(),
+            Invocation::Call { .. } | Invocation::Drop(_) => self.limits.max_memory_bytes(),
             Invocation::Run(_) => HOSTCALL_BYTES,
         });
         self.store.data_mut().chain = None;
@@ -245,6 +252,10 @@ impl Instance {
                     body.await.map(Outcome::Ran).map_err(Failed::Guest)
                 });
                 bounded(bounds, body).await
+            }
+            Invocation::Drop(handle) => {
+                let drop = pin!(self.drop_resource(&handle));
+                bounded(bounds, drop).await
             }
         };
         match served {
@@ -330,6 +341,15 @@ impl Instance {
             }
         };
         let passage = Arc::clone(&self.passage);
+        if export.has_handles
+            && let Ok(bytes) = passage.messages.read(&arguments)
+        {
+            let kinds = compiled.exports.kinds();
+            let checked = passage.handles.check(kinds, &export.params, bytes);
+            if let Err(refused) = checked {
+                return Ok(Outcome::Refused(refused));
+            }
+        }
         let arguments = match Arguments::new(Arc::clone(&passage), arguments) {
             Ok(arguments) => arguments,
             Err(no_room) => return Ok(Outcome::Refused(ValueError::NoRoom(no_room))),
@@ -345,6 +365,17 @@ impl Instance {
                 Err(unfit) => Outcome::Unfit(unfit),
             }),
             Err(error) => Err(Failed::Guest(error)),
+        }
+    }
+
+    async fn drop_resource(&mut self, handle: &ResourceHandle) -> Result<Outcome, Failed> {
+        let kinds = self.loaded.compiled.exports.kinds();
+        match self.passage.handles.remove(kinds, handle) {
+            Ok(resource) => match resource.resource_drop_async(&mut self.store).await {
+                Ok(()) => Ok(Outcome::Ran(Box::new(()))),
+                Err(error) => Err(Failed::Guest(error)),
+            },
+            Err(refused) => Ok(Outcome::Refused(refused)),
         }
     }
 }

@@ -14,6 +14,7 @@
 //! | `enum`, `flags` | string, array of unique strings |
 //! | `option<T>` | `null` or `T`; where `T` is an option itself, `null` or `{"some": T}` |
 //! | `result` | `{"ok": T}` or `{"err": E}`, with `null` where there is no payload |
+//! | handles | string, as [`ResourceHandle`](crate::ResourceHandle) is told: `counter#3.7` |
 //!
 //! As the whole result of a function, a `result` is an [`Outcome`] instead. Which of its bits a
 //! NaN has set is lost.
@@ -27,14 +28,14 @@ use airssys_integrity::{BufferWriter, VerificationLevel};
 use serde_json::{Map, Value};
 use wasmtime::component::{Type, Val};
 
-use crate::component::ComponentRef;
+use crate::component::{ComponentRef, kinds_of};
 use crate::error::WasmError;
 use crate::message::{Messages, Runs, Writer};
 use crate::payload::{self, EncodeError, MAX_VALUES_BYTES, Undecoded, ValueError};
 use crate::results::Results;
 
 pub(crate) use docs::Docs;
-pub use docs::MAX_DOCS_BYTES;
+pub use docs::{MAX_DOCS_BYTES, without_docs};
 pub(crate) use schema::schema;
 pub use schema::{FunctionSchema, MAX_SCHEMA_BYTES};
 
@@ -111,7 +112,7 @@ impl Refused {
     }
 }
 
-/// The JSON of a value of this type.
+/// The JSON of a value of this type. Handles belong to a component, and are no such values.
 ///
 /// # Errors
 /// [`JsonError::Value`] where the value is not of the type, does not travel in a message, or takes
@@ -131,7 +132,8 @@ pub fn to_val(value: &Value, ty: &Type) -> Result<Val, JsonError> {
     encode::value(ty, value, &mut runs).map_err(Refused::unchecked)?;
     let bytes = runs.finish();
     let bytes = bytes.map_err(|error| Refused::Encode(error).unchecked())?;
-    let mut values = payload::decode(std::iter::once(ty), bytes.unverified()).map_err(too_large)?;
+    let mut values =
+        payload::decode(std::iter::once(ty), &[], bytes.unverified()).map_err(too_large)?;
     values.pop().ok_or(JsonError::Value(ValueError::NoMemory))
 }
 
@@ -165,10 +167,13 @@ impl ComponentRef {
         let loaded = self.loaded()?;
         let (_, function) = self.callable(&loaded, function)?;
         let messages: &Messages = &loaded.messages;
-        encode::message(messages, &function.params, arguments).map_err(|refused| match refused {
-            Refused::Encode(error) => self.not_encoded(error),
-            Refused::Json(JsonError::Value(error)) => self.not_encoded(error.into()),
-            Refused::Json(source) => self.not_from_json(source),
+        let kinds = kinds_of(&loaded, function);
+        encode::message(messages, &function.params, arguments, kinds).map_err(|refused| {
+            match refused {
+                Refused::Encode(error) => self.not_encoded(error),
+                Refused::Json(JsonError::Value(error)) => self.not_encoded(error.into()),
+                Refused::Json(source) => self.not_from_json(source),
+            }
         })
     }
 
@@ -205,6 +210,7 @@ impl Results {
     /// [`WasmError::Results`] with [`ValueError::TooLargeAsValues`], [`WasmError::Damaged`].
     pub fn json(&self) -> Result<Outcome, WasmError> {
         let bytes = self.read()?;
-        decode::outcome(self.types(), bytes).map_err(|undecoded| self.not_read(undecoded))
+        decode::outcome(self.types(), self.kinds(), bytes)
+            .map_err(|undecoded| self.not_read(undecoded))
     }
 }

@@ -19,6 +19,7 @@ mod error;
 mod exports;
 #[cfg(feature = "fault-injection")]
 mod fault;
+mod handles;
 mod host_functions;
 mod host_wait;
 mod instance;
@@ -60,9 +61,10 @@ pub use coredumps::{
 };
 pub use engine::EngineError;
 pub use error::WasmError;
-pub use exports::{Exports, Function, FunctionError};
+pub use exports::{Exports, Function, FunctionError, Homeless};
 #[cfg(feature = "fault-injection")]
 pub use fault::Hit;
+pub use handles::{HandleError, ResourceHandle};
 pub use host_functions::{Caller, HostFunctionError, HostFunctions};
 pub use library::{COMPILES_AT_ONCE, LoadChange, LoadEvent};
 pub use limits::{

@@ -2,7 +2,8 @@
 //!
 //! The function's type is known on both sides, so only values travel, little-endian and without
 //! padding: integers and floats as themselves, `char` as u32, lengths and case numbers as u32,
-//! `bool`, `option` and `result` with one byte in front. Encoding checks each value against its
+//! `bool`, `option` and `result` with one byte in front, a handle as the u64 of its generation and
+//! of its number. Encoding checks each value against its
 //! type, so a wrong argument never reaches a guest.
 
 mod decode;
@@ -11,6 +12,8 @@ mod encode;
 use airssys_integrity::{AppendError, Corrupt};
 use airssys_rt::OutOfMemory;
 use wasmtime::component::{Type, Val};
+
+use crate::handles::HandleError;
 
 pub(crate) use decode::{Reader, Undecoded, decode};
 #[cfg(feature = "fault-injection")]
@@ -48,7 +51,15 @@ pub enum ValueError {
         /// What was given.
         found: &'static str,
     },
-    /// Resources, futures, streams and the like do not travel in a message.
+    /// A handle that does not stand for what the function takes. The guest was not entered.
+    #[error("{place}: {source}")]
+    Handle {
+        /// The parameter, and the way into it.
+        place: Box<str>,
+        /// Why not.
+        source: HandleError,
+    },
+    /// Resources of the host, futures, streams and the like do not travel in a message.
     #[error("{place}: values of type {ty} cannot travel in a message; use `run`")]
     Unsupported {
         /// The parameter, and the way into it.
@@ -115,7 +126,8 @@ impl From<AppendError> for EncodeError {
 #[error("message does not decode as its type")]
 pub struct DecodeError;
 
-/// Whether values of the type itself, whatever is in them, travel in a message.
+/// Whether values of the type itself, whatever is in them, travel in a message. Handles do where
+/// they are of a [`Kind`](crate::handles::Kind).
 pub(crate) fn travels(ty: &Type) -> bool {
     !matches!(
         ty,

@@ -8,6 +8,7 @@ use wasmtime::component::{Type, Val};
 use crate::component::ComponentCell;
 use crate::config::ComponentName;
 use crate::error::WasmError;
+use crate::handles::Kind;
 use crate::instance::Returned;
 use crate::message::Message;
 use crate::payload::{
@@ -72,13 +73,15 @@ impl Results {
         std::str::from_utf8(bytes).map_err(|_| self.undecodable(DecodeError))
     }
 
-    /// The results as values, which take at most [`MAX_VALUES_BYTES`].
+    /// The results as values, which take at most [`MAX_VALUES_BYTES`]. A handle is a string, which
+    /// parses as a [`ResourceHandle`](crate::ResourceHandle).
     ///
     /// # Errors
     /// [`WasmError::Results`] with [`ValueError::TooLargeAsValues`], [`WasmError::Damaged`].
     pub fn values(&self) -> Result<Vec<Val>, WasmError> {
         let bytes = self.read()?;
-        decode(self.types().iter(), bytes).map_err(|undecoded| self.not_read(undecoded))
+        decode(self.types().iter(), self.kinds(), bytes)
+            .map_err(|undecoded| self.not_read(undecoded))
     }
 
     pub(crate) fn not_read(&self, undecoded: Undecoded) -> WasmError {
@@ -110,6 +113,10 @@ impl Results {
             Ok(bytes)
         };
         run().map_err(|source| self.undecodable(source))
+    }
+
+    pub(crate) fn kinds(&self) -> &[Kind] {
+        self.returned.loaded.compiled.exports.kinds()
     }
 
     pub(crate) fn types(&self) -> &[Type] {

@@ -13,6 +13,7 @@ use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::WasiHttpCtx;
 
+use crate::handles::Handles;
 use crate::host_functions::Caller;
 use crate::limits::ComponentResourceLimiter;
 use crate::services::{Chain, Filesystem, Gate, Http, Opened, Sender, Sockets, held_bytes};
@@ -32,6 +33,8 @@ pub struct ComponentState {
     table: ResourceTable,
     /// The guest's file descriptors.
     opened: HashMap<u32, Opened>,
+    /// What is held for callers.
+    handles: Arc<Handles>,
 }
 
 impl ComponentState {
@@ -40,6 +43,7 @@ impl ComponentState {
         deadline: Instant,
         gate: Arc<Gate>,
         wasi: WasiCtx,
+        handles: Arc<Handles>,
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limiter.counts().most(Counted::Handles));
@@ -54,6 +58,7 @@ impl ComponentState {
             http: WasiHttpCtx::new(),
             table,
             opened: HashMap::new(),
+            handles,
         }
     }
 
@@ -95,6 +100,7 @@ impl ComponentState {
             context: &mut self.http,
             table: &mut self.table,
             limiter: &mut self.limiter,
+            handles: &self.handles,
         }
     }
 }
@@ -116,7 +122,7 @@ impl ComponentState {
     /// counted when memory is.
     pub(crate) fn count_handles(&mut self) {
         self.limiter
-            .set_handles(held_bytes(&mut self.table, &self.gate));
+            .set_handles(held_bytes(&mut self.table, &self.gate, &self.handles));
     }
 }
 

@@ -10,9 +10,12 @@ use wasmtime::component::__internal::wasmtime_environ::component::{
     MAX_FLAT_RESULTS, StringEncoding, VariantInfo,
 };
 use wasmtime::component::__internal::{ComponentTypes, InterfaceType, LiftContext};
+use wasmtime::component::{Lift, ResourceAny};
 
 use super::{Lifted, Passage};
-use crate::message::{Runs, Way};
+use crate::handles::{ENCODED_BYTES, Handles};
+use crate::limits::Charge;
+use crate::message::{Message, Runs, Way};
 use crate::payload::{EncodeError, ValueError};
 
 /// Set in the length of a text that is UTF-16 where a guest says its texts are Latin-1 or that.
@@ -60,7 +63,7 @@ pub enum AbiViolation {
 /// Reads all results into a message. Results that are as they should be and yet do not become a
 /// message are no error; those that the instance's limit has no room for are.
 pub(super) fn results(
-    cx: &LiftContext<'_>,
+    cx: &mut LiftContext<'_>,
     ty: InterfaceType,
     slot: ValRaw,
     passage: &Passage,
@@ -70,28 +73,70 @@ pub(super) fn results(
         memory: cx.memory(),
         encoding: cx.options().string_encoding,
     };
-    let mut charge = None;
-    let mut write = || {
-        let limit = passage.messages.limit(Way::Out);
-        let mut count = Count { bytes: 0, limit };
-        guest.results(ty, slot, &mut count)?;
-        charge = passage.charge(count.bytes)?;
-        let writer = passage.messages.writer(Way::Out, count.bytes);
-        let mut runs = Runs::new(writer.map_err(Stop::Unfit)?);
-        guest.results(ty, slot, &mut runs)?;
-        Ok(runs.finish()?)
-    };
-    let message = match write() {
+    let (mut charge, mut taken) = (None, Vec::new());
+    let message = match message(guest, (ty, slot), passage, &mut charge, &mut taken) {
         Ok(message) => Ok(message),
         Err(Stop::Unfit(unfit)) => Err(unfit),
         Err(Stop::Guest(violation)) => return Err(violation.into()),
         Err(Stop::Damaged(corrupt)) => return Err(corrupt.into()),
         Err(Stop::NoRoom(refused)) => return Err(refused.into()),
     };
+    hold(cx, &passage.handles, taken)?;
     Ok(Lifted {
         message,
         _charge: charge,
     })
+}
+
+fn message(
+    guest: Guest<'_>,
+    (ty, slot): (InterfaceType, ValRaw),
+    passage: &Passage,
+    charge: &mut Option<Charge>,
+    taken: &mut Vec<Taken>,
+) -> Result<Message, Stop> {
+    let bytes = size(guest, (ty, slot), passage.messages.limit(Way::Out))?;
+    *charge = passage.charge(bytes)?;
+    // Not by `?`, which without optimisation keeps a second one on the stack.
+    match runs(passage, bytes) {
+        Ok(mut runs) => {
+            let mut writing = Writing {
+                runs: &mut runs,
+                handles: &passage.handles,
+                taken,
+            };
+            guest.results(ty, slot, &mut writing)?;
+            Ok(runs.finish()?)
+        }
+        Err(stop) => Err(stop),
+    }
+}
+
+fn size(
+    guest: Guest<'_>,
+    (ty, slot): (InterfaceType, ValRaw),
+    limit: usize,
+) -> Result<usize, Stop> {
+    let mut count = Count { bytes: 0, limit };
+    guest.results(ty, slot, &mut count)?;
+    Ok(count.bytes)
+}
+
+/// Each byte of stack that is in use while a guest's values are walked is one more of every
+/// instance's: what needs much of it is done in functions that have returned by then.
+fn runs(passage: &Passage, bytes: usize) -> Result<Runs, Stop> {
+    let writer = passage.messages.writer(Way::Out, bytes);
+    writer.map(Runs::new).map_err(Stop::Unfit)
+}
+
+/// Takes from the guest what the message has handles of.
+fn hold(cx: &mut LiftContext<'_>, handles: &Handles, taken: Vec<Taken>) -> wasmtime::Result<()> {
+    for Taken { ty, index, number } in taken {
+        let index = ValRaw::u32(index);
+        let resource = ResourceAny::linear_lift_from_flat(cx, ty, &index)?;
+        handles.hold(number, resource);
+    }
+    Ok(())
 }
 
 /// Why a walk ended early.
@@ -123,6 +168,22 @@ impl From<EncodeError> for Stop {
     }
 }
 
+/// A resource that goes from the guest to its callers once the message is whole.
+struct Taken {
+    ty: InterfaceType,
+    /// The guest's own number for it.
+    index: u32,
+    /// The handle's.
+    number: u64,
+}
+
+/// Writes the message.
+struct Writing<'p> {
+    runs: &'p mut Runs,
+    handles: &'p Handles,
+    taken: &'p mut Vec<Taken>,
+}
+
 /// What takes the bytes of a walk.
 trait Sink {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stop>;
@@ -132,6 +193,9 @@ trait Sink {
 
     /// Many values of a type with a [`plain_size`], as they lie in the guest's memory.
     fn put_plain(&mut self, ty: InterfaceType, bytes: &[u8]) -> Result<(), Stop>;
+
+    /// A resource that the guest gives away, by its own number for it.
+    fn put_resource(&mut self, ty: InterfaceType, index: u32) -> Result<(), Stop>;
 }
 
 /// Counts them and stops at the limit.
@@ -157,11 +221,21 @@ impl Sink for Count {
     fn put_plain(&mut self, _: InterfaceType, bytes: &[u8]) -> Result<(), Stop> {
         self.put(bytes)
     }
+
+    fn put_resource(&mut self, _: InterfaceType, _: u32) -> Result<(), Stop> {
+        self.put(&[0; ENCODED_BYTES])
+    }
 }
 
-impl Sink for Runs {
+impl Sink for Writing<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        Ok(Runs::put(self, bytes)?)
+        Ok(self.runs.put(bytes)?)
+    }
+
+    fn put_resource(&mut self, ty: InterfaceType, index: u32) -> Result<(), Stop> {
+        let (number, handle) = self.handles.next();
+        self.taken.push(Taken { ty, index, number });
+        self.put(&handle)
     }
 
     fn put_text(&mut self, bytes: &[u8]) -> Result<(), Stop> {
@@ -248,6 +322,7 @@ impl<'a> Guest<'a> {
                 // One slot is taken by the case, so no case has a payload with a slot of its own.
                 self.case(ty, slot.get_u32(), sink).map(|_| ())
             }
+            InterfaceType::Own(_) => sink.put_resource(ty, slot.get_u32()),
             _ => {
                 let size = plain_size(ty).ok_or(AbiViolation::Type)?;
                 let wide = match size {
@@ -287,6 +362,7 @@ impl<'a> Guest<'a> {
             InterfaceType::Variant(index) => self.stored(ty, &self.types[index].info, bytes, sink),
             InterfaceType::Option(index) => self.stored(ty, &self.types[index].info, bytes, sink),
             InterfaceType::Result(index) => self.stored(ty, &self.types[index].info, bytes, sink),
+            InterfaceType::Own(_) => sink.put_resource(ty, u32::from_le_bytes(array(bytes)?)),
             _ => {
                 let size = plain_size(ty).ok_or(AbiViolation::Type)?;
                 sink.put(part(bytes, 0, size)?)

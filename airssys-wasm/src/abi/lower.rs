@@ -8,9 +8,10 @@ use std::slice::IterMut;
 use wasmtime::ValRaw;
 use wasmtime::component::__internal::wasmtime_environ::component::{MAX_FLAT_PARAMS, VariantInfo};
 use wasmtime::component::__internal::{ComponentTypes, InterfaceType, LowerContext};
-use wasmtime::component::Lower;
+use wasmtime::component::{Lower, ResourceAny};
 
 use super::lift::plain_size;
+use crate::handles::{Handles, decoded};
 use crate::payload::{DecodeError, Reader};
 
 /// Lowers all parameters, into `slots` or, where they are more than fit there, into the guest's
@@ -20,6 +21,7 @@ pub(super) fn parameters<T>(
     ty: InterfaceType,
     bytes: &[u8],
     slots: &mut [ValRaw; MAX_FLAT_PARAMS],
+    handles: &Handles,
 ) -> wasmtime::Result<()> {
     let InterfaceType::Tuple(index) = ty else {
         return Err(DecodeError.into());
@@ -30,6 +32,7 @@ pub(super) fn parameters<T>(
         types,
         cx,
         message: Reader::new(bytes),
+        handles,
     };
     let flat = params.abi.flat_count(MAX_FLAT_PARAMS).is_some();
     let all = params.types.iter().copied();
@@ -76,6 +79,7 @@ struct Lowering<'c, 'a, 'm, T: 'static> {
     types: &'a ComponentTypes,
     cx: &'c mut LowerContext<'a, T>,
     message: Reader<'m>,
+    handles: &'m Handles,
 }
 
 impl<T: 'static> Lowering<'_, '_, '_, T> {
@@ -150,10 +154,16 @@ impl<T: 'static> Lowering<'_, '_, '_, T> {
                 let payload = [of.ok, of.err].get(usize::from(case)).copied();
                 self.case(ty, &of.info, case.into(), payload, place)
             }
+            InterfaceType::Own(_) => {
+                let (_, number) = decoded(&mut self.message)?;
+                self.resource(ty, self.handles.give(number), place)
+            }
+            InterfaceType::Borrow(_) => {
+                let (_, number) = decoded(&mut self.message)?;
+                self.resource(ty, self.handles.lend(number), place)
+            }
             // `Exports::callable` refuses functions with these.
-            InterfaceType::Own(_)
-            | InterfaceType::Borrow(_)
-            | InterfaceType::Future(_)
+            InterfaceType::Future(_)
             | InterfaceType::Stream(_)
             | InterfaceType::ErrorContext(_)
             | InterfaceType::Map(_)
@@ -203,6 +213,25 @@ impl<T: 'static> Lowering<'_, '_, '_, T> {
                 self.store(into, &u32::try_from(at)?.to_le_bytes())?;
                 self.store(into + 4, &u32::try_from(length)?.to_le_bytes())
             }
+        }
+    }
+
+    /// wasmtime's own lowering of a resource, which `Handles::check` has found to be there.
+    fn resource(
+        &mut self,
+        ty: InterfaceType,
+        resource: Option<ResourceAny>,
+        place: Place<'_, '_>,
+    ) -> wasmtime::Result<()> {
+        let resource = resource.ok_or(DecodeError)?;
+        match place {
+            Place::Flat(slots) => {
+                let mut slot = std::mem::MaybeUninit::new(ValRaw::u64(0));
+                resource.linear_lower_to_flat(self.cx, ty, &mut slot)?;
+                // SAFETY: initialised above, before wasmtime wrote to it.
+                next(slots, unsafe { slot.assume_init() })
+            }
+            Place::Memory(at) => resource.linear_lower_to_memory(self.cx, ty, at),
         }
     }
 

@@ -4,16 +4,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 use wasmtime::component::Type;
+use wasmtime::component::types::Case;
 
 use super::Outcome;
+use crate::handles::{Kind, ResourceHandle, kind};
 use crate::payload::{DecodeError, MAX_VALUES_BYTES, Reader, Undecoded};
 
 /// Members that a node of an object has room for, at least half of which it uses but for the first.
 const MEMBERS: usize = 11;
 
 /// What a function with these results returned.
-pub(super) fn outcome(types: &[Type], bytes: &[u8]) -> Result<Outcome, Undecoded> {
-    let mut decoder = Decoder::new(bytes);
+pub(super) fn outcome(types: &[Type], kinds: &[Kind], bytes: &[u8]) -> Result<Outcome, Undecoded> {
+    let mut decoder = Decoder::new(bytes, kinds);
     let outcome = match types {
         [] => Outcome::Value(None),
         [Type::Result(result)] => match decoder.bytes.array()? {
@@ -33,7 +35,7 @@ pub(super) fn outcome(types: &[Type], bytes: &[u8]) -> Result<Outcome, Undecoded
 
 /// One value.
 pub(super) fn value(ty: &Type, bytes: &[u8]) -> Result<Value, Undecoded> {
-    let mut decoder = Decoder::new(bytes);
+    let mut decoder = Decoder::new(bytes, &[]);
     let value = decoder.value(ty)?;
     decoder.bytes.end()?;
     Ok(value)
@@ -41,14 +43,16 @@ pub(super) fn value(ty: &Type, bytes: &[u8]) -> Result<Value, Undecoded> {
 
 struct Decoder<'a> {
     bytes: Reader<'a>,
+    kinds: &'a [Kind],
     /// What the JSON may still take of the host's memory, in bytes.
     room: usize,
 }
 
 impl<'a> Decoder<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
+    fn new(bytes: &'a [u8], kinds: &'a [Kind]) -> Self {
         Self {
             bytes: Reader::new(bytes),
+            kinds,
             room: MAX_VALUES_BYTES,
         }
     }
@@ -94,12 +98,7 @@ impl<'a> Decoder<'a> {
             }
             Type::List(list) => self.list(&list.ty())?,
             Type::Record(record) => {
-                let mut object = Map::new();
-                for field in record.fields() {
-                    let value = self.value(&field.ty)?;
-                    self.insert(&mut object, field.name, value)?;
-                }
-                Value::Object(object)
+                self.object(record.fields().map(|field| (field.name, field.ty)))?
             }
             Type::Tuple(tuple) => Value::Array(
                 tuple
@@ -109,32 +108,13 @@ impl<'a> Decoder<'a> {
             ),
             Type::Variant(variant) => {
                 let case = self.bytes.length()?;
-                let case = variant.cases().nth(case).ok_or(DecodeError)?;
-                let mut object = Map::new();
-                let tag = self.text(case.name)?;
-                self.insert(&mut object, "tag", tag)?;
-                if let Some(ty) = &case.ty {
-                    let value = self.value(ty)?;
-                    self.insert(&mut object, "val", value)?;
-                }
-                Value::Object(object)
+                self.case(&variant.cases().nth(case).ok_or(DecodeError)?)?
             }
             Type::Enum(cases) => {
                 let case = self.bytes.length()?;
                 self.text(cases.names().nth(case).ok_or(DecodeError)?)?
             }
-            Type::Option(option) => {
-                let inner = option.ty();
-                match self.bytes.array()? {
-                    [0] => Value::Null,
-                    [1] if matches!(inner, Type::Option(_)) => {
-                        let value = self.value(&inner)?;
-                        self.alone("some", value)?
-                    }
-                    [1] => self.value(&inner)?,
-                    _ => return Err(DecodeError.into()),
-                }
-            }
+            Type::Option(option) => self.option(&option.ty())?,
             Type::Result(result) => {
                 let (name, payload) = match self.bytes.array()? {
                     [0] => ("ok", result.ok()),
@@ -153,6 +133,11 @@ impl<'a> Decoder<'a> {
                 });
                 Value::Array(names.collect::<Result<_, Undecoded>>()?)
             }
+            Type::Own(of) | Type::Borrow(of) => {
+                let kind = kind(self.kinds, of).ok_or(DecodeError)?;
+                let handle = ResourceHandle::decode(kind, &mut self.bytes)?;
+                self.text(&handle.to_string())?
+            }
             _ => return Err(DecodeError.into()),
         })
     }
@@ -167,6 +152,41 @@ impl<'a> Decoder<'a> {
         // Not reserved up front: the length is only as good as what follows it.
         let values = (0..length).map(|_| self.value(element));
         Ok(Value::Array(values.collect::<Result<_, Undecoded>>()?))
+    }
+
+    fn object<'n>(
+        &mut self,
+        fields: impl Iterator<Item = (&'n str, Type)>,
+    ) -> Result<Value, Undecoded> {
+        let mut object = Map::new();
+        for (name, ty) in fields {
+            let value = self.value(&ty)?;
+            self.insert(&mut object, name, value)?;
+        }
+        Ok(Value::Object(object))
+    }
+
+    fn case(&mut self, case: &Case<'_>) -> Result<Value, Undecoded> {
+        let mut object = Map::new();
+        let tag = self.text(case.name)?;
+        self.insert(&mut object, "tag", tag)?;
+        if let Some(ty) = &case.ty {
+            let value = self.value(ty)?;
+            self.insert(&mut object, "val", value)?;
+        }
+        Ok(Value::Object(object))
+    }
+
+    fn option(&mut self, inner: &Type) -> Result<Value, Undecoded> {
+        match self.bytes.array()? {
+            [0] => Ok(Value::Null),
+            [1] if matches!(inner, Type::Option(_)) => {
+                let value = self.value(inner)?;
+                self.alone("some", value)
+            }
+            [1] => self.value(inner),
+            _ => Err(DecodeError.into()),
+        }
     }
 
     fn payload(&mut self, ty: Option<&Type>) -> Result<Value, Undecoded> {

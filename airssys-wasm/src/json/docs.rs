@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 use wasmparser::{Chunk, Parser, Payload};
 use wasmtime::Engine;
-use wasmtime::component::types::ComponentItem;
+use wasmtime::component::types::{ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, Type};
 
-/// Most bytes of documentation that are read of one component; what is beyond is passed over.
+/// Most bytes of documentation that are read of one component, and that are kept of what was read;
+/// what is beyond is passed over.
 pub const MAX_DOCS_BYTES: usize = 256 * 1024;
 
 const SECTION: &str = "package-docs";
@@ -78,40 +79,23 @@ impl Item {
 impl Docs {
     /// Of the exports that there are; nothing else is kept.
     pub(crate) fn of(bytes: &[u8], component: &Component, engine: &Engine) -> Self {
-        let Some(package) = sections(bytes) else {
+        let Some(package) = read(bytes) else {
             return Self::default();
         };
         let mut docs = Self::default();
+        // Many exports may have one text.
+        let mut room = MAX_DOCS_BYTES;
         for (name, item) in component.component_type().exports(engine) {
             match item.ty {
                 ComponentItem::ComponentFunc(_) => {
-                    let text = package
-                        .worlds
-                        .values()
-                        .find_map(|world| world.function(name));
-                    docs.function(name.to_owned(), text);
+                    let mut worlds = package.worlds.values();
+                    let text = worlds.find_map(|world| world.function(name));
+                    docs.function(name.to_owned(), text, &mut room);
                 }
                 ComponentItem::ComponentInstance(instance) => {
-                    let Some(interface) = package.interface(name) else {
-                        continue;
-                    };
-                    let mut types = Vec::new();
-                    for (inner, item) in instance.exports(engine) {
-                        match item.ty {
-                            ComponentItem::ComponentFunc(_) => {
-                                let own = interface.funcs.get(inner).and_then(Item::text);
-                                let text = own.or(interface.docs.as_deref());
-                                docs.function(format!("{name}#{inner}"), text);
-                            }
-                            ComponentItem::Type(ty) => {
-                                if let Some(text) = package.ty(interface, inner) {
-                                    types.push((ty, text.clone()));
-                                }
-                            }
-                            _ => {}
-                        }
+                    if let Some(interface) = package.interface(name) {
+                        docs.interface(name, &instance, engine, (&package, interface), &mut room);
                     }
-                    docs.types.insert(name.to_owned(), types);
                 }
                 _ => {}
             }
@@ -119,8 +103,39 @@ impl Docs {
         docs
     }
 
-    fn function(&mut self, name: String, text: Option<&str>) {
-        if let Some(text) = text {
+    fn interface(
+        &mut self,
+        name: &str,
+        instance: &ComponentInstance,
+        engine: &Engine,
+        (package, interface): (&Package, &Interface),
+        room: &mut usize,
+    ) {
+        let mut types = Vec::new();
+        for (inner, item) in instance.exports(engine) {
+            match item.ty {
+                ComponentItem::ComponentFunc(_) => {
+                    let own = interface.funcs.get(inner).and_then(Item::text);
+                    let text = own.or(interface.docs.as_deref());
+                    self.function(format!("{name}#{inner}"), text, room);
+                }
+                ComponentItem::Type(ty) => {
+                    if let Some(text) = package.ty(interface, inner)
+                        && take(room, text.bytes())
+                    {
+                        types.push((ty, text.clone()));
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.types.insert(name.to_owned(), types);
+    }
+
+    fn function(&mut self, name: String, text: Option<&str>, room: &mut usize) {
+        if let Some(text) = text
+            && take(room, text.len())
+        {
             self.functions.insert(name, text.to_owned());
         }
     }
@@ -135,6 +150,27 @@ impl Docs {
         let interface = function.split_once('#').map(|(interface, _)| interface);
         let types = interface.and_then(|interface| self.types.get(interface));
         types.map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Whether there was room for so many bytes more.
+fn take(room: &mut usize, bytes: usize) -> bool {
+    match room.checked_sub(bytes) {
+        Some(left) => {
+            *room = left;
+            true
+        }
+        None => false,
+    }
+}
+
+impl TypeDocs {
+    fn bytes(&self) -> usize {
+        let items = self
+            .items
+            .iter()
+            .map(|(name, text)| name.len() + text.len());
+        self.docs.as_ref().map_or(0, String::len) + items.sum::<usize>()
     }
 }
 
@@ -176,38 +212,61 @@ impl World {
     }
 }
 
-/// What all sections together say, as far as they are read.
-fn sections(bytes: &[u8]) -> Option<Package> {
+/// A component without its documentation. Tools that read its WIT stumble over the section: they
+/// take it for that of a WIT package.
+#[must_use]
+pub fn without_docs(wasm: &[u8]) -> Vec<u8> {
+    let (mut kept, mut rest) = (Vec::with_capacity(wasm.len()), wasm);
+    for (section, length) in sections(wasm) {
+        let (bytes, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        if section.is_none() {
+            kept.extend_from_slice(bytes);
+        }
+        rest = after;
+    }
+    kept.extend_from_slice(rest);
+    kept
+}
+
+/// What the sections together say, as far as they are read.
+fn read(wasm: &[u8]) -> Option<Package> {
     let mut found: Option<Package> = None;
     let mut room = MAX_DOCS_BYTES;
-    let (mut parser, mut rest) = (Parser::new(0), bytes);
-    while let Ok(Chunk::Parsed { consumed, payload }) = parser.parse(rest, true) {
-        rest = rest.get(consumed..)?;
-        match payload {
+    for data in sections(wasm).filter_map(|(data, _)| data) {
+        if take(&mut room, data.len())
+            && let Some((0 | 1, text)) = data.split_first()
+            && let Ok(package) = serde_json::from_slice::<Package>(text)
+        {
+            let all = found.get_or_insert_default();
+            all.worlds.extend(package.worlds);
+            all.interfaces.extend(package.interfaces);
+        }
+    }
+    found
+}
+
+/// Each part of a component and the bytes it takes, with what is in it where it is documentation.
+/// What is inside a nested component is none of its own interface, and is passed over.
+fn sections(wasm: &[u8]) -> impl Iterator<Item = (Option<&[u8]>, usize)> {
+    let (mut parser, mut rest) = (Parser::new(0), wasm);
+    std::iter::from_fn(move || {
+        let Ok(Chunk::Parsed { consumed, payload }) = parser.parse(rest, true) else {
+            return None;
+        };
+        let (data, length) = match payload {
+            Payload::End(_) => return None,
             Payload::CustomSection(section) if section.name() == SECTION => {
-                let data = section.data();
-                let Some(left) = room.checked_sub(data.len()) else {
-                    continue;
-                };
-                room = left;
-                if let Some((0 | 1, text)) = data.split_first()
-                    && let Ok(package) = serde_json::from_slice::<Package>(text)
-                {
-                    let all = found.get_or_insert_default();
-                    all.worlds.extend(package.worlds);
-                    all.interfaces.extend(package.interfaces);
-                }
+                (Some(section.data()), consumed)
             }
-            // What is inside a component is none of its own interface.
             Payload::ModuleSection {
                 unchecked_range, ..
             }
             | Payload::ComponentSection {
                 unchecked_range, ..
-            } => rest = rest.get(unchecked_range.len()..)?,
-            Payload::End(_) => break,
-            _ => {}
-        }
-    }
-    found
+            } => (None, consumed + unchecked_range.len()),
+            _ => (None, consumed),
+        };
+        rest = rest.get(length..)?;
+        Some((data, length))
+    })
 }

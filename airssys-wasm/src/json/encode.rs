@@ -9,6 +9,7 @@ use serde_json::{Map, Number, Value};
 use wasmtime::component::{Type, types};
 
 use super::{JsonError, Refused};
+use crate::handles::{Kind, ResourceHandle, kind};
 use crate::message::{Message, Messages, Runs, Way};
 use crate::payload::{EncodeError, MAX_DEPTH, ValueError, prefix, travels, type_name};
 
@@ -23,20 +24,21 @@ pub(super) fn message(
     messages: &Messages,
     params: &[(String, Type)],
     arguments: &Map<String, Value>,
+    kinds: &[Kind],
 ) -> Result<Message, Refused> {
     let mut count = Count {
         bytes: 0,
         limit: messages.limit(Way::In),
     };
-    Encoder::new(&mut count).arguments(params, arguments)?;
+    Encoder::new(&mut count, kinds).arguments(params, arguments)?;
     let mut runs = Runs::new(messages.writer(Way::In, count.bytes)?);
-    Encoder::new(&mut runs).arguments(params, arguments)?;
+    Encoder::new(&mut runs, kinds).arguments(params, arguments)?;
     Ok(runs.finish()?)
 }
 
 /// One value.
 pub(super) fn value(ty: &Type, value: &Value, runs: &mut Runs) -> Result<(), Refused> {
-    Encoder::new(runs).value(ty, value)
+    Encoder::new(runs, &[]).value(ty, value)
 }
 
 /// What takes the bytes of a walk.
@@ -79,13 +81,15 @@ enum Step<'v> {
 struct Encoder<'v, S> {
     sink: &'v mut S,
     path: Vec<Step<'v>>,
+    kinds: &'v [Kind],
 }
 
 impl<'v, S: Sink> Encoder<'v, S> {
-    fn new(sink: &'v mut S) -> Self {
+    fn new(sink: &'v mut S, kinds: &'v [Kind]) -> Self {
         Self {
             sink,
             path: Vec::new(),
+            kinds,
         }
     }
 
@@ -169,6 +173,9 @@ impl<'v, S: Sink> Encoder<'v, S> {
             (Type::Option(option), _) => self.option(ty, &option.ty(), value),
             (Type::Result(result), Value::Object(object)) => self.result(ty, result, object),
             (Type::Flags(flags), Value::Array(set)) => self.flags(ty, flags, set),
+            (Type::Own(of) | Type::Borrow(of), _) if let Some(kind) = kind(self.kinds, of) => {
+                self.handle(ty, kind, value)
+            }
             (ty, _) if !travels(ty) => Err(ValueError::Unsupported {
                 place: self.place(),
                 ty: type_name(ty),
@@ -304,6 +311,18 @@ impl<'v, S: Sink> Encoder<'v, S> {
             (None, ..) => self.only(object, || ["tag"].into_iter()),
             (Some(_), ..) => self.only(object, || ["tag", "val"].into_iter()),
         }
+    }
+
+    fn handle(&mut self, ty: &Type, kind: &Kind, value: &Value) -> Result<(), Refused> {
+        let Some(text) = value.as_str() else {
+            return Err(self.mismatch(ty, value));
+        };
+        let handle = text.parse().and_then(|h: ResourceHandle| h.encode(kind));
+        let handle = handle.map_err(|source| {
+            let place = self.place().into();
+            ValueError::Handle { place, source }
+        })?;
+        self.put(&handle)
     }
 
     fn option(&mut self, ty: &Type, inner: &Type, value: &'v Value) -> Result<(), Refused> {
@@ -495,6 +514,7 @@ fn expected(ty: &Type) -> String {
         Type::Option(option) if matches!(option.ty(), Type::Option(_)) => "null or {some}",
         Type::Option(_) => "null or a value",
         Type::Result(_) => "{ok} or {err}",
+        Type::Own(_) | Type::Borrow(_) => "a handle, such as counter#3.7",
         _ => return type_name(ty).to_owned(),
     };
     format!("{} ({taken})", type_name(ty))

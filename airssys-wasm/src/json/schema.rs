@@ -5,6 +5,7 @@ use wasmtime::component::{Type, types};
 
 use super::docs::{Docs, TypeDocs};
 use crate::exports::{Function, FunctionError};
+use crate::handles::{Kind, kind};
 
 /// Most bytes of one function's schema, by an estimate from above: types share their parts, and a
 /// schema repeats them.
@@ -27,10 +28,15 @@ pub struct FunctionSchema {
 }
 
 /// The schema of a function whose values travel.
-pub(crate) fn schema(function: &Function, docs: &Docs) -> Result<FunctionSchema, FunctionError> {
+pub(crate) fn schema(
+    function: &Function,
+    docs: &Docs,
+    kinds: &[Kind],
+) -> Result<FunctionSchema, FunctionError> {
     let mut builder = Builder {
         room: MAX_SCHEMA_BYTES,
         docs: docs.types(&function.name),
+        kinds,
     };
     let build = || {
         let members = function
@@ -66,6 +72,7 @@ struct Builder<'d> {
     /// What the schema may still take, in bytes.
     room: usize,
     docs: &'d [(Type, TypeDocs)],
+    kinds: &'d [Kind],
 }
 
 impl<'d> Builder<'d> {
@@ -131,6 +138,11 @@ impl<'d> Builder<'d> {
                 let names = self.names(flags.names())?;
                 let items = json!({"type": "string", "enum": names});
                 json!({"type": "array", "items": items, "uniqueItems": true})
+            }
+            Type::Own(of) | Type::Borrow(of) => {
+                let name = kind(self.kinds, of).map_or("", |kind| &kind.name);
+                self.take(name.len())?;
+                json!({"type": "string", "pattern": format!("^{name}#[0-9]+\\.[0-9]+$")})
             }
             // `Exports::callable` refuses functions with others.
             _ => json!(false),

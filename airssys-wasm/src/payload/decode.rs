@@ -3,6 +3,7 @@
 use wasmtime::component::{Type, Val};
 
 use super::{DecodeError, MAX_VALUES_BYTES};
+use crate::handles::{Kind, ResourceHandle, kind};
 
 /// Why a message did not become values.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,12 +19,15 @@ impl From<DecodeError> for Undecoded {
     }
 }
 
-/// Values of these types, from bytes that have just been checked as their level asks for.
+/// Values of these types, from bytes that have just been checked as their level asks for. Handles
+/// of these kinds become text.
 pub(crate) fn decode<'a>(
     types: impl Iterator<Item = &'a Type>,
+    kinds: &[Kind],
     bytes: &[u8],
 ) -> Result<Vec<Val>, Undecoded> {
     let mut decoder = Decoder {
+        kinds,
         bytes: Reader::new(bytes),
         room: MAX_VALUES_BYTES,
     };
@@ -76,6 +80,7 @@ impl<'a> Reader<'a> {
 }
 
 struct Decoder<'a> {
+    kinds: &'a [Kind],
     bytes: Reader<'a>,
     /// What the values may still take, in bytes.
     room: usize,
@@ -177,6 +182,11 @@ impl Decoder<'_> {
                     self.name(flags.names().nth(position).ok_or(DecodeError)?)
                 });
                 Val::Flags(names.collect::<Result<_, Undecoded>>()?)
+            }
+            Type::Own(of) | Type::Borrow(of) => {
+                let kind = kind(self.kinds, of).ok_or(DecodeError)?;
+                let handle = ResourceHandle::decode(kind, &mut self.bytes)?;
+                Val::String(self.name(&handle.to_string())?)
             }
             _ => return Err(DecodeError.into()),
         })

@@ -4,22 +4,31 @@ use airssys_integrity::BLOCK_BYTES;
 use wasmtime::component::{Type, Val};
 
 use super::{EncodeError, MAX_DEPTH, ValueError, travels, type_name, value_name};
+use crate::handles::{ENCODED_BYTES, Kind, ResourceHandle, kind};
 use crate::message::{Message, Messages, Runs, Way, Writer};
 
-/// The arguments of a call, checked against its parameters.
+/// The arguments of a call, checked against its parameters; `kinds` are the resources that may be
+/// among them.
 pub(crate) fn encode_arguments(
     messages: &Messages,
     params: &[(String, Type)],
     values: &[Val],
+    kinds: &[Kind],
 ) -> Result<Message, EncodeError> {
-    let encoder = Encoder::new(messages.writer(Way::In, bytes_of_all(values, 0))?);
+    let mut bytes = bytes_of_all(values, 0);
+    if !kinds.is_empty() {
+        // The shortest text of a handle counts as half of it at least.
+        let most = messages.limit(Way::In).max(bytes);
+        bytes = bytes.saturating_mul(2).min(most);
+    }
+    let encoder = Encoder::new(messages.writer(Way::In, bytes)?, kinds);
     encoder.arguments(params, values)
 }
 
 /// One value by itself.
 #[cfg(feature = "json")]
 pub(crate) fn encode_one(writer: Writer, ty: &Type, value: &Val) -> Result<Message, EncodeError> {
-    let mut encoder = Encoder::new(writer);
+    let mut encoder = Encoder::new(writer, &[]);
     encoder.value(ty, value)?;
     encoder.runs.finish()
 }
@@ -47,7 +56,8 @@ pub(crate) fn encode_with_hit(
     values: &[Val],
     hit: crate::fault::Hit,
 ) -> Result<Message, EncodeError> {
-    let mut encoder = Encoder::new(messages.writer(Way::In, bytes_of_all(values, 0))?);
+    let writer = messages.writer(Way::In, bytes_of_all(values, 0))?;
+    let mut encoder = Encoder::new(writer, &[]);
     encoder.runs.hit(hit);
     encoder.arguments(params, values)
 }
@@ -99,13 +109,15 @@ enum Step<'v> {
 struct Encoder<'v> {
     runs: Runs,
     path: Vec<Step<'v>>,
+    kinds: &'v [Kind],
 }
 
 impl<'v> Encoder<'v> {
-    fn new(writer: Writer) -> Self {
+    fn new(writer: Writer, kinds: &'v [Kind]) -> Self {
         Self {
             runs: Runs::new(writer),
             path: Vec::new(),
+            kinds,
         }
     }
 
@@ -215,10 +227,21 @@ impl<'v> Encoder<'v> {
                 }
                 Ok(())
             }
-            (ty, _) if !travels(ty) => Err(EncodeError::Value(ValueError::Unsupported {
-                place: self.place(),
-                ty: type_name(ty),
-            })),
+            (Type::Own(of) | Type::Borrow(of), Val::String(text)) => {
+                let Some(kind) = kind(self.kinds, of) else {
+                    return Err(self.unsupported(ty));
+                };
+                let handle = text.parse().and_then(|h: ResourceHandle| h.encode(kind));
+                let handle: [u8; ENCODED_BYTES] = handle.map_err(|source| {
+                    let place = self.place().into();
+                    ValueError::Handle { place, source }
+                })?;
+                self.put(&handle)
+            }
+            (Type::Own(of) | Type::Borrow(of), _) if kind(self.kinds, of).is_some() => {
+                Err(self.mismatch(ty, value))
+            }
+            (ty, _) if !travels(ty) => Err(self.unsupported(ty)),
             _ => Err(self.mismatch(ty, value)),
         }
     }
@@ -284,6 +307,13 @@ impl<'v> Encoder<'v> {
         steps.collect::<Vec<_>>().join(".")
     }
 
+    fn unsupported(&self, ty: &Type) -> EncodeError {
+        EncodeError::Value(ValueError::Unsupported {
+            place: self.place(),
+            ty: type_name(ty),
+        })
+    }
+
     fn mismatch(&self, ty: &Type, value: &Val) -> EncodeError {
         EncodeError::Value(ValueError::Type {
             place: self.place(),
@@ -322,7 +352,7 @@ mod tests {
             (Type::String, Val::String(String::from("three"))),
         ] {
             let (param, value) = ([(String::from("value"), ty)], [value]);
-            let message = encode_arguments(&messages, &param, &value).unwrap();
+            let message = encode_arguments(&messages, &param, &value, &[]).unwrap();
             assert_eq!(message.len(), bytes_of_all(&value, 0), "{value:?}");
         }
     }

@@ -22,6 +22,7 @@ use wasmtime_wasi_http::p2::types::{
 use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView};
 
 use super::gate::Gate;
+use crate::handles::Handles;
 use crate::limits::ComponentResourceLimiter;
 use crate::state::{ComponentState, HANDLE_BYTES};
 
@@ -52,6 +53,7 @@ pub(crate) struct Http<'a> {
     pub(crate) context: &'a mut WasiHttpCtx,
     pub(crate) table: &'a mut ResourceTable,
     pub(crate) limiter: &'a mut ComponentResourceLimiter,
+    pub(crate) handles: &'a Handles,
 }
 
 /// For the linker: where in a Store it is.
@@ -79,16 +81,16 @@ impl Http<'_> {
     /// outside of its memory, where no limiter is asked.
     fn room(&mut self, bytes: usize) -> wasmtime::Result<()> {
         self.limiter
-            .set_handles(held_bytes(self.table, self.sender.gate()));
+            .set_handles(held_bytes(self.table, self.sender.gate(), self.handles));
         Ok(self.limiter.meter().room(bytes)?)
     }
 }
 
 /// Counts the handles of an instance and what the host holds behind those of HTTP, in bytes.
-pub(crate) fn held_bytes(table: &mut ResourceTable, gate: &Gate) -> usize {
+pub(crate) fn held_bytes(table: &mut ResourceTable, gate: &Gate, callers: &Handles) -> usize {
     let handles = table.iter_mut();
     let bytes = handles.map(|entry| HANDLE_BYTES + behind(entry));
-    bytes.sum::<usize>() + gate.open_requests() * REQUEST_BYTES
+    bytes.sum::<usize>() + callers.len() * HANDLE_BYTES + gate.open_requests() * REQUEST_BYTES
 }
 
 fn behind(entry: &dyn Any) -> usize {
