@@ -53,7 +53,7 @@ fn what_a_module_imports_of_wasi_ends_in_the_component() {
     let DecodedWasm::Component(resolve, world) = wit_component::decode(&component).unwrap() else {
         panic!("no component");
     };
-    let world = &resolve.worlds[world];
+    let world = resolve.worlds.get(world).unwrap();
     assert_eq!(world.imports.len(), 0);
     assert_eq!(world.exports.len(), 1);
 }
