@@ -14,7 +14,8 @@ use airssys_rt::{
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::component::{ComponentCell, ComponentRef, Standing};
+use crate::component::ComponentRef;
+use crate::component_cell::{ComponentCell, Standing};
 use crate::config::{ComponentConfig, ComponentName, InstanceMode};
 use crate::host_functions::Caller;
 use crate::instance::{Answer, Instance, Invocation, Outcome};

@@ -3,36 +3,31 @@
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use airssys_integrity::Corrupt;
-use airssys_rt::{BoxFuture, CallError, DeadLetter, ExitCause, Slot, SupervisorRef, Work};
-use arc_swap::ArcSwap;
-use ractor::ActorRef;
+use airssys_rt::{BoxFuture, CallError, ExitCause, SupervisorRef};
 use tokio::time::Instant;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Instance, Type, Val};
 
-use crate::config::{ComponentConfig, ComponentName, InstanceMode};
+use crate::component_cell::ComponentCell;
+use crate::config::{ComponentName, InstanceMode};
 use crate::error::WasmError;
 use crate::exports::{Exports, Function, FunctionError, Homeless};
 use crate::handles::{Kind, ResourceHandle};
 use crate::instance::{Answer, Invocation, Outcome, Run};
-use crate::limits::{MemoryMeter, MemoryMetrics, ResourceLimits};
+use crate::limits::{MemoryMetrics, ResourceLimits};
 use crate::message::{Message, Way};
-use crate::metrics::{ComponentMetrics, Metrics, Reading, Refused};
+use crate::metrics::{ComponentMetrics, Refused};
 use crate::payload::{
     DecodeError, EncodeError, ValueError, encode_arguments, encode_run, type_name,
 };
-use crate::release::Release;
 use crate::replicas::{NoRoom, Replicas, Served};
 use crate::results::Results;
 use crate::runtime::{Loaded, Runtime};
 use crate::services::Chain;
 use crate::state::ComponentState;
-use crate::upgrade::Trial;
 use crate::watch::CallOptions;
 
 /// Most calls that wait for one component.
@@ -41,186 +36,6 @@ pub const MAILBOX_CAPACITY: usize = 1024;
 /// How long a call waits for its turn where its caller gives no deadline. The time inside the
 /// guest comes on top.
 pub const DEFAULT_QUEUE_WAIT: Duration = Duration::from_secs(60);
-
-/// What a start may take beyond loading and starting, before its supervisor gives it up.
-const START_GRACE: Duration = Duration::from_secs(5);
-
-/// What outlives the instances of one component, or of one replica of it.
-pub(crate) struct ComponentCell {
-    /// What is called, and served by the next instance.
-    release: ArcSwap<Release>,
-    /// Its name in the tree.
-    pub(crate) name: ComponentName,
-    /// The component it serves, which has another name where there are several.
-    pub(crate) component: ComponentName,
-    /// Which replica of the component it is, where there are several.
-    pub(crate) replica: Option<u32>,
-    pub(crate) slot: Slot<Invocation, Answer>,
-    /// Calls that somebody waits for, queued and in flight; counted for replicas alone.
-    pub(crate) calls: AtomicUsize,
-    /// When it was chosen last.
-    pub(crate) turn: AtomicU64,
-    /// Whether an incarnation serves it.
-    is_up: AtomicBool,
-    pub(crate) metrics: Metrics,
-    meter: Mutex<Option<Arc<MemoryMeter>>>,
-    standing: Mutex<Weak<Standing>>,
-    trial: Trial,
-    #[cfg(feature = "fault-injection")]
-    pub(crate) flip: crate::fault::Flip,
-}
-
-/// What callers have found out about an incarnation. It goes with the incarnation.
-pub(crate) struct Standing {
-    pub(crate) generation: u64,
-    actor: ActorRef<Work>,
-    damage: OnceLock<Corrupt>,
-}
-
-impl Standing {
-    pub(crate) fn new(generation: u64, actor: ActorRef<Work>) -> Self {
-        Self {
-            generation,
-            actor,
-            damage: OnceLock::new(),
-        }
-    }
-
-    pub(crate) fn actor(&self) -> &ActorRef<Work> {
-        &self.actor
-    }
-
-    /// The cause to end with before the next call, where a result was found damaged.
-    pub(crate) fn damage(&self) -> Option<ExitCause> {
-        let source = Arc::new(*self.damage.get()?);
-        Some(ExitCause::Integrity { source })
-    }
-}
-
-impl ComponentCell {
-    pub(crate) fn new(name: ComponentName, release: Arc<Release>) -> Self {
-        Self {
-            component: name.clone(),
-            trial: Trial::new(name.clone()),
-            name,
-            release: ArcSwap::new(release),
-            replica: None,
-            slot: Slot::new(MAILBOX_CAPACITY),
-            calls: AtomicUsize::new(0),
-            turn: AtomicU64::new(0),
-            is_up: AtomicBool::new(false),
-            metrics: Metrics::new(),
-            meter: Mutex::new(None),
-            standing: Mutex::new(Weak::new()),
-            #[cfg(feature = "fault-injection")]
-            flip: crate::fault::Flip::default(),
-        }
-    }
-
-    /// The replicas of a component, which is loaded once for all of them.
-    pub(crate) fn replicas(name: &ComponentName, config: &ComponentConfig) -> Box<[Arc<Self>]> {
-        let release = Release::new(config.clone());
-        let cell = |replica| {
-            let own = Self::new(name.replica(replica), Arc::clone(&release));
-            Arc::new(Self {
-                component: name.clone(),
-                replica: Some(replica),
-                ..own
-            })
-        };
-        (0..config.instance.replicas.get()).map(cell).collect()
-    }
-
-    pub(crate) fn release(&self) -> Arc<Release> {
-        self.release.load_full()
-    }
-
-    /// Callers see another release from now on.
-    pub(crate) fn set_release(&self, release: Arc<Release>) {
-        self.release.store(release);
-    }
-
-    /// Loading and starting have limits of their own, which tell more.
-    pub(crate) fn start_limit(&self) -> Duration {
-        let limits = &self.release.load().limits;
-        limits.load_timeout() + limits.start_timeout() + START_GRACE
-    }
-
-    /// An incarnation serves it from now on.
-    pub(crate) fn attach(&self, generation: u64, actor: ActorRef<Work>) {
-        self.slot.attach(generation, actor);
-        self.is_up.store(true, Relaxed);
-    }
-
-    /// An incarnation has ended.
-    pub(crate) fn exited(&self, generation: u64, cause: &Arc<ExitCause>) -> Option<DeadLetter> {
-        self.is_up.store(false, Relaxed);
-        self.metrics.exited(generation, cause);
-        self.slot.exited(generation, cause)
-    }
-
-    /// What one replica is measured against another by: whether nobody serves it, how many calls
-    /// it has, and when it was last chosen.
-    pub(crate) fn busy(&self) -> (bool, usize, u64) {
-        let is_down = !self.is_up.load(Relaxed);
-        (is_down, self.calls.load(Relaxed), self.turn.load(Relaxed))
-    }
-
-    pub(crate) fn set_meter(&self, meter: Arc<MemoryMeter>) {
-        *self.meter.lock().unwrap_or_else(PoisonError::into_inner) = Some(meter);
-    }
-
-    pub(crate) fn clear_meter(&self) {
-        *self.meter.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    pub(crate) fn set_standing(&self, standing: &Arc<Standing>) {
-        let mut held = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = Arc::downgrade(standing);
-    }
-
-    /// The upgrade that is under way, where one is.
-    pub(crate) fn trial(&self) -> &Trial {
-        &self.trial
-    }
-
-    /// Has the actor look at what there is to do; where there is none, its successor does.
-    pub(crate) fn wake(&self) {
-        let held = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        let standing = held.upgrade();
-        drop(held);
-        if let Some(standing) = standing {
-            standing.actor.send_message(Work).ok();
-        }
-    }
-
-    fn memory(&self) -> Option<MemoryMetrics> {
-        let meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
-        meter.as_ref().map(|meter| meter.metrics())
-    }
-
-    fn reading(&self) -> Reading {
-        let held = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
-        let living = held.as_ref().filter(|meter| !meter.is_over());
-        let memory = living.map(|meter| meter.metrics());
-        drop(held);
-        self.metrics.read(self.slot.waiting(), memory)
-    }
-
-    /// Ends an incarnation over a result of its that was damaged on its way, unless it has ended
-    /// already.
-    pub(crate) fn condemn(&self, generation: u64, corrupt: Corrupt) {
-        let held = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        let standing = held.upgrade().filter(|s| s.generation == generation);
-        drop(held);
-        if let Some(standing) = standing
-            && standing.damage.set(corrupt).is_ok()
-        {
-            // A failing send means that the actor is ending anyway.
-            standing.actor.send_message(Work).ok();
-        }
-    }
-}
 
 /// A component, stable across restarts. Cheap to clone.
 ///
@@ -292,7 +107,7 @@ impl ComponentRef {
     /// What it is held to.
     #[must_use]
     pub fn limits(&self) -> ResourceLimits {
-        self.cell().release.load().limits
+        self.cell().limits()
     }
 
     /// The functions it exports.
@@ -572,7 +387,7 @@ impl ComponentRef {
 
     /// What the release that is called has loaded.
     pub(crate) fn loaded(&self) -> Result<Arc<Loaded>, WasmError> {
-        match self.cell().release.load().loaded.get() {
+        match self.cell().release().loaded.get() {
             Some(loaded) => Ok(Arc::clone(loaded)),
             None => Err(WasmError::NotStarted {
                 component: self.name().clone(),

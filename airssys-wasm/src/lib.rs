@@ -11,6 +11,7 @@ mod capacity;
 mod code_cache;
 mod compiled;
 mod component;
+mod component_cell;
 pub mod config;
 mod coredumps;
 mod ending;

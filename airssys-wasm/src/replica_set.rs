@@ -8,7 +8,8 @@ use airssys_rt::{
 };
 
 use crate::actor::{ComponentChild, failed};
-use crate::component::{ComponentCell, ComponentRef};
+use crate::component::ComponentRef;
+use crate::component_cell::ComponentCell;
 use crate::config::{ComponentConfig, ComponentName};
 use crate::replicas::Replicas;
 use crate::runtime::{Runtime, WeakRuntime};

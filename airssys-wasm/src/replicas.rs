@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use airssys_rt::{CallError, SupervisorRef, SupervisorSpec};
 use tokio::time::Instant;
 
-use crate::component::ComponentCell;
+use crate::component_cell::ComponentCell;
 use crate::config::ComponentName;
 use crate::instance::{Answer, Invocation};
 use crate::runtime::Runtime;

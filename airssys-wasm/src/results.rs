@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{Type, Val};
 
-use crate::component::ComponentCell;
+use crate::component_cell::ComponentCell;
 use crate::config::ComponentName;
 use crate::error::WasmError;
 use crate::handles::Kind;

@@ -12,7 +12,8 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::component::{ComponentCell, ComponentRef, DEFAULT_QUEUE_WAIT};
+use crate::component::{ComponentRef, DEFAULT_QUEUE_WAIT};
+use crate::component_cell::ComponentCell;
 use crate::config::{ComponentConfig, ComponentName};
 use crate::payload::ValueError;
 use crate::release::Release;
