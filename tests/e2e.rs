@@ -33,6 +33,7 @@ mod instance_life_test;
 mod instance_limits_test;
 mod isolation_security_test;
 mod loading_test;
+mod mcp_test;
 mod memory_isolation_test;
 mod memory_leak_test;
 mod memory_limits_test;

@@ -46,7 +46,9 @@ impl Door {
 
 fn token(args: &McpArgs) -> Result<Option<Token>, ExpectedError> {
     if let Some(path) = &args.token_file {
-        return Token::from_file(path).map(Some).map_err(ExpectedError::Token);
+        return Token::from_file(path)
+            .map(Some)
+            .map_err(ExpectedError::Token);
     }
     match std::env::var(TOKEN_VARIABLE) {
         Ok(text) => Token::new(&text).map(Some).map_err(ExpectedError::Token),

@@ -92,7 +92,10 @@ impl Catalogue {
 fn seen(components: &[ComponentRef]) -> Vec<Seen> {
     let seen = components.iter().filter_map(|component| {
         let exports = component.exports().ok()?;
-        Some((component.name().clone(), exports.functions().as_ptr().addr()))
+        Some((
+            component.name().clone(),
+            exports.functions().as_ptr().addr(),
+        ))
     });
     seen.collect()
 }
@@ -130,7 +133,13 @@ impl Tools {
     }
 
     fn list_the_same(&self, other: &Self) -> bool {
-        let tools = |tools: &Self| tools.offers.values().map(|offer| offer.tool.clone()).collect();
+        let tools = |tools: &Self| {
+            tools
+                .offers
+                .values()
+                .map(|offer| offer.tool.clone())
+                .collect()
+        };
         let (one, two): (Vec<Tool>, Vec<Tool>) = (tools(self), tools(other));
         one == two
     }
@@ -161,7 +170,8 @@ fn offer(component: &ComponentRef, function: &Arc<str>, name: String) -> Option<
     tool.annotations = annotations;
     tool.output_schema = schema.output.and_then(wrapped);
     let mut meta = MetaObject::new();
-    meta.0.insert(META_COMPONENT.into(), component.name().as_str().into());
+    meta.0
+        .insert(META_COMPONENT.into(), component.name().as_str().into());
     meta.0.insert(META_FUNCTION.into(), (**function).into());
     if let Some(error) = schema.error {
         meta.0.insert(META_ERROR.into(), error);

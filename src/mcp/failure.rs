@@ -102,9 +102,7 @@ fn facts(error: &WasmError) -> (&'static str, &str, Ending, Map<String, Value>) 
         WasmError::Arguments { component, source } => {
             ("arguments", component, Final, of_value(source))
         }
-        WasmError::Results { component, source } => {
-            ("results", component, Final, of_value(source))
-        }
+        WasmError::Results { component, source } => ("results", component, Final, of_value(source)),
         WasmError::Damaged { component, .. } => ("damaged", component, Later, Value::Null),
         WasmError::OtherLevel { component, .. } => ("other-level", component, Later, Value::Null),
         WasmError::Undecodable { component, .. } => ("undecodable", component, Final, Value::Null),
@@ -138,7 +136,9 @@ fn of_exit(cause: &Arc<ExitCause>) -> Value {
 /// Where in the arguments it is, as far as it is at one place.
 fn of_value(error: &ValueError) -> Value {
     match error {
-        ValueError::Type { place, expected, .. } => json!({ "path": place, "expected": expected }),
+        ValueError::Type {
+            place, expected, ..
+        } => json!({ "path": place, "expected": expected }),
         ValueError::Unsupported { place, .. } | ValueError::TooDeep { place } => {
             json!({ "path": place })
         }

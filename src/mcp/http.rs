@@ -170,7 +170,11 @@ impl Front {
             );
         }
         // What the origin may not is a 403 or a 401 by now.
-        let refused = [StatusCode::FORBIDDEN, StatusCode::UNAUTHORIZED, StatusCode::NOT_FOUND];
+        let refused = [
+            StatusCode::FORBIDDEN,
+            StatusCode::UNAUTHORIZED,
+            StatusCode::NOT_FOUND,
+        ];
         if let Some(origin) = origin
             && !refused.contains(&reply.status())
         {
@@ -208,7 +212,10 @@ impl Front {
             return refused;
         }
         let (head, body) = request.into_parts();
-        let body = timeout(READ_LIMIT, Limited::new(body, self.max_body_bytes).collect());
+        let body = timeout(
+            READ_LIMIT,
+            Limited::new(body, self.max_body_bytes).collect(),
+        );
         match body.await {
             Ok(Ok(body)) => {
                 let whole = Full::new(body.to_bytes());
@@ -225,7 +232,9 @@ impl Front {
     /// What who shows no token, or another, is told (RFC 6750).
     fn refused(&self, headers: &HeaderMap) -> Option<Reply> {
         let token = self.token.as_ref()?;
-        let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let shown = headers
+            .get(header::AUTHORIZATION)
+            .map(HeaderValue::as_bytes);
         let challenge = match shown.map(bearer) {
             Some(Some(shown)) if token.is(shown) => return None,
             Some(Some(_)) => "Bearer realm=\"airssys\", error=\"invalid_token\"",

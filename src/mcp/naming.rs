@@ -100,7 +100,10 @@ mod tests {
     #[test]
     fn the_same_interface_of_two_packages_is_told_apart_by_the_package() {
         let functions = ["a:x/files@1.0.0#read", "a:y/files@1.0.0#read"];
-        assert_eq!(names("c", &functions), ["c_a_x_files_read", "c_a_y_files_read"]);
+        assert_eq!(
+            names("c", &functions),
+            ["c_a_x_files_read", "c_a_y_files_read"]
+        );
     }
 
     #[test]
