@@ -36,6 +36,8 @@ pub use airssys_rt::{
     Quarantine, Received, Refusal, Restart, Shutdown, SpecError, StartedChild, Strategy,
     SupervisorError, SupervisorStatus, TaskCounts, TaskInfo, TaskRegistry, TooMany, Trap,
 };
+#[cfg(feature = "json")]
+pub use airssys_wasm::json;
 pub use airssys_wasm::{
     AbiViolation, AccessDenied, CacheConfig, CacheError, Caller, CapabilitiesConfig, CapacityError,
     ComponentConfig, ComponentMetrics, ComponentName, ComponentRef, ComponentResourceLimiter,

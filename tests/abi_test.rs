@@ -22,7 +22,7 @@ const TYPES: usize = 70;
 
 /// A type of the component model.
 #[derive(Clone, Debug)]
-enum Ty {
+pub enum Ty {
     Plain(&'static str),
     List(Box<Ty>),
     Record(Vec<Ty>),
@@ -50,7 +50,7 @@ impl Random {
         (((old >> 18) ^ old) >> 27).rotate_right((old >> 59) as u32) ^ (old << 29)
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         (self.next() >> 16) as usize % end
     }
 
@@ -81,7 +81,7 @@ impl Random {
         (0..length).map(|_| chars[self.below(most)]).collect()
     }
 
-    fn value(&mut self, ty: &Ty) -> Val {
+    pub fn value(&mut self, ty: &Ty) -> Val {
         let bits = [self.next(), 0, u64::MAX, 1 << 63][self.below(4)];
         let name = |kind: &str, at: usize| format!("{kind}{at}");
         match ty {
@@ -246,7 +246,7 @@ fn render(ty: &Ty, definitions: &mut String, named: &mut usize) -> String {
 
 /// A component that shows, for each type, the slots and the memory it was given (`image`), and
 /// returns what such an image says (`lift`).
-fn mirror(types: &[Ty], encoding: &str) -> String {
+pub fn mirror(types: &[Ty], encoding: &str) -> String {
     let (mut core, mut lifter, mut exports, mut named) =
         (String::new(), String::new(), String::new(), 0);
     for (at, ty) in types.iter().enumerate() {
@@ -352,7 +352,7 @@ impl Plain {
     }
 }
 
-fn types(random: &mut Random, count: usize) -> Vec<Ty> {
+pub fn types(random: &mut Random, count: usize) -> Vec<Ty> {
     let mut types: Vec<Ty> = PLAIN.into_iter().map(Ty::Plain).collect();
     types.extend([1, 8, 9, 16, 17, 32].map(Ty::Flags));
     // More slots than there are, so that they go through memory.
@@ -376,7 +376,7 @@ fn image_bytes(value: &Val) -> Vec<u8> {
 
 const ENCODINGS: [&str; 3] = ["", "string-encoding=utf16", "string-encoding=latin1+utf16"];
 
-fn types_to_try() -> usize {
+pub fn types_to_try() -> usize {
     let asked = std::env::var("AIRSSYS_ABI_TYPES").ok();
     asked.map_or(TYPES, |asked| asked.parse().unwrap())
 }
@@ -422,7 +422,7 @@ fn bytes_value(bytes: &[u8]) -> Val {
 }
 
 /// The bytes of an image, and where in memory the first value of its list begins.
-fn image(answer: &[Val]) -> (Vec<u8>, u32) {
+pub fn image(answer: &[Val]) -> (Vec<u8>, u32) {
     let bytes = image_bytes(&answer[0]);
     let root = u32::from_le_bytes(bytes[..4].try_into().unwrap());
     (bytes, root)

@@ -32,6 +32,7 @@ mod http_test;
 mod instance_life_test;
 mod instance_limits_test;
 mod isolation_security_test;
+mod json_test;
 mod loading_test;
 mod mcp_test;
 mod memory_isolation_test;

@@ -147,14 +147,18 @@ pub(crate) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, Unfit>
         .map_err(|error| Unfit::Invalid(Arc::from(Box::<dyn Error + Send + Sync>::from(error))))
 }
 
-/// Links what was compiled.
-pub(crate) fn link(engine: &Arc<Engine>, component: &Component) -> Result<Compiled, Unfit> {
+/// Links what was compiled from these bytes, or was taken from the cache for them.
+pub(crate) fn link(
+    engine: &Arc<Engine>,
+    component: &Component,
+    bytes: &[u8],
+) -> Result<Compiled, Unfit> {
     let pre = engine
         .linker
         .instantiate_pre(component)
         .map_err(|error| Unfit::Link(Arc::from(Box::<dyn Error + Send + Sync>::from(error))))?;
     Ok(Compiled {
-        exports: Exports::of(component, &engine.wasmtime),
+        exports: Exports::of(component, &engine.wasmtime, bytes),
         required: component.resources_required(),
         engine: Arc::clone(engine),
         pre,

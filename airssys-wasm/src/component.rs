@@ -497,6 +497,13 @@ impl ComponentRef {
         }
     }
 
+    #[cfg(feature = "json")]
+    pub(crate) fn not_from_json(&self, source: crate::json::JsonError) -> WasmError {
+        self.cell().metrics.refused(Refused::Arguments);
+        let component = self.name().clone();
+        WasmError::Json { component, source }
+    }
+
     /// The one argument of a function that takes a run of bytes, of a type that `is` tells.
     fn encode_run(
         &self,

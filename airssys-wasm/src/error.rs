@@ -109,6 +109,15 @@ pub enum WasmError {
         /// Which one, and why.
         source: ValueError,
     },
+    /// The arguments, as JSON, do not fit the function. The guest was not entered.
+    #[cfg(feature = "json")]
+    #[error("{component}: argument {source}")]
+    Json {
+        /// The component.
+        component: ComponentName,
+        /// Which one, and why.
+        source: crate::json::JsonError,
+    },
     /// The call went well, but its result does not fit a message. The instance goes on.
     #[error("{component}: result {source}")]
     Results {

@@ -28,6 +28,8 @@ pub struct Function {
 pub struct Exports {
     functions: Vec<Function>,
     by_name: HashMap<String, Found>,
+    #[cfg(feature = "json")]
+    docs: crate::json::Docs,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +66,14 @@ pub enum FunctionError {
         /// The type.
         ty: &'static str,
     },
+    /// Its schema would be larger than what anybody reads.
+    #[error("the schema of `{name}` takes more than {limit_bytes} bytes")]
+    SchemaTooLarge {
+        /// The function.
+        name: String,
+        /// [`MAX_SCHEMA_BYTES`](crate::json::MAX_SCHEMA_BYTES).
+        limit_bytes: usize,
+    },
 }
 
 fn list(names: &[String]) -> String {
@@ -74,7 +84,10 @@ fn list(names: &[String]) -> String {
 }
 
 impl Exports {
-    pub(crate) fn of(component: &Component, engine: &Engine) -> Self {
+    /// Of a component that was compiled from these bytes.
+    pub(crate) fn of(component: &Component, engine: &Engine, bytes: &[u8]) -> Self {
+        #[cfg(not(feature = "json"))]
+        let _ = bytes;
         let mut functions = Vec::new();
         for (name, item) in component.component_type().exports(engine) {
             match item.ty {
@@ -112,7 +125,33 @@ impl Exports {
         for (position, function) in functions.iter().enumerate() {
             by_name.insert(function.name.to_string(), Found::One(position));
         }
-        Self { functions, by_name }
+        Self {
+            #[cfg(feature = "json")]
+            docs: crate::json::Docs::of(bytes, component, engine),
+            functions,
+            by_name,
+        }
+    }
+
+    /// The functions of a component that nobody runs. Compiles it, which blocks.
+    ///
+    /// # Errors
+    /// What wasmtime finds wrong with the component.
+    #[cfg(feature = "json")]
+    pub fn read(wasm: &[u8]) -> wasmtime::Result<Self> {
+        let engine = Engine::default();
+        let component = Component::from_binary(&engine, wasm)?;
+        Ok(Self::of(&component, &engine, wasm))
+    }
+
+    /// The JSON Schema of a function's parameters and results.
+    ///
+    /// # Errors
+    /// [`FunctionError`].
+    #[cfg(feature = "json")]
+    pub fn schema(&self, name: &str) -> Result<crate::json::FunctionSchema, FunctionError> {
+        let (_, function) = self.callable(name)?;
+        crate::json::schema(function, &self.docs)
     }
 
     /// All functions, in the order of the component's exports.

@@ -22,6 +22,8 @@ mod fault;
 mod host_functions;
 mod host_wait;
 mod instance;
+#[cfg(feature = "json")]
+pub mod json;
 mod library;
 mod limits;
 mod message;

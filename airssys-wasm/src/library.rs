@@ -272,14 +272,14 @@ impl Library {
             }
         });
         if let Some(component) = found {
-            let compiled = link(&engine, &component).map_err(Unmade::Unfit)?;
+            let compiled = link(&engine, &component, bytes).map_err(Unmade::Unfit)?;
             let took = began.elapsed();
             self.tell(name, LoadChange::FromCache { took });
             return Ok(Arc::new(compiled));
         }
         let began = Instant::now();
         let component = compile(&engine, bytes).map_err(Unmade::Unfit)?;
-        let compiled = link(&engine, &component).map_err(Unmade::Unfit)?;
+        let compiled = link(&engine, &component, bytes).map_err(Unmade::Unfit)?;
         let took = began.elapsed();
         self.tell(name, LoadChange::Compiled { took });
         if let Some(Err(error)) = cache.map(|cache| cache.insert(&id, &component)) {

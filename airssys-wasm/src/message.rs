@@ -340,6 +340,15 @@ impl Message {
         matches!(self.bytes, Bytes::Pooled(_))
     }
 
+    /// The bytes of a message that was made without tags.
+    #[cfg(feature = "json")]
+    pub(crate) fn unverified(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Pooled(bytes) => bytes.unverified(),
+            Bytes::Heap(bytes) => bytes.unverified(),
+        }
+    }
+
     /// The same for the same function and the same values, at one level. Not verified.
     pub(crate) fn fingerprint(&self, function: usize) -> u64 {
         let content = match &self.bytes {

@@ -16,13 +16,15 @@ pub(crate) use decode::{Reader, Undecoded, decode};
 #[cfg(feature = "fault-injection")]
 pub(crate) use encode::encode_with_hit;
 pub(crate) use encode::{encode_arguments, encode_run};
+#[cfg(feature = "json")]
+pub(crate) use encode::{encode_one, prefix};
 
 /// Most bytes of the host's memory that results may take once they are values: a byte takes 40 as
 /// one.
 pub const MAX_VALUES_BYTES: usize = 64 * 1024 * 1024;
 
 /// Deepest nesting of values.
-const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// Why values were not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -79,12 +79,16 @@ impl Results {
     /// [`WasmError::Results`] with [`ValueError::TooLargeAsValues`], [`WasmError::Damaged`].
     pub fn values(&self) -> Result<Vec<Val>, WasmError> {
         let bytes = self.read()?;
-        decode(self.types()?.iter(), bytes).map_err(|undecoded| match undecoded {
+        decode(self.types()?.iter(), bytes).map_err(|undecoded| self.not_read(undecoded))
+    }
+
+    pub(crate) fn not_read(&self, undecoded: Undecoded) -> WasmError {
+        match undecoded {
             Undecoded::Malformed(source) => self.undecodable(source),
             Undecoded::TooLarge => self.unfit(ValueError::TooLargeAsValues {
                 limit_bytes: MAX_VALUES_BYTES,
             }),
-        })
+        }
     }
 
     /// What follows the length of a list of bytes or a text.
@@ -109,7 +113,7 @@ impl Results {
         run().map_err(|source| self.undecodable(source))
     }
 
-    fn types(&self) -> Result<&[Type], WasmError> {
+    pub(crate) fn types(&self) -> Result<&[Type], WasmError> {
         let functions = self.component.exports()?.functions();
         let function = functions.get(self.function);
         Ok(function.map_or(&[], |function| &function.results))

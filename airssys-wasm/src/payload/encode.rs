@@ -16,6 +16,14 @@ pub(crate) fn encode_arguments(
     encoder.arguments(params, values)
 }
 
+/// One value by itself.
+#[cfg(feature = "json")]
+pub(crate) fn encode_one(writer: Writer, ty: &Type, value: &Val) -> Result<Message, EncodeError> {
+    let mut encoder = Encoder::new(writer);
+    encoder.value(ty, value)?;
+    encoder.runs.finish()
+}
+
 /// The one argument of a function that takes bytes or a text.
 pub(crate) fn encode_run(messages: &Messages, run: &[u8]) -> Result<Message, EncodeError> {
     let bytes = run.len().saturating_add(size_of::<u32>());
@@ -25,7 +33,7 @@ pub(crate) fn encode_run(messages: &Messages, run: &[u8]) -> Result<Message, Enc
     runs.finish()
 }
 
-fn prefix(length: usize) -> Result<[u8; 4], ValueError> {
+pub(crate) fn prefix(length: usize) -> Result<[u8; 4], ValueError> {
     let limit_bytes = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
     let length = u32::try_from(length).map_err(|_| ValueError::TooLarge { limit_bytes })?;
     Ok(length.to_le_bytes())
