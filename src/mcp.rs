@@ -34,7 +34,6 @@ mod http;
 mod naming;
 mod progress;
 mod sessions;
-mod shim;
 mod stream;
 mod token;
 

@@ -10,8 +10,8 @@ use super::catalogue::Offer;
 use super::denied::Denied;
 use super::failure;
 use super::progress::Progress;
-use super::shim::{Outcome, Shim, ShimR};
 use crate::WasmError;
+use crate::json::Outcome;
 
 impl Shared {
     /// Calls a tool. What goes wrong in the tool is a result that says so; only a tool that is not

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use super::annotations::annotated;
 use super::naming;
-use super::shim::Shim;
-use crate::{ComponentName, ComponentRef, Host};
+use crate::json::FunctionSchema;
+use crate::{ComponentName, ComponentRef, FunctionError, Host, WasmError};
 
 /// Most tools of one answer to `tools/list`; the next ones are a cursor away.
 const PAGE_TOOLS: usize = 500;
@@ -160,7 +160,15 @@ fn offers(component: &ComponentRef) -> Vec<Offer> {
 }
 
 fn offer(component: &ComponentRef, function: &Arc<str>, name: String) -> Option<Offer> {
-    let schema = component.schema(function).ok()?;
+    let schema = match component.schema(function) {
+        Ok(schema) => schema,
+        Err(WasmError::Function {
+            source: FunctionError::SchemaTooLarge { .. },
+            ..
+        }) => open_schema(),
+        // Its values do not travel.
+        Err(_) => return None,
+    };
     let (text, annotations) = annotated(schema.description.as_deref().unwrap_or_default());
     let description = match text.is_empty() {
         true => format!("`{function}` of the component `{}`", component.name()),
@@ -183,6 +191,16 @@ fn offer(component: &ComponentRef, function: &Arc<str>, name: String) -> Option<
         bytes: serde_json::to_vec(&tool).map_or(0, |json| json.len()),
         tool,
     })
+}
+
+/// For a function whose types are more than a schema can say: the call says what does not fit.
+fn open_schema() -> FunctionSchema {
+    FunctionSchema {
+        description: None,
+        input: json!({ "type": "object" }),
+        output: None,
+        error: None,
+    }
 }
 
 /// The result's type where structured content has it: under `result`, since the protocol's older

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::json::JsonError;
 use crate::{ExitCause, ValueError, WasmError};
 
 /// `{"error": {"kind", "component", "message", "replaced", "retry", ...}}`, with the figures of the
@@ -102,6 +103,7 @@ fn facts(error: &WasmError) -> (&'static str, &str, Ending, Map<String, Value>) 
         WasmError::Arguments { component, source } => {
             ("arguments", component, Final, of_value(source))
         }
+        WasmError::Json { component, source } => ("arguments", component, Final, of_json(source)),
         WasmError::Results { component, source } => ("results", component, Final, of_value(source)),
         WasmError::Damaged { component, .. } => ("damaged", component, Later, Value::Null),
         WasmError::OtherLevel { component, .. } => ("other-level", component, Later, Value::Null),
@@ -133,7 +135,22 @@ fn of_exit(cause: &Arc<ExitCause>) -> Value {
     }
 }
 
-/// Where in the arguments it is, as far as it is at one place.
+/// Where in the arguments it is, and what belongs there.
+fn of_json(error: &JsonError) -> Value {
+    match error {
+        JsonError::Type {
+            place,
+            expected,
+            found,
+        } => json!({ "path": place, "expected": expected, "found": found }),
+        JsonError::Missing { place, expected } => json!({ "path": place, "expected": expected }),
+        JsonError::Unknown { place, known } => json!({ "path": place, "known": known }),
+        JsonError::Value(error) => of_value(error),
+        _ => Value::Null,
+    }
+}
+
+/// As far as it is at one place.
 fn of_value(error: &ValueError) -> Value {
     match error {
         ValueError::Type {
