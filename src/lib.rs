@@ -39,15 +39,17 @@ pub use airssys_rt::{
 #[cfg(feature = "json")]
 pub use airssys_wasm::json;
 pub use airssys_wasm::{
-    AbiViolation, AccessDenied, CacheConfig, CacheError, Caller, CapabilitiesConfig, CapacityError,
-    ComponentConfig, ComponentMetrics, ComponentName, ComponentRef, ComponentResourceLimiter,
-    ComponentSpec, ComponentState, ConfigError, CoredumpConfig, CoredumpCounts, Counts,
-    CountsConfig, CpuConfig, EngineError, Exports, Figures, Function, FunctionError, GrantError,
-    HostFunctionError, HostFunctions, InstanceConfig, InstanceMode, IntegrityConfig, LastExit,
-    Latency, LoadChange, LoadEvent, MAX_MEMORY_BYTES, MAX_REPLICAS, MIN_MEMORY_BYTES, MemoryConfig,
+    AbiViolation, AccessDenied, CacheConfig, CacheError, CallEvent, CallEvents, CallOptions,
+    CallWatch, Caller, CapabilitiesConfig, CapacityError, ComponentConfig, ComponentMetrics,
+    ComponentName, ComponentRef, ComponentResourceLimiter, ComponentSpec, ComponentState,
+    ConfigError, CoredumpConfig, CoredumpCounts, Counts, CountsConfig, CpuConfig, EngineError,
+    Exports, Figures, Function, FunctionError, GrantError, Handover, HostFunctionError,
+    HostFunctions, InstanceConfig, InstanceMode, IntegrityConfig, LastExit, Latency, LoadChange,
+    LoadEvent, LogLevel, MAX_MEMORY_BYTES, MAX_REPLICAS, MIN_MEMORY_BYTES, MemoryConfig,
     MemoryMetrics, Message, MessageConfig, OnLimit, OutputLine, OutputStreamName, ReplicaCount,
     ReplicaCountError, Resolver, ResourceLimitError, ResourceLimits, ResourcesConfig, Results,
-    Runtime, RuntimeConfig, StackConfig, ValueError, VerificationLevel, WasmError, config, grants,
+    Runtime, RuntimeConfig, StackConfig, UpgradeConfig, UpgradeError, Upgraded, ValueError,
+    VerificationLevel, WasmError, config, grants,
 };
 pub use host::{Host, HostBuilder, HostError};
 pub use snapshot::{

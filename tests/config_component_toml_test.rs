@@ -328,7 +328,7 @@ fn an_error_tells_place_key_rule_and_adr_and_its_lines_can_be_pasted() {
         }
         std::fs::write(&path, format!("{COMPONENT}\n{}\n", offered(&message))).unwrap();
         let host = Host::from_config(&path).await.unwrap();
-        let limits = *host.component("calculator").unwrap().limits();
+        let limits = host.component("calculator").unwrap().limits();
         assert_eq!(limits.max_memory_bytes(), 2_097_152);
         host.shutdown().await;
     });

@@ -53,4 +53,6 @@ mod support;
 #[cfg(unix)]
 mod top_test;
 mod traps_test;
+mod upgrade_test;
+mod watch_test;
 mod watching_test;

@@ -10,7 +10,7 @@ use airssys_guests::COURIER;
 use crate::filesystem_test::{denied, result};
 use crate::support::{Tree, block_on, start_failure};
 
-const DESK: &str = "airssys:courier/desk@0.1.0";
+pub const DESK: &str = "airssys:courier/desk@0.1.0";
 
 /// Couriers under these names, each with these lines in its Component.toml.
 pub fn couriers(grants: &[(&str, &str)]) -> Tree {

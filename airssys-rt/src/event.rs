@@ -67,6 +67,18 @@ pub enum Change {
         /// The share, in percent of the limit.
         warn_percent: u8,
     },
+    /// It serves as another release of itself, without a restart.
+    Upgraded {
+        /// The version before.
+        from: String,
+        /// The version that serves now.
+        to: String,
+    },
+    /// Its new release ended in its probation, and the one before serves again, without a restart.
+    RolledBack {
+        /// How the new release ended.
+        cause: Arc<ExitCause>,
+    },
     /// A message is given up because of what it did to the child.
     DeadLetter(DeadLetter),
     /// Its supervisor shuts down by itself because it has ended.

@@ -1,5 +1,7 @@
 //! The actor that alone owns an instance, and the child its supervisor starts it as.
 
+mod swap;
+
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -19,18 +21,25 @@ use crate::instance::{Answer, Instance, Invocation, Outcome};
 use crate::limits::ComponentResourceLimiter;
 use crate::metrics::{Herald, Stint, Tally};
 use crate::parking::Parking;
+use crate::release::Release;
 use crate::replica_set::ReplicaSet;
 use crate::replicas::Replicas;
 use crate::runtime::{Runtime, WeakRuntime};
+
+use swap::Reserve;
 
 struct ComponentActor;
 
 struct Serving {
     cell: Arc<ComponentCell>,
     standing: Arc<Standing>,
+    /// What the instance is of, or would be.
+    release: Arc<Release>,
     /// None while it is parked, and between two calls of the mode `per-call`.
     instance: Option<Instance>,
     parking: Option<Parking>,
+    /// While the release is on probation.
+    reserve: Option<Reserve>,
     tasks: TaskRegistry,
     tally: Arc<Tally>,
     herald: Arc<Herald>,
@@ -52,23 +61,24 @@ impl Actor for ComponentActor {
         myself: ActorRef<Work>,
         (cell, generation, tasks, herald): Self::Arguments,
     ) -> Result<Incarnation, ActorProcessingErr> {
-        let standing = Arc::new(Standing::new(generation, myself.clone()));
-        let parking = match cell.config.instance.mode {
-            InstanceMode::Persistent { park_after } => {
-                park_after.map(|idle| Parking::new(idle, tasks.clone(), myself.clone()))
-            }
-            InstanceMode::PerCall => None,
-        };
+        let standing = Arc::new(Standing::new(generation, myself));
+        let release = cell.release();
         let mut serving = Box::new(Serving {
+            parking: parking(&release, &tasks, &standing),
             cell,
             standing,
+            release,
             instance: None,
-            parking,
+            reserve: None,
             tasks,
             tally: Arc::new(Tally::new(generation)),
             herald: Arc::new(herald),
         });
-        serving.instance().await?;
+        serving.resume_probation();
+        if let Err(cause) = serving.instance().await {
+            serving.roll_back(cause)?;
+            serving.instance().await?;
+        }
         serving.cell.metrics.started(&serving.tally);
         serving.herald.tell(&serving.tally);
         serving.cell.set_standing(&serving.standing);
@@ -86,10 +96,14 @@ impl Actor for ComponentActor {
             return Ok(());
         };
         let generation = serving.standing.generation;
+        serving.keep_up().await;
         let served = match serving.standing.damage() {
             Some(cause) => Err(cause),
             None => match serving.cell.slot.take_waited(generation) {
-                Some((invocation, waited)) => serving.serve(invocation, waited).await,
+                Some((invocation, waited)) => {
+                    let served = serving.serve(invocation, waited).await;
+                    served.or_else(|cause| serving.roll_back(cause))
+                }
                 None => {
                     serving.park_if_idle();
                     return Ok(());
@@ -99,7 +113,7 @@ impl Actor for ComponentActor {
         match served {
             Ok(outcome) => {
                 match &outcome {
-                    Outcome::NoInstance(_) => _ = serving.tally.leave(),
+                    Outcome::NoInstance(_) | Outcome::Died(_) => _ = serving.tally.leave(),
                     _ => serving.tally.answered(),
                 }
                 // Before the answer: whoever has it finds the place in the pool free.
@@ -138,21 +152,35 @@ impl Serving {
     async fn instance(&mut self) -> Result<&mut Instance, ExitCause> {
         let instance = match self.instance.take() {
             Some(instance) => instance,
+            // A call seldom needs it, and its future is large.
             None => {
-                let loaded = self.cell.loaded.get().ok_or(ExitCause::Shutdown)?;
-                let limiter = ComponentResourceLimiter::new(&self.cell.limits)
-                    .counted_in(&self.tally, &self.cell.limits);
+                let release = Arc::clone(&self.release);
+                let limiter = self.limiter(&release);
                 self.cell.set_meter(limiter.meter());
-                let caller = Caller {
-                    component: self.cell.component.clone(),
-                    replica: self.cell.replica.unwrap_or(0),
-                    generation: self.standing.generation,
-                };
-                // A call seldom needs it, and its future is large.
-                Box::pin(Instance::start(loaded, &self.cell.limits, limiter, caller)).await?
+                Box::pin(self.start(&release, limiter)).await?
             }
         };
         Ok(self.instance.insert(instance))
+    }
+
+    fn limiter(&self, release: &Release) -> ComponentResourceLimiter {
+        let limits = &release.limits;
+        ComponentResourceLimiter::new(limits).counted_in(&self.tally, limits)
+    }
+
+    /// A fresh instance of a release that is loaded.
+    async fn start(
+        &mut self,
+        release: &Release,
+        limiter: ComponentResourceLimiter,
+    ) -> Result<Instance, ExitCause> {
+        let loaded = release.loaded.get().ok_or(ExitCause::Shutdown)?;
+        let caller = Caller {
+            component: self.cell.component.clone(),
+            replica: self.cell.replica.unwrap_or(0),
+            generation: self.standing.generation,
+        };
+        Instance::start(loaded, &release.limits, limiter, caller).await
     }
 
     /// Serves one call, for as long as somebody waits for it.
@@ -167,7 +195,8 @@ impl Serving {
         if let Some(instance) = &mut self.instance {
             self.tally.burnt(instance.fuel_used());
             if let Some(dump) = instance.coredump.take()
-                && let Some(coredumps) = self.cell.loaded.get().and_then(|l| l.coredumps.as_ref())
+                && let Some(loaded) = self.release.loaded.get()
+                && let Some(coredumps) = &loaded.coredumps
             {
                 let generation = self.standing.generation;
                 coredumps.write(dump, &self.cell.name, generation, &self.tasks);
@@ -212,7 +241,7 @@ impl Serving {
 
     /// After the start, and after each call.
     fn rest(&mut self) {
-        if self.cell.config.instance.mode == InstanceMode::PerCall {
+        if self.release.config.instance.mode == InstanceMode::PerCall {
             self.let_go();
         }
         if let Some(parking) = &mut self.parking {
@@ -233,6 +262,16 @@ impl Serving {
     fn let_go(&mut self) {
         self.instance = None;
         self.cell.clear_meter();
+    }
+}
+
+/// What watches for idleness, where the release may be parked.
+fn parking(release: &Release, tasks: &TaskRegistry, standing: &Standing) -> Option<Parking> {
+    match release.config.instance.mode {
+        InstanceMode::Persistent { park_after } => {
+            park_after.map(|idle| Parking::new(idle, tasks.clone(), standing.actor().clone()))
+        }
+        InstanceMode::PerCall => None,
     }
 }
 
@@ -261,12 +300,12 @@ impl Child<Runtime> for ComponentChild {
             self.runtime.get_or_init(|| runtime.downgrade());
             runtime.register(&self.component).map_err(failed)?;
             let tasks = &context.tree.tasks;
-            runtime.load(&self.cell, tasks).await?;
+            runtime.load(&self.cell, self.cell.release(), tasks).await?;
             let herald = Herald {
                 events: context.tree.events.clone(),
                 supervisor: context.supervisor_name,
                 child: context.id,
-                limits: self.cell.limits,
+                limits: self.component.limits(),
             };
             let cell = Arc::clone(&self.cell);
             let arguments = (cell, context.generation, tasks.clone(), herald);
@@ -286,6 +325,7 @@ impl Child<Runtime> for ComponentChild {
 
     fn stopped(&self, _: &ChildId, cause: &Arc<ExitCause>) {
         self.cell.slot.close(cause);
+        self.cell.trial().give_up(cause);
     }
 
     fn removed(&self, _: &ChildId) {
@@ -328,7 +368,7 @@ impl ComponentSpec for ChildSpec<Runtime> {
         if let Some(set) = ReplicaSet::new(&name, &config) {
             return Self::new(name.as_str(), set).kind(ChildKind::Supervisor);
         }
-        let cell = Arc::new(ComponentCell::new(name.clone(), config));
+        let cell = Arc::new(ComponentCell::new(name.clone(), Release::new(config)));
         let start_limit = cell.start_limit();
         Self::new(name.as_str(), ComponentChild::new(cell)).start_limit(start_limit)
     }

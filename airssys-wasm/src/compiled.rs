@@ -92,7 +92,7 @@ impl fmt::Display for Chain<'_> {
 pub(crate) struct Compiled {
     pub(crate) engine: Arc<Engine>,
     pub(crate) pre: InstancePre<ComponentState>,
-    pub(crate) exports: Exports,
+    pub(crate) exports: Arc<Exports>,
     /// What every instance takes to begin with; `None` where it depends on its imports.
     pub(crate) required: Option<ResourcesRequired>,
 }
@@ -158,7 +158,7 @@ pub(crate) fn link(
         .instantiate_pre(component)
         .map_err(|error| Unfit::Link(Arc::from(Box::<dyn Error + Send + Sync>::from(error))))?;
     Ok(Compiled {
-        exports: Exports::of(component, &engine.wasmtime, bytes),
+        exports: Arc::new(Exports::of(component, &engine.wasmtime, bytes)),
         required: component.resources_required(),
         engine: Arc::clone(engine),
         pre,

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use airssys_integrity::Corrupt;
 use airssys_rt::{BoxFuture, CallError, DeadLetter, ExitCause, Slot, SupervisorRef, Work};
+use arc_swap::ArcSwap;
 use ractor::ActorRef;
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Instance, Type, Val};
@@ -25,11 +25,14 @@ use crate::metrics::{ComponentMetrics, Metrics, Reading, Refused};
 use crate::payload::{
     DecodeError, EncodeError, ValueError, encode_arguments, encode_run, type_name,
 };
+use crate::release::Release;
 use crate::replicas::{NoRoom, Replicas, Served};
 use crate::results::Results;
 use crate::runtime::{Loaded, Runtime};
 use crate::services::Chain;
 use crate::state::ComponentState;
+use crate::upgrade::Trial;
+use crate::watch::CallOptions;
 
 /// Most calls that wait for one component.
 pub const MAILBOX_CAPACITY: usize = 1024;
@@ -43,17 +46,15 @@ const START_GRACE: Duration = Duration::from_secs(5);
 
 /// What outlives the instances of one component, or of one replica of it.
 pub(crate) struct ComponentCell {
-    pub(crate) config: ComponentConfig,
+    /// What is called, and served by the next instance.
+    release: ArcSwap<Release>,
     /// Its name in the tree.
     pub(crate) name: ComponentName,
     /// The component it serves, which has another name where there are several.
     pub(crate) component: ComponentName,
-    pub(crate) limits: ResourceLimits,
     /// Which replica of the component it is, where there are several.
     pub(crate) replica: Option<u32>,
     pub(crate) slot: Slot<Invocation, Answer>,
-    /// Of all replicas.
-    pub(crate) loaded: Arc<OnceCell<Loaded>>,
     /// Calls that somebody waits for, queued and in flight; counted for replicas alone.
     pub(crate) calls: AtomicUsize,
     /// When it was chosen last.
@@ -63,6 +64,7 @@ pub(crate) struct ComponentCell {
     pub(crate) metrics: Metrics,
     meter: Mutex<Option<Arc<MemoryMeter>>>,
     standing: Mutex<Weak<Standing>>,
+    trial: Trial,
     #[cfg(feature = "fault-injection")]
     pub(crate) flip: crate::fault::Flip,
 }
@@ -83,6 +85,10 @@ impl Standing {
         }
     }
 
+    pub(crate) fn actor(&self) -> &ActorRef<Work> {
+        &self.actor
+    }
+
     /// The cause to end with before the next call, where a result was found damaged.
     pub(crate) fn damage(&self) -> Option<ExitCause> {
         let source = Arc::new(*self.damage.get()?);
@@ -91,15 +97,14 @@ impl Standing {
 }
 
 impl ComponentCell {
-    pub(crate) fn new(name: ComponentName, config: ComponentConfig) -> Self {
+    pub(crate) fn new(name: ComponentName, release: Arc<Release>) -> Self {
         Self {
-            limits: ResourceLimits::from(config.resources),
             component: name.clone(),
+            trial: Trial::new(name.clone()),
             name,
-            config,
+            release: ArcSwap::new(release),
             replica: None,
             slot: Slot::new(MAILBOX_CAPACITY),
-            loaded: Arc::default(),
             calls: AtomicUsize::new(0),
             turn: AtomicU64::new(0),
             is_up: AtomicBool::new(false),
@@ -113,22 +118,31 @@ impl ComponentCell {
 
     /// The replicas of a component, which is loaded once for all of them.
     pub(crate) fn replicas(name: &ComponentName, config: &ComponentConfig) -> Box<[Arc<Self>]> {
-        let loaded = Arc::default();
+        let release = Release::new(config.clone());
         let cell = |replica| {
-            let own = Self::new(name.replica(replica), config.clone());
+            let own = Self::new(name.replica(replica), Arc::clone(&release));
             Arc::new(Self {
                 component: name.clone(),
                 replica: Some(replica),
-                loaded: Arc::clone(&loaded),
                 ..own
             })
         };
         (0..config.instance.replicas.get()).map(cell).collect()
     }
 
+    pub(crate) fn release(&self) -> Arc<Release> {
+        self.release.load_full()
+    }
+
+    /// Callers see another release from now on.
+    pub(crate) fn set_release(&self, release: Arc<Release>) {
+        self.release.store(release);
+    }
+
     /// Loading and starting have limits of their own, which tell more.
     pub(crate) fn start_limit(&self) -> Duration {
-        self.limits.load_timeout() + self.limits.start_timeout() + START_GRACE
+        let limits = &self.release.load().limits;
+        limits.load_timeout() + limits.start_timeout() + START_GRACE
     }
 
     /// An incarnation serves it from now on.
@@ -162,6 +176,21 @@ impl ComponentCell {
     pub(crate) fn set_standing(&self, standing: &Arc<Standing>) {
         let mut held = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         *held = Arc::downgrade(standing);
+    }
+
+    /// The upgrade that is under way, where one is.
+    pub(crate) fn trial(&self) -> &Trial {
+        &self.trial
+    }
+
+    /// Has the actor look at what there is to do; where there is none, its successor does.
+    pub(crate) fn wake(&self) {
+        let held = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let standing = held.upgrade();
+        drop(held);
+        if let Some(standing) = standing {
+            standing.actor.send_message(Work).ok();
+        }
     }
 
     fn memory(&self) -> Option<MemoryMetrics> {
@@ -229,6 +258,11 @@ impl ComponentRef {
         &self.replicas.name
     }
 
+    /// All replicas but the first.
+    pub(crate) fn others(&self) -> &[Arc<ComponentCell>] {
+        self.replicas.cells.get(1..).unwrap_or_default()
+    }
+
     /// Its replicas, each by itself under the name `name-0` and so on; itself where it has none.
     #[must_use]
     pub fn replicas(&self) -> Vec<Self> {
@@ -256,16 +290,16 @@ impl ComponentRef {
 
     /// What it is held to.
     #[must_use]
-    pub fn limits(&self) -> &ResourceLimits {
-        &self.cell().limits
+    pub fn limits(&self) -> ResourceLimits {
+        self.cell().release.load().limits
     }
 
     /// The functions it exports.
     ///
     /// # Errors
     /// [`WasmError::NotStarted`].
-    pub fn exports(&self) -> Result<&Exports, WasmError> {
-        Ok(&self.loaded()?.compiled.exports)
+    pub fn exports(&self) -> Result<Arc<Exports>, WasmError> {
+        Ok(Arc::clone(&self.loaded()?.compiled.exports))
     }
 
     /// Memory of the instance that serves it, or of the last one, and of all replicas together;
@@ -318,12 +352,12 @@ impl ComponentRef {
         arguments: &[Val],
         deadline: Duration,
     ) -> Result<Vec<Val>, WasmError> {
-        let (function, call) = self.prepare(function, arguments)?;
+        let call = self.prepare(function, arguments)?;
         let served = self
             .replicas
             .call(call, after(deadline), NoRoom::Wait)
             .await;
-        self.results(function, served)?.values()
+        self.results(served)?.values()
     }
 
     /// As [`ComponentRef::call`], but a full mailbox is an error at once.
@@ -331,10 +365,10 @@ impl ComponentRef {
     /// # Errors
     /// As [`ComponentRef::call`], and [`WasmError::MailboxFull`].
     pub async fn try_call(&self, function: &str, arguments: &[Val]) -> Result<Vec<Val>, WasmError> {
-        let (function, call) = self.prepare(function, arguments)?;
+        let call = self.prepare(function, arguments)?;
         let deadline = after(self.patience());
         let served = self.replicas.call(call, deadline, NoRoom::HandBack).await;
-        self.results(function, served)?.values()
+        self.results(served)?.values()
     }
 
     /// Calls with arguments that are encoded already, as [`ComponentRef::encode`] does it, and
@@ -350,8 +384,39 @@ impl ComponentRef {
         function: &str,
         arguments: Message,
     ) -> Result<Results, WasmError> {
-        let (position, function) = self.function(function)?;
-        let messages = &self.loaded()?.messages;
+        self.call_encoded_with(function, arguments, CallOptions::default())
+            .await
+    }
+
+    /// As [`ComponentRef::call`], with a deadline of its own, or told of while it goes on.
+    ///
+    /// # Errors
+    /// As [`ComponentRef::call`], and as the options say.
+    pub async fn call_with(
+        &self,
+        function: &str,
+        arguments: &[Val],
+        options: CallOptions,
+    ) -> Result<Vec<Val>, WasmError> {
+        let arguments = self.encode(function, arguments)?;
+        self.call_encoded_with(function, arguments, options)
+            .await?
+            .values()
+    }
+
+    /// As [`ComponentRef::call_encoded`], with a deadline of its own, or told of while it goes on.
+    ///
+    /// # Errors
+    /// As [`ComponentRef::call_encoded`], and as the options say.
+    pub async fn call_encoded_with(
+        &self,
+        function: &str,
+        arguments: Message,
+        options: CallOptions,
+    ) -> Result<Results, WasmError> {
+        let loaded = self.loaded()?;
+        let (position, function) = self.callable(&loaded, function)?;
+        let messages = &loaded.messages;
         if arguments.level() != messages.level() {
             return Err(WasmError::OtherLevel {
                 component: self.name().clone(),
@@ -367,32 +432,44 @@ impl ComponentRef {
         let call = Invocation::Call {
             name: Arc::clone(&function.name),
             function: position,
+            loaded: Arc::clone(&loaded),
             arguments,
             chain: None,
+            watch: options.watch,
         };
-        let deadline = after(self.patience());
-        let served = self.replicas.call(call, deadline, NoRoom::Wait).await;
-        self.results(position, served)
+        let deadline = after(options.deadline.unwrap_or_else(|| self.patience()));
+        let no_room = match options.no_wait {
+            true => NoRoom::HandBack,
+            false => NoRoom::Wait,
+        };
+        let served = self.replicas.call(call, deadline, no_room).await;
+        self.results(served)
     }
 
     /// Calls a function with arguments that are of its type and level; a full mailbox is an error at
     /// once. `chain` is who waits for the answer.
     pub(crate) async fn deliver(
         &self,
-        function: usize,
-        name: Arc<str>,
-        arguments: Message,
+        letter: Letter,
         chain: Option<Arc<Chain>>,
     ) -> Result<Results, WasmError> {
+        let Letter {
+            loaded,
+            name,
+            function,
+            arguments,
+        } = letter;
         let call = Invocation::Call {
+            loaded,
             name,
             function,
             arguments,
             chain,
+            watch: None,
         };
         let deadline = after(self.patience());
         let served = self.replicas.call(call, deadline, NoRoom::HandBack).await;
-        self.results(function, served)
+        self.results(served)
     }
 
     /// Calls a function that takes one `list<u8>` and returns one, without a value for each byte.
@@ -425,8 +502,9 @@ impl ComponentRef {
     /// [`WasmError::NotStarted`], [`WasmError::Function`], [`WasmError::Arguments`] or
     /// [`WasmError::Damaged`].
     pub fn encode(&self, function: &str, arguments: &[Val]) -> Result<Message, WasmError> {
-        let (_, function) = self.function(function)?;
-        self.encoded(function, arguments)
+        let loaded = self.loaded()?;
+        let (_, function) = self.callable(&loaded, function)?;
+        self.encoded(&loaded, function, arguments)
     }
 
     /// Runs typed calls (of `wasmtime::component::bindgen!` or `get_typed_func`) on the instance,
@@ -453,7 +531,8 @@ impl ComponentRef {
         let any = match self.answer(cell, answer)?.outcome {
             Outcome::Ran(any) => any.downcast::<T>().ok(),
             Outcome::NoInstance(cause) => return Err(self.no_instance(cell, cause)),
-            Outcome::Results(_) | Outcome::Unfit(_) | Outcome::Refused(_) => None,
+            Outcome::Died(cause) => return Err(WasmError::exited(self.name(), cause)),
+            _ => None,
         };
         any.map(|value| *value)
             .ok_or_else(|| WasmError::Undecodable {
@@ -463,28 +542,37 @@ impl ComponentRef {
     }
 
     fn patience(&self) -> Duration {
-        DEFAULT_QUEUE_WAIT + self.cell().limits.timeout()
+        DEFAULT_QUEUE_WAIT + self.limits().timeout()
     }
 
-    pub(crate) fn loaded(&self) -> Result<&Loaded, WasmError> {
-        match self.cell().loaded.get() {
-            Some(loaded) => Ok(loaded),
+    /// What the release that is called has loaded.
+    pub(crate) fn loaded(&self) -> Result<Arc<Loaded>, WasmError> {
+        match self.cell().release.load().loaded.get() {
+            Some(loaded) => Ok(Arc::clone(loaded)),
             None => Err(WasmError::NotStarted {
                 component: self.name().clone(),
             }),
         }
     }
 
-    pub(crate) fn function(&self, name: &str) -> Result<(usize, &Function), WasmError> {
-        let exports = &self.loaded()?.compiled.exports;
+    pub(crate) fn callable<'l>(
+        &self,
+        loaded: &'l Loaded,
+        name: &str,
+    ) -> Result<(usize, &'l Function), WasmError> {
+        let exports = &loaded.compiled.exports;
         exports
             .callable(name)
             .map_err(|source| self.no_function(source))
     }
 
-    fn encoded(&self, function: &Function, arguments: &[Val]) -> Result<Message, WasmError> {
-        let messages = &self.loaded()?.messages;
-        encode_arguments(messages, &function.params, arguments)
+    fn encoded(
+        &self,
+        loaded: &Loaded,
+        function: &Function,
+        arguments: &[Val],
+    ) -> Result<Message, WasmError> {
+        encode_arguments(&loaded.messages, &function.params, arguments)
             .map_err(|error| self.not_encoded(error))
     }
 
@@ -512,11 +600,11 @@ impl ComponentRef {
         is: impl Fn(&Type) -> bool,
         run: &[u8],
     ) -> Result<Message, WasmError> {
-        let (_, function) = self.function(function)?;
+        let loaded = self.loaded()?;
+        let (_, function) = self.callable(&loaded, function)?;
         let refused = match &function.params[..] {
             [(_, ty)] if is(ty) => {
-                return encode_run(&self.loaded()?.messages, run)
-                    .map_err(|error| self.not_encoded(error));
+                return encode_run(&loaded.messages, run).map_err(|error| self.not_encoded(error));
             }
             [(name, ty)] => ValueError::Type {
                 place: name.clone(),
@@ -531,15 +619,17 @@ impl ComponentRef {
         Err(self.not_encoded(refused.into()))
     }
 
-    fn prepare(&self, name: &str, arguments: &[Val]) -> Result<(usize, Invocation), WasmError> {
-        let (position, function) = self.function(name)?;
-        let call = Invocation::Call {
+    fn prepare(&self, name: &str, arguments: &[Val]) -> Result<Invocation, WasmError> {
+        let loaded = self.loaded()?;
+        let (position, function) = self.callable(&loaded, name)?;
+        Ok(Invocation::Call {
             name: Arc::clone(&function.name),
             function: position,
-            arguments: self.encoded(function, arguments)?,
+            arguments: self.encoded(&loaded, function, arguments)?,
+            loaded: Arc::clone(&loaded),
             chain: None,
-        };
-        Ok((position, call))
+            watch: None,
+        })
     }
 
     fn no_function(&self, source: crate::exports::FunctionError) -> WasmError {
@@ -550,14 +640,14 @@ impl ComponentRef {
         }
     }
 
-    fn results(&self, function: usize, (cell, answer): Served<'_>) -> Result<Results, WasmError> {
+    fn results(&self, (cell, answer): Served<'_>) -> Result<Results, WasmError> {
         let Answer {
             generation,
             outcome,
         } = self.answer(cell, answer)?;
         let component = || self.name().clone();
-        let message = match outcome {
-            Outcome::Results(message) => message,
+        let returned = match outcome {
+            Outcome::Results(returned) => returned,
             Outcome::Unfit(source) => {
                 return Err(WasmError::Results {
                     component: component(),
@@ -570,7 +660,9 @@ impl ComponentRef {
                     source,
                 });
             }
+            Outcome::Changed(source) => return Err(self.no_function(source)),
             Outcome::NoInstance(cause) => return Err(self.no_instance(cell, cause)),
+            Outcome::Died(cause) => return Err(WasmError::exited(self.name(), cause)),
             Outcome::Ran(_) => {
                 return Err(WasmError::Undecodable {
                     component: component(),
@@ -579,13 +671,13 @@ impl ComponentRef {
             }
         };
         #[cfg(feature = "fault-injection")]
-        let message = {
-            let mut message = message;
-            cell.flip.carry_out(&mut message);
-            message
+        let returned = {
+            let mut returned = returned;
+            cell.flip.carry_out(&mut returned.message);
+            returned
         };
         let source = (Arc::clone(cell), generation);
-        Ok(Results::new(self.clone(), source, function, message))
+        Ok(Results::new(self.name().clone(), source, returned))
     }
 
     fn no_instance(&self, cell: &ComponentCell, cause: Arc<ExitCause>) -> WasmError {
@@ -628,6 +720,14 @@ impl ComponentRef {
             },
         })
     }
+}
+
+/// A call by its place in what was loaded, with arguments of its type and level.
+pub(crate) struct Letter {
+    pub(crate) loaded: Arc<Loaded>,
+    pub(crate) name: Arc<str>,
+    pub(crate) function: usize,
+    pub(crate) arguments: Message,
 }
 
 /// The moment `patience` from now; far ahead where that does not fit.

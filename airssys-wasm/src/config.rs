@@ -12,7 +12,7 @@ pub use capabilities::{
 };
 pub use component::{
     ComponentConfig, CpuConfig, InstanceConfig, InstanceMode, IntegrityConfig, MAX_REPLICAS,
-    ReplicaCount, ReplicaCountError, ResourcesConfig,
+    ReplicaCount, ReplicaCountError, ResourcesConfig, UpgradeConfig,
 };
 pub use document::{CONFIG_FILE_LIMIT, Document, parse_shutdown};
 pub use keys::{ConfigFile, Key, KeyType, Keys, decision_title, keys};

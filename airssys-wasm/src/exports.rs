@@ -58,6 +58,13 @@ pub enum FunctionError {
         /// The functions it could mean.
         candidates: Vec<String>,
     },
+    /// The component was replaced by one without it, or with one of another type, since the call
+    /// was made.
+    #[error("`{name}` is gone or of another type since the component was upgraded")]
+    Changed {
+        /// The function.
+        name: String,
+    },
     /// It takes or returns resources, futures, streams or the like, which live in an instance.
     #[error("`{name}` has a value of type {ty}, which cannot travel in a message; use `run`")]
     Bound {
@@ -171,6 +178,28 @@ impl Exports {
                 ty,
             }),
         }
+    }
+
+    /// Where the same function stands here: of the same full name and type.
+    pub(crate) fn same(&self, function: &Function) -> Result<usize, FunctionError> {
+        let types = |of: &Function| -> Vec<Type> {
+            let params = of.params.iter().map(|(_, ty)| ty.clone());
+            params.chain(of.results.iter().cloned()).collect()
+        };
+        let place = match self.by_name.get(&*function.name) {
+            Some(Found::One(place)) => Some(*place),
+            _ => None,
+        };
+        let here = place.and_then(|place| self.functions.get(place));
+        place
+            .filter(|_| {
+                here.is_some_and(|here| {
+                    here.params.len() == function.params.len() && types(here) == types(function)
+                })
+            })
+            .ok_or_else(|| FunctionError::Changed {
+                name: function.name.to_string(),
+            })
     }
 
     /// The function of that full name, or of that bare name where only one has it.

@@ -45,9 +45,9 @@ impl ComponentRef {
         arguments: &[Val],
         hit: Hit,
     ) -> Result<Message, WasmError> {
-        let (_, function) = self.function(function)?;
-        let messages = &self.loaded()?.messages;
-        encode_with_hit(messages, &function.params, arguments, hit)
+        let loaded = self.loaded()?;
+        let (_, function) = self.callable(&loaded, function)?;
+        encode_with_hit(&loaded.messages, &function.params, arguments, hit)
             .map_err(|error| self.not_encoded(error))
     }
 

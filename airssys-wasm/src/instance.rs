@@ -18,16 +18,18 @@ use crate::abi::{Arguments, Lifted, Passage, with_passage};
 use crate::capacity::{Place, fits, initial_bytes};
 use crate::coredumps::Coredump;
 use crate::ending::{Ending, exit_cause};
+use crate::exports::FunctionError;
 use crate::host_functions::Caller;
 use crate::host_wait::HostWait;
-use crate::limits::{ComponentResourceLimiter, ResourceLimits};
-use crate::message::Message;
+use crate::limits::{ComponentResourceLimiter, MemoryMeter, ResourceLimits};
+use crate::message::{Message, Way};
 use crate::payload::ValueError;
 use crate::runtime::Loaded;
 use crate::services::{Chain, Gate, wasi_context};
 use crate::state::ComponentState;
 use crate::ticker::Pulse;
 use crate::turn::Turn;
+use crate::watch::CallWatch;
 
 /// How much later than a call's deadline the runtime's timer cuts it, so that a guest that
 /// computes is stopped by its epoch, and only one that waits for the host by the timer.
@@ -41,10 +43,14 @@ const HOSTCALL_BYTES: usize = 32 * 1024 * 1024;
 pub(crate) enum Invocation {
     Call {
         name: Arc<str>,
+        /// Where it stands in what was loaded when the call was made.
         function: usize,
+        loaded: Arc<Loaded>,
         arguments: Message,
         /// Who waits for the answer, where components do.
         chain: Option<Arc<Chain>>,
+        /// Whom the guest's words are told while it is at it.
+        watch: Option<CallWatch>,
     },
     Run(Box<dyn Run>),
 }
@@ -75,16 +81,28 @@ pub(crate) struct Answer {
     pub(crate) outcome: Outcome,
 }
 
+/// What a call returned, and the function whose types it has.
+#[derive(Clone)]
+pub(crate) struct Returned {
+    pub(crate) loaded: Arc<Loaded>,
+    pub(crate) function: usize,
+    pub(crate) message: Message,
+}
+
 /// What came of it.
 pub(crate) enum Outcome {
     /// The arguments did not get as far as the guest.
     Refused(ValueError),
-    Results(Message),
+    /// The function is gone, or has another type, since the call was made.
+    Changed(FunctionError),
+    Results(Returned),
     /// The call went well, but its results do not fit a message.
     Unfit(ValueError),
     Ran(Box<dyn Any + Send>),
     /// The host had no room for an instance; the guest was not entered.
     NoInstance(Arc<ExitCause>),
+    /// The instance ended over it, and the one before it is back.
+    Died(Arc<ExitCause>),
 }
 
 /// A host closure over the Store and the instance, its result type erased.
@@ -99,7 +117,7 @@ pub(crate) trait Run: Send {
 pub(crate) struct Instance {
     store: Store<ComponentState>,
     instance: component::Instance,
-    loaded: Loaded,
+    loaded: Arc<Loaded>,
     passage: Arc<Passage>,
     turn: Arc<Turn>,
     limits: ResourceLimits,
@@ -113,7 +131,7 @@ pub(crate) struct Instance {
 impl Instance {
     /// Instantiates within the limits. This is the one place where a Store is made.
     pub(crate) async fn start(
-        loaded: &Loaded,
+        loaded: &Arc<Loaded>,
         limits: &ResourceLimits,
         limiter: ComponentResourceLimiter,
         caller: Caller,
@@ -173,7 +191,7 @@ impl Instance {
         };
         Ok(Self {
             functions: vec![None; compiled.exports.functions().len()],
-            loaded: loaded.clone(),
+            loaded: Arc::clone(loaded),
             passage,
             turn,
             limits: *limits,
@@ -203,13 +221,22 @@ impl Instance {
         let served = match invocation {
             Invocation::Call {
                 function,
+                loaded,
                 arguments,
                 chain,
+                watch,
                 ..
             } => {
+                let function = match self.place_of(&loaded, function, &arguments) {
+                    Ok(function) => function,
+                    Err(outcome) => return Ok(outcome),
+                };
                 self.store.data_mut().chain = chain;
+                let watched = watch.map(|watch| Watched::new(self.store.data().gate(), watch));
                 let call = pin!(self.call(function, arguments));
-                bounded(bounds, call).await
+                let served = bounded(bounds, call).await;
+                drop(watched);
+                served
             }
             Invocation::Run(body) => {
                 // Called inside, since the closure may panic before it gives a future.
@@ -244,11 +271,38 @@ impl Instance {
         }
     }
 
+    /// What it holds.
+    pub(crate) fn meter(&self) -> Arc<MemoryMeter> {
+        Arc::clone(&self.passage.meter)
+    }
+
     /// Fuel the last call has used; 0 where fuel is not metered.
     pub(crate) fn fuel_used(&self) -> u64 {
         match self.store.data().fuel {
             0 => 0,
             granted => granted.saturating_sub(self.store.get_fuel().unwrap_or(granted)),
+        }
+    }
+
+    /// Where the function of a call stands in the code that runs here, which may be another than
+    /// the call was made for.
+    fn place_of(
+        &self,
+        made_for: &Arc<Loaded>,
+        function: usize,
+        arguments: &Message,
+    ) -> Result<usize, Outcome> {
+        if Arc::ptr_eq(made_for, &self.loaded) {
+            return Ok(function);
+        }
+        let of = made_for.compiled.exports.functions().get(function);
+        let exports = &self.loaded.compiled.exports;
+        let place = of.map_or(Ok(function), |of| exports.same(of));
+        let place = place.map_err(Outcome::Changed)?;
+        let limit_bytes = self.loaded.messages.limit(Way::In);
+        match arguments.len() > limit_bytes {
+            true => Err(Outcome::Refused(ValueError::TooLarge { limit_bytes })),
+            false => Ok(place),
         }
     }
 
@@ -283,11 +337,31 @@ impl Instance {
         let call = func.call_async(&mut self.store, arguments);
         match with_passage(passage, call).await {
             Ok(Lifted { message, .. }) => Ok(match message {
-                Ok(results) => Outcome::Results(results),
+                Ok(message) => Outcome::Results(Returned {
+                    loaded: Arc::clone(&self.loaded),
+                    function,
+                    message,
+                }),
                 Err(unfit) => Outcome::Unfit(unfit),
             }),
             Err(error) => Err(Failed::Guest(error)),
         }
+    }
+}
+
+/// A watch for as long as its call goes on.
+struct Watched(Arc<Gate>);
+
+impl Watched {
+    fn new(gate: &Arc<Gate>, watch: CallWatch) -> Self {
+        gate.watch(Some(watch));
+        Self(Arc::clone(gate))
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.watch(None);
     }
 }
 

@@ -162,8 +162,9 @@ impl ComponentRef {
         function: &str,
         arguments: &Map<String, Value>,
     ) -> Result<crate::Message, WasmError> {
-        let (_, function) = self.function(function)?;
-        let messages: &Messages = &self.loaded()?.messages;
+        let loaded = self.loaded()?;
+        let (_, function) = self.callable(&loaded, function)?;
+        let messages: &Messages = &loaded.messages;
         encode::message(messages, &function.params, arguments).map_err(|refused| match refused {
             Refused::Encode(error) => self.not_encoded(error),
             Refused::Json(JsonError::Value(error)) => self.not_encoded(error.into()),
@@ -204,6 +205,6 @@ impl Results {
     /// [`WasmError::Results`] with [`ValueError::TooLargeAsValues`], [`WasmError::Damaged`].
     pub fn json(&self) -> Result<Outcome, WasmError> {
         let bytes = self.read()?;
-        decode::outcome(self.types()?, bytes).map_err(|undecoded| self.not_read(undecoded))
+        decode::outcome(self.types(), bytes).map_err(|undecoded| self.not_read(undecoded))
     }
 }

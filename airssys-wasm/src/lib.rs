@@ -30,6 +30,7 @@ mod message;
 mod metrics;
 mod parking;
 mod payload;
+mod release;
 mod replica_set;
 mod replicas;
 mod results;
@@ -38,6 +39,8 @@ mod services;
 mod state;
 mod ticker;
 mod turn;
+mod upgrade;
+mod watch;
 
 pub use abi::AbiViolation;
 pub use actor::ComponentSpec;
@@ -48,6 +51,7 @@ pub use component::{ComponentRef, DEFAULT_QUEUE_WAIT, MAILBOX_CAPACITY};
 pub use config::{
     CapabilitiesConfig, ComponentConfig, ComponentName, ConfigError, CpuConfig, InstanceConfig,
     InstanceMode, IntegrityConfig, MAX_REPLICAS, ReplicaCount, ReplicaCountError, ResourcesConfig,
+    UpgradeConfig,
 };
 pub use coredumps::{
     COREDUMPS_WAITING, CoredumpConfig, CoredumpCounts, DEFAULT_COREDUMP_BYTES,
@@ -78,6 +82,10 @@ pub use services::{
 };
 pub use state::{ComponentState, HANDLE_BYTES};
 pub use ticker::{IDLE_TICKS, TICK};
+pub use upgrade::{Handover, UpgradeError, Upgraded};
+pub use watch::{
+    CallEvent, CallEvents, CallOptions, CallWatch, LogLevel, MAX_PROGRESS_BYTES, WATCH_BUFFER,
+};
 // What `[integrity]` sets, and what a message is found to be.
 pub use airssys_integrity::{Corrupt, VerificationLevel};
 // What `[capabilities]` and `[policy]` say.

@@ -23,6 +23,12 @@ pub(crate) struct Parking {
 /// Ends its task with itself.
 pub(crate) struct Timer(TaskHandle<()>);
 
+impl Timer {
+    pub(crate) fn new(task: TaskHandle<()>) -> Self {
+        Self(task)
+    }
+}
+
 impl Drop for Timer {
     fn drop(&mut self) {
         self.0.abort();

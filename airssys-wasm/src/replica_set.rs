@@ -87,6 +87,7 @@ impl Child<Runtime> for ReplicaSet {
     fn stopped(&self, _: &ChildId, cause: &Arc<ExitCause>) {
         for cell in &self.cells {
             cell.slot.close(cause);
+            cell.trial().give_up(cause);
         }
     }
 

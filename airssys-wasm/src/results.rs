@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use wasmtime::component::{Type, Val};
 
-use crate::component::{ComponentCell, ComponentRef};
+use crate::component::ComponentCell;
+use crate::config::ComponentName;
 use crate::error::WasmError;
+use crate::instance::Returned;
 use crate::message::Message;
 use crate::payload::{
     DecodeError, MAX_VALUES_BYTES, Reader, Undecoded, ValueError, decode, type_name,
@@ -16,41 +18,38 @@ use crate::payload::{
 /// level says.
 #[derive(Clone)]
 pub struct Results {
-    component: ComponentRef,
+    component: ComponentName,
     /// Who returned it.
     source: (Arc<ComponentCell>, u64),
-    function: usize,
-    message: Message,
+    returned: Returned,
 }
 
 impl fmt::Debug for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Results")
             .field("component", &self.component)
-            .field("message", &self.message)
+            .field("message", &self.returned.message)
             .finish_non_exhaustive()
     }
 }
 
 impl Results {
     pub(crate) fn new(
-        component: ComponentRef,
+        component: ComponentName,
         source: (Arc<ComponentCell>, u64),
-        function: usize,
-        message: Message,
+        returned: Returned,
     ) -> Self {
         Self {
             component,
             source,
-            function,
-            message,
+            returned,
         }
     }
 
     /// The message itself.
     #[must_use]
     pub fn message(&self) -> &Message {
-        &self.message
+        &self.returned.message
     }
 
     /// The bytes of a function that returns one `list<u8>`, where they lie.
@@ -79,7 +78,7 @@ impl Results {
     /// [`WasmError::Results`] with [`ValueError::TooLargeAsValues`], [`WasmError::Damaged`].
     pub fn values(&self) -> Result<Vec<Val>, WasmError> {
         let bytes = self.read()?;
-        decode(self.types()?.iter(), bytes).map_err(|undecoded| self.not_read(undecoded))
+        decode(self.types().iter(), bytes).map_err(|undecoded| self.not_read(undecoded))
     }
 
     pub(crate) fn not_read(&self, undecoded: Undecoded) -> WasmError {
@@ -93,7 +92,7 @@ impl Results {
 
     /// What follows the length of a list of bytes or a text.
     fn run(&self, expected: &str, is: impl Fn(&Type) -> bool) -> Result<&[u8], WasmError> {
-        match self.types()? {
+        match self.types() {
             [ty] if is(ty) => {}
             types => {
                 return Err(self.unfit(ValueError::Type {
@@ -113,31 +112,33 @@ impl Results {
         run().map_err(|source| self.undecodable(source))
     }
 
-    pub(crate) fn types(&self) -> Result<&[Type], WasmError> {
-        let functions = self.component.exports()?.functions();
-        let function = functions.get(self.function);
-        Ok(function.map_or(&[], |function| &function.results))
+    pub(crate) fn types(&self) -> &[Type] {
+        let functions = self.returned.loaded.compiled.exports.functions();
+        let function = functions.get(self.returned.function);
+        function.map_or(&[], |function| &function.results)
     }
 
     pub(crate) fn read(&self) -> Result<&[u8], WasmError> {
-        let messages = &self.component.loaded()?.messages;
-        messages.read(&self.message).map_err(|source| {
+        let Returned {
+            loaded, message, ..
+        } = &self.returned;
+        loaded.messages.read(message).map_err(|source| {
             let (cell, generation) = &self.source;
             cell.condemn(*generation, source);
             WasmError::Damaged {
-                component: self.component.name().clone(),
+                component: self.component.clone(),
                 source,
             }
         })
     }
 
     fn unfit(&self, source: ValueError) -> WasmError {
-        let component = self.component.name().clone();
+        let component = self.component.clone();
         WasmError::Results { component, source }
     }
 
     fn undecodable(&self, source: DecodeError) -> WasmError {
-        let component = self.component.name().clone();
+        let component = self.component.clone();
         WasmError::Undecodable { component, source }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use airssys_osl::grants::Policy;
+use airssys_osl::grants::{NamePattern, Policy};
 use airssys_osl::{AuditLog, KeyValueStore, NamedSecrets};
 use airssys_rt::{
     DeadlinePhase, EntryPoint, Events, ExitCause, PanicBoundary, TaskEnd, TaskLimit, TaskRegistry,
@@ -24,6 +24,7 @@ use crate::host_functions::HostFunctions;
 use crate::library::{Library, LoadEvent, LoadFailed, off_runtime};
 use crate::limits::ResourceLimits;
 use crate::message::{Messages, Pools};
+use crate::release::Release;
 use crate::services::{AccessDenied, Granted, Offers, OutputLine, Reach, Resolver, Subscriptions};
 use crate::ticker::Ticker;
 use crate::turn::Turns;
@@ -115,7 +116,6 @@ struct Shared {
 }
 
 /// What the first start of a component brings, for all its instances.
-#[derive(Clone)]
 pub(crate) struct Loaded {
     pub(crate) compiled: Arc<Compiled>,
     pub(crate) messages: Arc<Messages>,
@@ -249,7 +249,8 @@ impl Runtime {
             Entry::Vacant(vacant) => {
                 vacant.insert(component.clone());
                 if !component.is_replica() {
-                    let messaging = &component.cell().config.capabilities.messaging;
+                    let release = component.cell().release();
+                    let messaging = &release.config.capabilities.messaging;
                     let subscriptions = &self.shared.subscriptions;
                     subscriptions.enter(component.name(), &messaging.subscribe);
                 }
@@ -260,20 +261,22 @@ impl Runtime {
         }
     }
 
-    /// Loads what the cell needs to be instantiated. The work is a task of the tree: it goes on
-    /// when the start has no more time for it, and serves the next one.
+    /// Loads what a release needs to be instantiated by the cell. The work is a task of the tree: it
+    /// goes on when the start has no more time for it, and serves the next one.
     pub(crate) async fn load(
         &self,
         cell: &Arc<ComponentCell>,
+        release: Arc<Release>,
         tasks: &TaskRegistry,
     ) -> Result<(), ExitCause> {
-        if cell.loaded.get().is_some() {
+        if release.loaded.get().is_some() {
             return Ok(());
         }
-        let limit = cell.limits.load_timeout();
+        let limit = release.limits.load_timeout();
         let (runtime, of, own) = (self.clone(), Arc::clone(cell), tasks.clone());
         let work = async move {
-            let loaded = of.loaded.get_or_try_init(|| runtime.loaded(&of, own)).await;
+            let load = || runtime.loaded(&of, &release, own);
+            let loaded = release.loaded.get_or_try_init(load).await;
             loaded.map(|_| ())
         };
         let task = tasks
@@ -300,23 +303,23 @@ impl Runtime {
     async fn loaded(
         &self,
         cell: &ComponentCell,
+        release: &Release,
         tasks: TaskRegistry,
-    ) -> Result<Loaded, LoadFailed> {
+    ) -> Result<Arc<Loaded>, LoadFailed> {
         let shared = &self.shared;
-        let kind = EngineKind::of(&cell.limits);
+        let Release { config, limits, .. } = release;
+        let kind = EngineKind::of(limits);
         let engine = {
             let shared = Arc::clone(shared);
             move || shared.engine(kind)
         };
-        let (name, path) = (&cell.name, &cell.config.wasm);
+        let (name, path) = (&cell.name, &config.wasm);
         let compiled = shared.library.load(name, path, kind, engine).await?;
-        let granted = self
-            .granted(&cell.component, &cell.config.capabilities)
-            .await?;
-        let level = cell.config.integrity.level;
-        let limits = cell.limits.messages();
-        let messages = Arc::new(Messages::new(level, limits, name, &shared.pools));
-        Ok(Loaded {
+        let granted = self.granted(&cell.component, &config.capabilities).await?;
+        let level = config.integrity.level;
+        let messages = Messages::new(level, limits.messages(), name, &shared.pools);
+        let messages = Arc::new(messages);
+        Ok(Arc::new(Loaded {
             compiled,
             messages,
             live: Arc::clone(&shared.live),
@@ -332,7 +335,7 @@ impl Runtime {
                 audit: shared.audit.clone(),
                 secrets: shared.secrets.clone(),
             }),
-        })
+        }))
     }
 
     async fn granted(
@@ -405,6 +408,18 @@ impl WeakRuntime {
     pub(crate) fn subscribers(&self, topic: &str) -> Vec<ComponentName> {
         let shared = self.0.upgrade();
         shared.map_or_else(Vec::new, |shared| shared.subscriptions.of(topic))
+    }
+
+    /// Subscribes a component to these topics and no others.
+    pub(crate) fn resubscribe(&self, name: &ComponentName, topics: &[NamePattern]) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.subscriptions.renew(name, topics);
+        }
+    }
+
+    pub(crate) fn upgrade(&self) -> Option<Runtime> {
+        let shared = self.0.upgrade()?;
+        Some(Runtime { shared })
     }
 
     /// Takes a component out, if the name is still its own.

@@ -15,6 +15,7 @@ mod logging;
 mod lookup;
 mod messaging;
 mod output;
+mod progress;
 mod quota_stream;
 mod secrets;
 mod sockets;

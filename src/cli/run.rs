@@ -213,6 +213,10 @@ fn event_text(event: &LifecycleEvent) -> String {
         Change::Stopped => String::from("stays down"),
         Change::Quarantined { cause } => format!("{cause}"),
         Change::Readmitted => String::from("is out of quarantine"),
+        Change::Upgraded { from, to } => format!("upgraded from {from} to {to}"),
+        Change::RolledBack { cause } => {
+            format!("rolled back, the new release ended in its probation: {cause}")
+        }
         Change::NearLimit {
             current_bytes,
             limit_bytes,
@@ -243,6 +247,8 @@ fn event_json(event: &LifecycleEvent) -> Value {
         Change::Stopped => ("stopped", None),
         Change::Quarantined { cause } => ("quarantined", Some(cause)),
         Change::Readmitted => ("readmitted", None),
+        Change::Upgraded { .. } => ("upgraded", None),
+        Change::RolledBack { cause } => ("rolled-back", Some(cause)),
         Change::NearLimit { .. } => ("near-limit", None),
         Change::DeadLetter(_) => ("dead-letter", None),
         Change::AutoShutdown => ("auto-shutdown", None),

@@ -33,8 +33,17 @@ pub struct ComponentConfig {
     pub integrity: IntegrityConfig,
     /// How long its instances live.
     pub instance: InstanceConfig,
+    /// How a new release of it takes over.
+    pub upgrade: UpgradeConfig,
     /// What it is granted.
     pub capabilities: CapabilitiesConfig,
+}
+
+/// `[upgrade]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpgradeConfig {
+    /// How long a release serves before the one it replaced is let go.
+    pub probation: Duration,
 }
 
 /// `[resources]`.
@@ -195,6 +204,7 @@ impl ComponentConfig {
             resources,
             integrity,
             instance,
+            upgrade,
             capabilities,
         } = raw;
         let capabilities = capabilities
@@ -235,6 +245,9 @@ impl ComponentConfig {
             load_timeout: seconds(load_timeout_seconds, "resources.cpu.load_timeout_seconds")?,
             start_timeout: seconds(start_timeout_seconds, "resources.cpu.start_timeout_seconds")?,
             host_wait: host_wait_seconds.map(Duration::from_secs),
+        };
+        let upgrade = UpgradeConfig {
+            probation: seconds(upgrade.probation_seconds, "upgrade.probation_seconds")?,
         };
         let stack = match resources.stack.max_bytes {
             None => StackConfig::default(),
@@ -278,6 +291,7 @@ impl ComponentConfig {
             },
             integrity: integrity.into(),
             instance,
+            upgrade,
             capabilities,
         })
     }
@@ -302,7 +316,14 @@ struct Raw {
     #[serde(default)]
     instance: RawInstance,
     #[serde(default)]
+    upgrade: RawUpgrade,
+    #[serde(default)]
     capabilities: RawCapabilities,
+}
+
+#[derive(Deserialize, Default)]
+struct RawUpgrade {
+    probation_seconds: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]

@@ -92,6 +92,10 @@ const DECISIONS: &[(&str, &str)] = &[
         include_str!("../../../docs/adr/ADR-WASM-021-secrets-shown-by-name.md"),
     ),
     (
+        "ADR-WASM-025",
+        include_str!("../../../docs/adr/ADR-WASM-025-a-new-release-between-two-calls.md"),
+    ),
+    (
         "ADR-WASM-014",
         include_str!("../../../docs/adr/ADR-WASM-014-replicas-under-one-name.md"),
     ),

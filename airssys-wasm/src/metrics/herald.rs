@@ -15,6 +15,36 @@ pub(crate) struct Herald {
 }
 
 impl Herald {
+    /// The same, of an instance with other limits.
+    pub(crate) fn with_limits(&self, limits: ResourceLimits) -> Self {
+        Self {
+            events: self.events.clone(),
+            supervisor: self.supervisor.clone(),
+            child: self.child.clone(),
+            limits,
+        }
+    }
+
+    /// Tells what has become of the child.
+    pub(crate) fn tell_change(&self, generation: u64, change: Change) {
+        match &change {
+            Change::RolledBack { cause } => tracing::warn!(
+                supervisor = %self.supervisor, child = %self.child, generation, %cause,
+                "rolled back"
+            ),
+            change => tracing::info!(
+                supervisor = %self.supervisor, child = %self.child, generation, ?change,
+                "upgraded"
+            ),
+        }
+        self.events.send(LifecycleEvent {
+            supervisor: self.supervisor.clone(),
+            child: self.child.clone(),
+            generation,
+            change,
+        });
+    }
+
     /// Tells, once, that an instance has come near its limit. The limiter only leaves a mark, inside
     /// the guest's growth; whoever polls the guest has it told, after the poll.
     pub(crate) fn tell(&self, tally: &Tally) {

@@ -8,7 +8,6 @@ use airssys_osl::grants::Denial;
 use airssys_rt::Events;
 
 use crate::config::ComponentName;
-use crate::host_functions::Caller;
 
 /// Denials of one instance that are written to the log in a second; events tell of all of them.
 const LOGGED_PER_SECOND: u32 = 10;
@@ -39,13 +38,14 @@ struct Logged {
 }
 
 impl Denials {
-    pub(crate) fn tell(&self, events: &Events<AccessDenied>, caller: &Caller, denial: &Denial) {
+    pub(crate) fn tell(&self, events: &Events<AccessDenied>, denied: &AccessDenied) {
+        let denial = &denied.denial;
         if let Some(left_out) = self.line() {
             let missing = denial.missing.as_ref().map(ToString::to_string);
             tracing::warn!(
-                component = %caller.component,
-                replica = caller.replica,
-                generation = caller.generation,
+                component = %denied.component,
+                replica = denied.replica,
+                generation = denied.generation,
                 capability = %denial.capability,
                 // Made by the guest: its control characters are not the terminal's.
                 subject = ?denial.subject,
@@ -55,12 +55,7 @@ impl Denials {
                 "access denied"
             );
         }
-        events.send(AccessDenied {
-            component: caller.component.clone(),
-            replica: caller.replica,
-            generation: caller.generation,
-            denial: denial.clone(),
-        });
+        events.send(denied.clone());
     }
 
     /// How many were left out before this one, if this one may have a line.

@@ -16,6 +16,7 @@ use super::logging::GuestLog;
 use super::output::OutputLine;
 use crate::host_functions::Caller;
 use crate::runtime::WeakRuntime;
+use crate::watch::{CallEvent, CallWatch};
 
 /// Most bytes of what an access was to, as it is told.
 const MAX_SUBJECT_BYTES: usize = 512;
@@ -31,6 +32,8 @@ pub(crate) struct Gate {
     requests: AtomicUsize,
     denials: Denials,
     log: GuestLog,
+    /// Of the call under way. Only this instance comes here.
+    watch: Mutex<Option<CallWatch>>,
     reach: Arc<Reach>,
 }
 
@@ -54,6 +57,7 @@ impl Gate {
             requests: AtomicUsize::new(0),
             denials: Denials::default(),
             log: GuestLog::new(),
+            watch: Mutex::default(),
             reach,
         })
     }
@@ -64,6 +68,19 @@ impl Gate {
 
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Whom to tell what the guest says from now on; nobody where there is none.
+    pub(crate) fn watch(&self, watch: Option<CallWatch>) {
+        *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = watch;
+    }
+
+    /// Tells whoever watches the call under way.
+    pub(super) fn tell(&self, event: impl FnOnce() -> CallEvent) {
+        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watch) = &*watch {
+            watch.tell(event());
+        }
     }
 
     pub(super) fn log(&self) -> &GuestLog {
@@ -128,9 +145,15 @@ impl Gate {
             // It is refused whether it is on record or not; the log counts what it has lost.
             audit.append(entry).ok();
         }
-        self.denials
-            .tell(&self.reach.denials, &self.caller, &denial);
-        denial
+        let denied = AccessDenied {
+            component: self.caller.component.clone(),
+            replica: self.caller.replica,
+            generation: self.caller.generation,
+            denial,
+        };
+        self.tell(|| CallEvent::Denied(Box::new(denied.clone())));
+        self.denials.tell(&self.reach.denials, &denied);
+        denied.denial
     }
 
     /// Whether a socket may be used so.

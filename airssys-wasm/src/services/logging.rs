@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use super::allowance::Allowance;
 use super::bindings::wasi::logging::logging::{Host, Level};
+use super::gate::Gate;
 use super::output::{MAX_LINE_BYTES, OUTPUT_BYTES_PER_SECOND};
-use crate::host_functions::Caller;
 use crate::state::ComponentState;
+use crate::watch::{CallEvent, LogLevel};
 
 /// Longest context, in bytes.
 const MAX_CONTEXT_BYTES: usize = 256;
@@ -34,12 +35,18 @@ impl GuestLog {
         Some(std::mem::take(left_out))
     }
 
-    fn write(&self, caller: &Caller, level: Level, context: &str, message: &str) {
+    fn write(&self, gate: &Gate, level: Level, context: &str, message: &str) {
+        let caller = gate.caller();
         let context = cut(context, MAX_CONTEXT_BYTES);
         let message = cut(message, MAX_LINE_BYTES);
         let Some(left_out) = self.line(context.len() + message.len()) else {
             return;
         };
+        gate.tell(|| CallEvent::Log {
+            level: told(level),
+            context: context.to_owned(),
+            message: message.to_owned(),
+        });
         macro_rules! tell {
             ($level:ident) => {
                 tracing::$level!(
@@ -64,6 +71,17 @@ impl GuestLog {
     }
 }
 
+fn told(level: Level) -> LogLevel {
+    match level {
+        Level::Trace => LogLevel::Trace,
+        Level::Debug => LogLevel::Debug,
+        Level::Info => LogLevel::Info,
+        Level::Warn => LogLevel::Warn,
+        Level::Error => LogLevel::Error,
+        Level::Critical => LogLevel::Critical,
+    }
+}
+
 fn cut(text: &str, most: usize) -> &str {
     text.get(..text.floor_char_boundary(most)).unwrap_or(text)
 }
@@ -76,7 +94,7 @@ impl Host for ComponentState {
         message: String,
     ) -> wasmtime::Result<()> {
         let gate = self.gate();
-        gate.log().write(gate.caller(), level, &context, &message);
+        gate.log().write(gate, level, &context, &message);
         Ok(())
     }
 }

@@ -19,10 +19,10 @@ use super::bindings::airssys::messaging::bus;
 use super::bindings::airssys::messaging::types::{self, Delivery, Undelivered};
 use super::chain::Chain;
 use super::gate::Gate;
-use crate::component::ComponentRef;
+use crate::component::{ComponentRef, Letter};
 use crate::config::{ComponentName, MessagingConfig};
 use crate::error::WasmError;
-use crate::message::{Message, Way};
+use crate::message::Way;
 use crate::state::ComponentState;
 
 /// What a component exports that takes messages.
@@ -40,6 +40,17 @@ impl Subscriptions {
         if !topics.is_empty() {
             self.change(|list| list.extend(topics.iter().map(|t| (t.clone(), name.clone()))));
         }
+    }
+
+    /// Subscribes to these topics and no others.
+    pub(crate) fn renew(&self, name: &ComponentName, topics: &[NamePattern]) {
+        if topics.is_empty() {
+            return self.leave(name);
+        }
+        self.change(|list| {
+            list.retain(|(_, subscriber)| subscriber != name);
+            list.extend(topics.iter().map(|topic| (topic.clone(), name.clone())));
+        });
     }
 
     pub(crate) fn leave(&self, name: &ComponentName) {
@@ -187,16 +198,13 @@ struct Envelope<'a> {
 }
 
 /// The one argument of `handle`, encoded for the component.
-fn encode(
-    to: &ComponentRef,
-    envelope: &Envelope<'_>,
-) -> Result<(usize, Arc<str>, Message), Undelivered> {
-    let found = to.function(HANDLE).map_err(|_| Undelivered::NoReceiver)?;
-    let (position, function) = found;
+fn encode(to: &ComponentRef, envelope: &Envelope<'_>) -> Result<Letter, Undelivered> {
+    let loaded = to.loaded().map_err(|_| Undelivered::NoReceiver)?;
+    let found = to.callable(&loaded, HANDLE);
+    let (position, function) = found.map_err(|_| Undelivered::NoReceiver)?;
     if !is_receiver(&function.params, &function.results) {
         return Err(Undelivered::NoReceiver);
     }
-    let loaded = to.loaded().map_err(|_| Undelivered::Stopped)?;
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).map(u32::to_le_bytes);
     let sender = envelope.sender.as_str().as_bytes();
     let topic = envelope.topic.map(str::as_bytes);
@@ -220,8 +228,12 @@ fn encode(
         append(envelope.payload)?;
         Some(writer.finish())
     };
-    let message = written().ok_or(Undelivered::TooLarge)?;
-    Ok((position, Arc::clone(&function.name), message))
+    Ok(Letter {
+        arguments: written().ok_or(Undelivered::TooLarge)?,
+        name: Arc::clone(&function.name),
+        function: position,
+        loaded: Arc::clone(&loaded),
+    })
 }
 
 /// Whether a function is of the type it has in `wit/deps/messaging.wit`: only then are its values
@@ -314,9 +326,9 @@ impl Gate {
         envelope: Envelope<'_>,
         chain: Option<Arc<Chain>>,
     ) -> Result<Posted, Undelivered> {
-        let (function, name, message) = encode(&to, &envelope)?;
+        let letter = encode(&to, &envelope)?;
         let call = async move {
-            let answer = to.deliver(function, name, message, chain).await;
+            let answer = to.deliver(letter, chain).await;
             let answer = answer.map_err(|error| undelivered(&error))?;
             let bytes = answer.read().map_err(|_| Undelivered::Failed)?;
             decode(bytes).ok_or(Undelivered::Failed)

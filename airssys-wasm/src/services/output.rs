@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use airssys_rt::Events;
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
@@ -17,7 +16,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use super::allowance::Allowance;
 use super::gate::Gate;
 use crate::config::ComponentName;
-use crate::host_functions::Caller;
+use crate::watch::CallEvent;
 
 /// Longest line, in bytes; longer ones are cut into several.
 pub const MAX_LINE_BYTES: usize = 4096;
@@ -75,9 +74,8 @@ struct Writer(Arc<Mutex<Lines>>);
 
 #[derive(Debug)]
 struct Lines {
-    caller: Caller,
+    gate: Arc<Gate>,
     stream: OutputStreamName,
-    lines: Events<OutputLine>,
     line: Vec<u8>,
     allowance: Allowance,
     left_out: u64,
@@ -95,9 +93,8 @@ impl Output {
     fn writer(&self) -> Writer {
         let make = || {
             Writer(Arc::new(Mutex::new(Lines {
-                caller: self.gate.caller().clone(),
+                gate: Arc::clone(&self.gate),
                 stream: self.name,
-                lines: self.gate.reach().lines.clone(),
                 line: Vec::new(),
                 allowance: Allowance::new(OUTPUT_BYTES_PER_SECOND),
                 left_out: 0,
@@ -136,20 +133,25 @@ impl Lines {
         let text = String::from_utf8_lossy(&line);
         let text = text.strip_suffix('\r').unwrap_or(&text).to_owned();
         let left_out = std::mem::take(&mut self.left_out);
+        let caller = self.gate.caller();
+        self.gate.tell(|| CallEvent::Line {
+            stream: self.stream,
+            text: text.clone(),
+        });
         tracing::info!(
             target: "airssys::guest",
-            component = %self.caller.component,
-            replica = self.caller.replica,
-            generation = self.caller.generation,
+            component = %caller.component,
+            replica = caller.replica,
+            generation = caller.generation,
             stream = %self.stream,
             left_out,
             // Quoted: a guest's control characters are not the terminal's.
             line = ?text,
         );
-        self.lines.send(OutputLine {
-            component: self.caller.component.clone(),
-            replica: self.caller.replica,
-            generation: self.caller.generation,
+        self.gate.reach().lines.send(OutputLine {
+            component: caller.component.clone(),
+            replica: caller.replica,
+            generation: caller.generation,
             stream: self.stream,
             text,
             left_out,

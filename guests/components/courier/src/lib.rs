@@ -9,6 +9,7 @@ mod bindings {
     wit_bindgen::generate!({
         path: [
             "../../../airssys-wasm/wit/deps/messaging.wit",
+            "../../../airssys-wasm/wit/deps/progress.wit",
             "../../../airssys-wasm/wit/deps/secrets.wit",
             "../../../airssys-wasm/wit/deps/config.wit",
             "../../../airssys-wasm/wit/deps/keyvalue.wit",
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use bindings::airssys::messaging::bus;
 use bindings::airssys::messaging::types::{Message, Undelivered};
+use bindings::airssys::progress::progress;
 use bindings::airssys::secrets::reveal;
 use bindings::exports::airssys::courier::desk;
 use bindings::exports::airssys::messaging::receiver;
@@ -152,6 +154,22 @@ impl desk::Guest for Courier {
             // What comes of it is nothing, each time.
             let _ = (config::get("colour"), bus::send("nobody", &[]));
         }
+    }
+
+    fn labour(steps: u32, pause_ms: u32) -> u32 {
+        for step in 1..=steps {
+            progress::report(
+                u64::from(step),
+                Some(u64::from(steps)),
+                &format!("step {step}"),
+            );
+            logging::log(logging::Level::Debug, "labour", &format!("logged {step}"));
+            println!("printed {step}");
+            if pause_ms > 0 {
+                std::thread::sleep(Duration::from_millis(u64::from(pause_ms)));
+            }
+        }
+        steps
     }
 
     fn log(text: String) {
