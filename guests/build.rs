@@ -1,5 +1,6 @@
 //! Builds the workspace in `components/` for wasm32-wasip2, once for all profiles, and hands each
-//! component to the library (in `OUT_DIR`) and to `airssys.toml` (beside its `Component.toml`).
+//! component to the library (in `OUT_DIR`) and to `airssys.toml` (beside its `Component.toml`), with
+//! the doc comments of its WIT, which building it drops.
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -7,6 +8,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::{env, fmt, io};
+
+use serde_json::Value;
+use wit_parser::{PackageMetadata, Resolve, WorldItem};
 
 const TARGET: &str = "wasm32-wasip2";
 const MEMBERS: [&str; 7] = [
@@ -64,7 +68,10 @@ fn main() -> Result<(), BuildFailure> {
     for name in MEMBERS {
         let file_name = format!("{name}.wasm");
         let built = target_dir.join(TARGET).join("release").join(&file_name);
-        let wasm = fs::read(&built).map_err(io_failure("read", &built))?;
+        let mut wasm = fs::read(&built).map_err(io_failure("read", &built))?;
+        let docs = documentation(&components.join(name).join("wit"))
+            .map_err(|source| BuildFailure::Documentation { name, source })?;
+        append_section(&mut wasm, PackageMetadata::SECTION_NAME, &docs);
         let embedded = out_dir.join(&file_name);
         replace_if_different(&embedded, &wasm).map_err(io_failure("write", &embedded))?;
         let deployed = components.join(name).join(&file_name);
@@ -163,6 +170,60 @@ fn build_components(components: &Path, target_dir: &Path) -> Result<(), BuildFai
     })
 }
 
+/// The doc comments of a guest's package, as `wit-parser` writes them, and those of the interfaces
+/// it exports of other packages, under their full names.
+fn documentation(wit: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut resolve = Resolve::default();
+    // Some guests import them.
+    resolve.push_dir("../airssys-wasm/wit")?;
+    let (own, _) = resolve.push_dir(wit)?;
+    let encoded = |package| PackageMetadata::extract(&resolve, package).encode();
+    let mut bytes = encoded(own)?;
+    let (version, text) = bytes.split_at(1);
+    let mut docs: Value = serde_json::from_slice(text)?;
+    let worlds = resolve.packages[own].worlds.values();
+    let exports = worlds.flat_map(|world| resolve.worlds[*world].exports.values());
+    for export in exports {
+        let WorldItem::Interface { id, .. } = export else {
+            continue;
+        };
+        let interface = &resolve.interfaces[*id];
+        if let (Some(package), Some(name)) = (interface.package, &interface.name)
+            && package != own
+        {
+            let others: Value = serde_json::from_slice(&encoded(package)?[1..])?;
+            let full = resolve.id_of_name(package, name);
+            docs["interfaces"][full] = others["interfaces"][name.as_str()].clone();
+        }
+    }
+    let text = serde_json::to_vec(&docs)?;
+    bytes = [version, &text].concat();
+    Ok(bytes)
+}
+
+/// Appends a custom section to a binary.
+fn append_section(wasm: &mut Vec<u8>, name: &str, data: &[u8]) {
+    let mut content = leb128(name.len());
+    content.extend_from_slice(name.as_bytes());
+    content.extend_from_slice(data);
+    wasm.push(0);
+    wasm.extend_from_slice(&leb128(content.len()));
+    wasm.extend_from_slice(&content);
+}
+
+fn leb128(mut value: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let digit = (value & 0x7f) as u8;
+        value >>= 7;
+        if value == 0 {
+            bytes.push(digit);
+            return bytes;
+        }
+        bytes.push(digit | 0x80);
+    }
+}
+
 fn run(command: &mut Command) -> Result<Output, BuildFailure> {
     command
         .stdin(Stdio::null())
@@ -228,6 +289,10 @@ enum BuildFailure {
         by_hand: String,
         output: String,
     },
+    Documentation {
+        name: &'static str,
+        source: Box<dyn Error>,
+    },
 }
 
 impl fmt::Display for BuildFailure {
@@ -254,6 +319,9 @@ impl fmt::Display for BuildFailure {
                 output.trim_end(),
                 directory.display(),
             ),
+            Self::Documentation { name, source } => {
+                write!(f, "cannot read the WIT of {name}: {source:#}")
+            }
         }
     }
 }
@@ -269,6 +337,7 @@ impl Error for BuildFailure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io { source, .. } | Self::Start { source, .. } => Some(source),
+            Self::Documentation { source, .. } => Some(&**source),
             _ => None,
         }
     }

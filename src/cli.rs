@@ -50,11 +50,13 @@ Examples:
   airssys call airssys.toml calculator 'docs:adder/add@0.1.0#add' 2 3
   airssys call Component.toml calculator sum '[1, 2, 3]'
   airssys call airssys.toml notebook append '\"a note\"'
+  airssys call airssys.toml calculator divide --input '{\"dividend\": 7, \"divisor\": 2}'
+  echo '{\"values\": [1, 2, 3]}' | airssys call airssys.toml calculator sum --input - | jq .
 
 WAVE values: 42  -7  1.5  true  'x'  \"text\"  [1, 2]  (1, \"a\")  {name: \"a\", age: 3}
              some(1)  none  ok(1)  err(\"why\")  case-name  case-name(1)
 Strings keep their quotes, so quote them once more for the shell; write -- before -inf.
-`airssys inspect` shows the types.";
+`airssys inspect` shows the types, and with --schema what --input takes.";
 
 const MCP_EXAMPLES: &str = "\
 Examples:
@@ -189,7 +191,8 @@ enum Command {
     /// Call a function of a component
     ///
     /// Starts COMPONENT alone, without the rest of its tree, calls FUNCTION once and prints its
-    /// result as WAVE; a function without a result prints nothing.
+    /// result as WAVE; a function without a result prints nothing. With --input arguments and result
+    /// are JSON; an error that the function returns is then {"error": ...}, with exit code 1.
     #[command(after_help = CALL_EXAMPLES, after_long_help = format!("{CALL_EXAMPLES}\n\n{EXIT_CODES}"))]
     Call(CallArgs),
 
@@ -218,6 +221,13 @@ enum Command {
     Explain(ExplainArgs),
 
     /// Show what a component imports and exports, as WIT
+    ///
+    /// With --schema: a JSON object with the JSON Schema of what each exported function takes
+    /// (`input`), returns (`output`) and fails with (`error`), as `airssys call --input` has them,
+    /// and the `description` from its WIT where the component carries that.
+    #[command(
+        after_help = "Examples:\n  airssys inspect calculator.wasm\n  airssys inspect calculator.wasm --schema | jq 'keys'"
+    )]
     Inspect(InspectArgs),
 
     /// Run five components under load, three of which leak, loop and crash
@@ -288,6 +298,9 @@ struct CallArgs {
     /// The arguments, each a WAVE value
     #[arg(value_name = "ARG", allow_negative_numbers = true)]
     arguments: Vec<String>,
+    /// The arguments by name, as a JSON object; - reads it from standard input
+    #[arg(long, value_name = "JSON", conflicts_with = "arguments")]
+    input: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -337,6 +350,9 @@ struct ExplainArgs {
 struct InspectArgs {
     /// A component binary
     wasm: PathBuf,
+    /// The JSON Schema of each exported function, instead of WIT
+    #[arg(long)]
+    schema: bool,
 }
 
 #[derive(Debug, Args)]
@@ -463,6 +479,7 @@ impl Cli {
             Command::Mcp(args) => mcp::mcp(&args, read(&args.file)?, door, output).await,
             Command::Validate(args) => validate::validate(&args.files, output),
             Command::Explain(args) => explain::explain(args.key.as_deref(), output),
+            Command::Inspect(args) if args.schema => inspect::schema(&args.wasm, output),
             Command::Inspect(args) => inspect::inspect(&args.wasm, output),
             Command::Audit(command) => audit::audit(&command, output).await,
             Command::Bench(args) => bench::bench(&args, output).await,

@@ -2,6 +2,9 @@
 //!
 //! `AIRSSYS_ABI_TYPES=2000 cargo test --release --test e2e json_test` tries more types.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use airssys::json::{self, JsonError, MAX_DOCS_BYTES, Outcome};
 use airssys::{ComponentRef, Exports, FunctionError, Val, ValueError, WasmError};
 use airssys_guests::CALCULATOR;
@@ -11,6 +14,7 @@ use serde_json::{Map, Value, json};
 use wasmtime::component::Type;
 
 use crate::abi_test::{Random, Ty, mirror, types, types_to_try};
+use crate::cli_test::{airssys, code, err, out, program};
 use crate::support::{
     Alone, BUMP, block_on, component, in_a_process_of_its_own, resident, shared_machine,
 };
@@ -182,7 +186,7 @@ fn json_reaches_a_guest_and_comes_back_as_values_do() {
         let component = &alone.component;
         for (at, kind) in types.iter().enumerate() {
             let (image, lift) = (format!("image-{at}"), format!("images-{at}"));
-            let ty = parameter(component.exports().unwrap(), &image);
+            let ty = parameter(&component.exports().unwrap(), &image);
             let value = random.value(kind);
             let told = json::from_val(&value, &ty).unwrap();
             let arguments = object(json!({"value": told}));
@@ -548,21 +552,22 @@ fn floats_keep_their_value_and_their_shortest_form() {
 
 /// A component with one function, and these custom sections.
 fn documented(sections: &[&[u8]]) -> Vec<u8> {
-    let mut wasm =
-        wat::parse_str(component("(func (export \"run\"))", false, &[("run", "")])).unwrap();
-    for data in sections {
-        let name = b"package-docs";
-        let size = 1 + name.len() + data.len();
-        wasm.push(0);
-        for shift in [0, 7, 14, 21] {
-            let digit = u8::try_from(size >> shift & 0x7f).unwrap();
-            wasm.push(if shift < 21 { digit | 0x80 } else { digit });
-        }
-        wasm.push(u8::try_from(name.len()).unwrap());
-        wasm.extend_from_slice(name);
-        wasm.extend_from_slice(data);
+    let wasm = wat::parse_str(component("(func (export \"run\"))", false, &[("run", "")])).unwrap();
+    sections
+        .iter()
+        .fold(wasm, |wasm, data| with_docs(wasm, data))
+}
+
+fn with_docs(mut wasm: Vec<u8>, data: &[u8]) -> Vec<u8> {
+    let name = b"package-docs";
+    let size = 1 + name.len() + data.len();
+    wasm.push(0);
+    for shift in [0, 7, 14, 21] {
+        let digit = u8::try_from(size >> shift & 0x7f).unwrap();
+        wasm.push(if shift < 21 { digit | 0x80 } else { digit });
     }
-    wasm
+    wasm.push(u8::try_from(name.len()).unwrap());
+    [&wasm[..], name, data].concat()
 }
 
 #[test]
@@ -584,4 +589,108 @@ fn documentation_that_is_too_large_or_none_fails_no_load() {
     }
     // What was read before counts.
     assert_eq!(about(&[&filler, &right(1)]), None);
+}
+
+#[test]
+fn the_doc_comments_of_a_guests_wit_are_in_its_schema() {
+    let exports = Exports::read(CALCULATOR.wasm).unwrap();
+    let divide = exports.schema("divide").unwrap();
+    let about = divide.description.unwrap();
+    assert_eq!(about, "Divides, rounding towards zero.");
+    let error = divide.error.unwrap();
+    let about = error["description"].as_str().unwrap();
+    assert!(
+        about.starts_with("Why a division has no answer."),
+        "{about}"
+    );
+    assert!(
+        about.contains("- division-by-zero: The divisor is zero."),
+        "{about}"
+    );
+    let summary = exports.schema("statistics").unwrap().output.unwrap();
+    let count = &summary["anyOf"][0]["properties"]["count"]["description"];
+    assert_eq!(*count, json!("How many values there are."));
+    // Of another package.
+    assert!(exports.schema("add").unwrap().description.is_some());
+}
+
+#[test]
+fn types_that_look_alike_share_no_documentation() {
+    let text = r#"(component
+        (core module $m (func (export "f") (param i32)))
+        (core instance $i (instantiate $m))
+        (type $a' (enum "x" "y"))
+        (component $inner
+            (import "a" (type $a (eq $a')))
+            (import "f" (func $f (param "v" $a)))
+            (export $b "one" (type $a)) (export "other" (type $a))
+            (export "f" (func $f) (func (param "v" $b))))
+        (func $f (param "v" $a') (canon lift (core func $i "f")))
+        (instance $e (instantiate $inner (with "a" (type $a')) (with "f" (func $f))))
+        (export "n:p/i" (instance $e)))"#;
+    let wasm = wat::parse_str(text).unwrap();
+    for (other, found) in [("First.", Some("First.")), ("Second.", None)] {
+        let types = json!({"one": {"docs": "First."}, "other": {"docs": other}});
+        let docs = json!({"interfaces": {"i": {"types": types}}}).to_string();
+        let wasm = with_docs(wasm.clone(), &[b"\x01", docs.as_bytes()].concat());
+        let schema = Exports::read(&wasm).unwrap().schema("f").unwrap();
+        let about = &schema.input["properties"]["v"]["description"];
+        assert_eq!(about.as_str(), found);
+    }
+}
+
+#[test]
+fn call_takes_and_prints_json_where_it_is_asked_to() {
+    let manifest = env!("CARGO_MANIFEST_DIR");
+    let tree = &format!("{manifest}/guests/airssys.toml");
+    let call = |function, input| {
+        let output = airssys(&["call", tree, "calculator", function, "--input", input]);
+        (code(&output), out(&output), err(&output))
+    };
+    let (exit, told, _) = call(
+        "divide",
+        r#"{"dividend": "-9007199254740993", "divisor": 1}"#,
+    );
+    assert_eq!((exit, told.as_str()), (0, "-9007199254740993\n"));
+    let (exit, told, _) = call("divide", r#"{"dividend": 7, "divisor": 0}"#);
+    assert_eq!(
+        (exit, told.as_str()),
+        (1, "{\"error\":\"division-by-zero\"}\n")
+    );
+    let (exit, told, why) = call("add", r#"{"x": 2, "y": -3}"#);
+    assert_eq!((exit, told.as_str()), (2, ""), "{why}");
+    for part in [
+        "y: expected u32 (0 to 4294967295), found -3",
+        "func(x: u32, y: u32) -> u32",
+    ] {
+        assert!(why.contains(part), "{why}");
+    }
+    for broken in ["[1]", "{"] {
+        let (exit, _, why) = call("add", broken);
+        assert_eq!(exit, 2, "{why}");
+        assert!(why.contains("--schema"), "{why}");
+    }
+    let mut piped = program(&["--json", "call", tree, "calculator", "sum", "--input", "-"]);
+    let mut child = (piped.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()).unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(br#"{"values": [1, 2, 3]}"#).unwrap();
+    drop(stdin);
+    let told: Value = serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(told["result"], json!(6));
+}
+
+#[test]
+fn inspect_shows_the_schemas_and_reads_components_with_documentation() {
+    let wasm = format!(
+        "{}/guests/components/calculator/calculator.wasm",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let output = airssys(&["inspect", &wasm, "--schema"]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let add = &told["docs:adder/add@0.1.0#add"];
+    assert_eq!(add["input"]["required"], json!(["x", "y"]));
+    let output = airssys(&["inspect", &wasm]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(out(&output).contains("export airssys:calculator/arithmetic@0.1.0;"));
 }

@@ -15,6 +15,7 @@ use airssys_guests::{CALCULATOR, CRASHER, LEAKY, NOTEBOOK, PROBER, SPINNER};
 use serde_json::{Value, json};
 
 use crate::cli_test::{airssys, code, err, program};
+use crate::messaging_test::couriers;
 use crate::support::{Tree, block_on, machine_to_itself, shared_machine};
 
 /// Set where the clients have to be there, so that no test is left out unseen.
@@ -456,6 +457,122 @@ fn what_a_guest_prints_never_reaches_the_protocols_stream() {
     let lines = std::mem::replace(&mut wire.lines, sync_channel(1).1);
     assert_eq!(wire.close(), 0);
     assert_eq!(lines.iter().count(), 0);
+}
+
+/// A call with a token for word of its progress: what is told before the answer, and that.
+fn watched_call(wire: &mut Wire, tool: &str, arguments: Value) -> (Vec<Value>, Value) {
+    let meta = json!({ "progressToken": "token" });
+    let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+    wire.say(&call.to_string());
+    let mut told = Vec::new();
+    loop {
+        let message = wire.hear();
+        if message["id"] == 1 {
+            return (told, message["result"].clone());
+        }
+        assert_eq!(message["method"], "notifications/progress", "{message}");
+        assert_eq!(message["params"]["progressToken"], "token", "{message}");
+        told.push(message["params"].clone());
+    }
+}
+
+#[test]
+fn what_a_guest_says_while_a_call_runs_reaches_who_waits_for_it() {
+    let _load = shared_machine();
+    let mut wire = Wire::begun(&couriers(&[("a", "")]).write());
+    let (told, result) = watched_call(&mut wire, "a_labour", json!({ "steps": 3, "pause-ms": 20 }));
+    assert_eq!(result["structuredContent"]["result"], 3, "{result}");
+    let messages: Vec<&str> = told
+        .iter()
+        .map(|word| word["message"].as_str().unwrap())
+        .collect();
+    let expected = (1..=3).flat_map(|n| {
+        [
+            format!("step {n}"),
+            format!("logged {n}"),
+            format!("printed {n}"),
+        ]
+    });
+    assert_eq!(messages, expected.collect::<Vec<_>>());
+    assert_eq!(
+        (&told[0]["progress"], &told[0]["total"]),
+        (&json!(1.0), &json!(3.0))
+    );
+    let figures: Vec<f64> = told
+        .iter()
+        .map(|word| word["progress"].as_f64().unwrap())
+        .collect();
+    assert!(figures.is_sorted_by(|a, b| a < b), "{figures:?}");
+}
+
+#[test]
+fn what_a_call_was_denied_stands_in_its_result_with_the_grant_that_is_missing() {
+    let _load = shared_machine();
+    let tree = Tree::new()
+        .guest("prober", PROBER)
+        .guest("calculator", CALCULATOR);
+    let file = tree.write();
+    let mut wire = Wire::begun(&file);
+    let secret = tree.path().join("secret");
+    fs::write(&secret, "what the file says").unwrap();
+    let address = "127.0.0.1:9";
+    let answer = wire.call(1, "prober_connect", json!({ "address": address }));
+    let result = &answer["result"];
+    assert_eq!(result["isError"], true, "{answer}");
+    let denied = &result["_meta"]["airssys/denied"];
+    let content = result["content"].as_array().unwrap();
+    let told: Value = serde_json::from_str(content[1]["text"].as_str().unwrap()).unwrap();
+    assert_eq!(&told, denied);
+    let denial = &denied["denied"][0];
+    assert_eq!(
+        (&denial["component"], &denial["capability"]),
+        (&json!("prober"), &json!("network"))
+    );
+    let missing = denial["missing_toml"].as_str().unwrap();
+    assert!(missing.starts_with("[capabilities.network]\n"), "{missing}");
+    // The denials of one call are not told with the next.
+    let answer = wire.call(2, "prober_random", json!({}));
+    assert!(answer["result"].get("_meta").is_none(), "{answer}");
+    // What was told is all that was missing.
+    assert_eq!(wire.close(), 0);
+    let manifest = tree.path().join("prober/Component.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, format!("{text}\n{missing}\n")).unwrap();
+    let mut wire = Wire::begun(&file);
+    let answer = wire.call(1, "prober_connect", json!({ "address": address }));
+    assert!(answer["result"].get("_meta").is_none(), "{answer}");
+}
+
+#[test]
+fn a_call_ends_by_the_deadline_it_is_given() {
+    let _load = shared_machine();
+    let tree = Tree::new().guest("spinner", SPINNER);
+    let mut wire = Wire::open(&tree.write(), &["--deadline-seconds", "1"]);
+    wire.begin();
+    let began = Instant::now();
+    let answer = wire.call(1, "spinner_park-ms", json!({ "milliseconds": 20_000 }));
+    assert!(began.elapsed() < Duration::from_secs(10));
+    let told = answer["result"]["content"][0]["text"].as_str().unwrap();
+    let told: Value = serde_json::from_str(told).unwrap();
+    assert_eq!(told["error"]["kind"], "expired", "{told}");
+}
+
+#[test]
+fn what_its_author_says_of_a_function_describes_the_tool() {
+    let _load = shared_machine();
+    let mut wire = Wire::begun(&tree().write());
+    wire.say(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
+    let list = wire.hear();
+    let tools = list["result"]["tools"].as_array().unwrap();
+    let tool = |name: &str| tools.iter().find(|tool| tool["name"] == name).unwrap();
+    let count = tool("notebook_count");
+    assert_eq!(count["description"], "How many notes there are.");
+    let hints = json!({ "title": "Count notes", "readOnlyHint": true });
+    assert_eq!(count["annotations"], hints);
+    let hints = json!({ "destructiveHint": true, "idempotentHint": true });
+    assert_eq!(tool("notebook_clear")["annotations"], hints);
+    assert!(tool("notebook_get").get("annotations").is_none());
 }
 
 #[test]

@@ -34,7 +34,7 @@ use crate::payload::{self, EncodeError, MAX_VALUES_BYTES, Undecoded, ValueError}
 use crate::results::Results;
 
 pub(crate) use docs::Docs;
-pub use docs::MAX_DOCS_BYTES;
+pub use docs::{MAX_DOCS_BYTES, without_docs};
 pub(crate) use schema::schema;
 pub use schema::{FunctionSchema, MAX_SCHEMA_BYTES};
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use airssys::config::ConfigFile;
+use airssys::json::JsonError;
 use airssys::mcp::{ServeError, TokenError};
 use airssys::{
     AuditError, ConfigErrors, CountsConfig, ExitCause, FunctionError, HostError, TooMany, WasmError,
@@ -70,6 +71,18 @@ pub(crate) enum ExpectedError {
         expected: String,
         example: String,
         source: Box<dyn Error + Send + Sync>,
+    },
+    /// `--input` is no JSON object.
+    #[error("--input is no JSON object{}", source.as_ref().map_or(String::new(), |e| format!(": {e}")))]
+    NotAnObject { source: Option<serde_json::Error> },
+    /// `--input -`, and standard input cannot be read.
+    #[error("cannot read standard input: {source}")]
+    NoInput { source: io::Error },
+    /// `--input` does not fit the function.
+    #[error("--input: {source}")]
+    Input {
+        source: JsonError,
+        signature: String,
     },
     /// No key of that name.
     #[error("no configuration key `{key}`")]
@@ -284,7 +297,13 @@ impl CliError {
 impl ExpectedError {
     fn help(&self) -> Option<String> {
         match self {
-            Self::Arity { signature, .. } => Some(signature.clone()),
+            Self::Arity { signature, .. } | Self::Input { signature, .. } => {
+                Some(signature.clone())
+            }
+            Self::NotAnObject { .. } => Some(String::from(
+                "write, for example: --input '{\"x\": 2, \"y\": 3}'; `airssys inspect WASM --schema` \
+                 says what a function takes",
+            )),
             Self::Argument { example, .. } => Some(format!("write, for example: {example}")),
             Self::UnknownKey { nearest, .. } if nearest.is_empty() => {
                 Some(String::from("`airssys explain` lists all keys"))
@@ -350,7 +369,7 @@ fn call_kind(error: &WasmError) -> &'static str {
         WasmError::Expired { .. } => "expired",
         WasmError::NotStarted { .. } => "not-started",
         WasmError::Function { .. } => "function",
-        WasmError::Arguments { .. } => "arguments",
+        WasmError::Arguments { .. } | WasmError::Json { .. } => "arguments",
         WasmError::Results { .. } => "results",
         WasmError::Damaged { .. } => "damaged",
         WasmError::OtherLevel { .. } => "other-level",

@@ -1,10 +1,12 @@
-//! `airssys inspect`: what a component imports and exports, as WIT.
+//! `airssys inspect`: what a component imports and exports, as WIT or as JSON Schema.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use serde_json::json;
+use airssys::Exports;
+use airssys::json::without_docs;
+use serde_json::{Map, json};
 use wit_component::{DecodedWasm, OutputToString, WitPrinter};
 
 use super::Exit;
@@ -31,19 +33,50 @@ pub(super) fn inspect(path: &Path, output: Output) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
+/// One object, with a member for each function that can be called with JSON.
+pub(super) fn schema(path: &Path, output: Output) -> Result<Exit, CliError> {
+    let bytes = component(path)?;
+    let exports = Exports::read(&bytes).map_err(|error| ExpectedError::NotValid {
+        path: path.to_path_buf(),
+        reason: error.into(),
+    })?;
+    let mut functions = Map::new();
+    for function in exports.functions() {
+        let told = match exports.schema(&function.name) {
+            Ok(schema) => json!({
+                "description": schema.description,
+                "input": schema.input,
+                "output": schema.output,
+                "error": schema.error,
+            }),
+            Err(error) => json!({ "unavailable": error.to_string() }),
+        };
+        functions.insert(function.name.to_string(), told);
+    }
+    output.json(&functions)?;
+    Ok(Exit::Ok)
+}
+
 fn decode(path: &Path) -> Result<DecodedWasm, CliError> {
+    let bytes = component(path)?;
+    // A WIT package keeps its documentation; in a component it is found to be out of place.
+    let decoded = wit_component::decode(&bytes)
+        .or_else(|error| wit_component::decode(&without_docs(&bytes)).map_err(|_| error));
+    let not_valid = |error: anyhow::Error| ExpectedError::NotValid {
+        path: path.to_path_buf(),
+        reason: error.into(),
+    };
+    Ok(decoded.map_err(not_valid)?)
+}
+
+/// The bytes of what may be a component.
+fn component(path: &Path) -> Result<Vec<u8>, ExpectedError> {
     let bytes = read(path)?;
     let path = path.to_path_buf();
     match bytes.get(..8) {
-        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => Err(ExpectedError::CoreModule { path }.into()),
-        Some([0, b'a', b's', b'm', ..]) => wit_component::decode(&bytes).map_err(|error| {
-            ExpectedError::NotValid {
-                path,
-                reason: error.into(),
-            }
-            .into()
-        }),
-        _ => Err(ExpectedError::NotWasm { path }.into()),
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => Err(ExpectedError::CoreModule { path }),
+        Some([0, b'a', b's', b'm', ..]) => Ok(bytes),
+        _ => Err(ExpectedError::NotWasm { path }),
     }
 }
 

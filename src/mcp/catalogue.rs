@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::annotations::annotated;
 use super::naming;
 use crate::json::FunctionSchema;
-use crate::{ComponentName, ComponentRef, FunctionError, Host, WasmError};
+use crate::{ComponentName, ComponentRef, Exports, FunctionError, Host, WasmError};
 
 /// Most tools of one answer to `tools/list`; the next ones are a cursor away.
 const PAGE_TOOLS: usize = 500;
@@ -42,8 +42,8 @@ pub(super) struct Tools {
     seen: Vec<Seen>,
 }
 
-/// A component and where its exports lie, which changes with its code.
-type Seen = (ComponentName, usize);
+/// A component and its exports.
+type Seen = (ComponentName, Arc<Exports>);
 
 /// The tools of a host, made anew when its components change.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Catalogue {
     pub(super) fn look(&self) -> Arc<Tools> {
         let components = self.host.components();
         let held = Arc::clone(&self.tools.borrow());
-        if held.seen == seen(&components) {
+        if held.is_of(&seen(&components)) {
             return held;
         }
         let fresh = Arc::new(Tools::of(&components));
@@ -92,10 +92,7 @@ impl Catalogue {
 fn seen(components: &[ComponentRef]) -> Vec<Seen> {
     let seen = components.iter().filter_map(|component| {
         let exports = component.exports().ok()?;
-        Some((
-            component.name().clone(),
-            exports.functions().as_ptr().addr(),
-        ))
+        Some((component.name().clone(), exports))
     });
     seen.collect()
 }
@@ -109,6 +106,13 @@ impl Tools {
                 .collect(),
             seen: seen(components),
         }
+    }
+
+    /// Whether these are the components, with the very code, that the tools were made from.
+    fn is_of(&self, seen: &[Seen]) -> bool {
+        let alike =
+            |(one, other): (&Seen, &Seen)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1);
+        self.seen.len() == seen.len() && self.seen.iter().zip(seen).all(alike)
     }
 
     pub(super) fn names(&self) -> Vec<String> {

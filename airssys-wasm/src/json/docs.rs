@@ -78,7 +78,7 @@ impl Item {
 impl Docs {
     /// Of the exports that there are; nothing else is kept.
     pub(crate) fn of(bytes: &[u8], component: &Component, engine: &Engine) -> Self {
-        let Some(package) = sections(bytes) else {
+        let Some(package) = read(bytes) else {
             return Self::default();
         };
         let mut docs = Self::default();
@@ -176,38 +176,64 @@ impl World {
     }
 }
 
-/// What all sections together say, as far as they are read.
-fn sections(bytes: &[u8]) -> Option<Package> {
+/// A component without its documentation. Tools that read its WIT stumble over the section: they
+/// take it for that of a WIT package.
+#[must_use]
+pub fn without_docs(wasm: &[u8]) -> Vec<u8> {
+    let (mut kept, mut rest) = (Vec::with_capacity(wasm.len()), wasm);
+    for (section, length) in sections(wasm) {
+        let (bytes, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        if section.is_none() {
+            kept.extend_from_slice(bytes);
+        }
+        rest = after;
+    }
+    kept.extend_from_slice(rest);
+    kept
+}
+
+/// What the sections together say, as far as they are read.
+fn read(wasm: &[u8]) -> Option<Package> {
     let mut found: Option<Package> = None;
     let mut room = MAX_DOCS_BYTES;
-    let (mut parser, mut rest) = (Parser::new(0), bytes);
-    while let Ok(Chunk::Parsed { consumed, payload }) = parser.parse(rest, true) {
-        rest = rest.get(consumed..)?;
-        match payload {
+    for data in sections(wasm).filter_map(|(data, _)| data) {
+        let Some(left) = room.checked_sub(data.len()) else {
+            continue;
+        };
+        room = left;
+        if let Some((0 | 1, text)) = data.split_first()
+            && let Ok(package) = serde_json::from_slice::<Package>(text)
+        {
+            let all = found.get_or_insert_default();
+            all.worlds.extend(package.worlds);
+            all.interfaces.extend(package.interfaces);
+        }
+    }
+    found
+}
+
+/// Each part of a component and the bytes it takes, with what is in it where it is documentation.
+/// What is inside a nested component is none of its own interface, and is passed over.
+fn sections(wasm: &[u8]) -> impl Iterator<Item = (Option<&[u8]>, usize)> {
+    let (mut parser, mut rest) = (Parser::new(0), wasm);
+    std::iter::from_fn(move || {
+        let Ok(Chunk::Parsed { consumed, payload }) = parser.parse(rest, true) else {
+            return None;
+        };
+        let (data, length) = match payload {
+            Payload::End(_) => return None,
             Payload::CustomSection(section) if section.name() == SECTION => {
-                let data = section.data();
-                let Some(left) = room.checked_sub(data.len()) else {
-                    continue;
-                };
-                room = left;
-                if let Some((0 | 1, text)) = data.split_first()
-                    && let Ok(package) = serde_json::from_slice::<Package>(text)
-                {
-                    let all = found.get_or_insert_default();
-                    all.worlds.extend(package.worlds);
-                    all.interfaces.extend(package.interfaces);
-                }
+                (Some(section.data()), consumed)
             }
-            // What is inside a component is none of its own interface.
             Payload::ModuleSection {
                 unchecked_range, ..
             }
             | Payload::ComponentSection {
                 unchecked_range, ..
-            } => rest = rest.get(unchecked_range.len()..)?,
-            Payload::End(_) => break,
-            _ => {}
-        }
-    }
-    found
+            } => (None, consumed + unchecked_range.len()),
+            _ => (None, consumed),
+        };
+        rest = rest.get(length..)?;
+        Some((data, length))
+    })
 }
