@@ -39,6 +39,7 @@ mod token;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub const DEFAULT_PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long word that the list has changed may take to one client.
 const TELL_LIMIT: Duration = Duration::from_secs(1);
 
-/// Time between two looks at the tree while much happens in it.
+/// Time from something that happens in the tree to a look at it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a server is held to.
@@ -125,6 +126,9 @@ struct Shared {
     calls: Semaphore,
     /// Clients of the revisions whose server speaks unasked.
     peers: Mutex<Vec<Peer<RoleServer>>>,
+    /// The last version of the list that they have been told of: there is one that tells for each
+    /// listener and each stream.
+    told: AtomicU64,
 }
 
 impl Server {
@@ -143,6 +147,7 @@ impl Server {
             options,
             calls: Semaphore::new(options.max_calls.min(Semaphore::MAX_PERMITS)),
             peers: Mutex::default(),
+            told: AtomicU64::new(0),
         };
         Self {
             shared: Arc::new(shared),
@@ -161,15 +166,17 @@ impl Server {
         let mut changes = self.shared.catalogue.changes();
         let look = async {
             while events.next().await.is_some() {
-                self.shared.catalogue.look();
                 // A tree that is busy with restarts has many events and the same tools.
-                tokio::time::sleep(LOOK_INTERVAL).await;
+                let more = async { while events.next().await.is_some() {} };
+                tokio::time::timeout(LOOK_INTERVAL, more).await.ok();
+                self.shared.catalogue.look();
             }
             std::future::pending::<()>().await;
         };
         let tell = async {
             while changes.changed().await.is_ok() {
-                self.shared.tell_peers().await;
+                let version = changes.borrow_and_update().version();
+                self.shared.tell_peers(version).await;
             }
         };
         tokio::join!(look, tell);
@@ -184,7 +191,10 @@ impl Shared {
         peers.push(peer);
     }
 
-    async fn tell_peers(&self) {
+    async fn tell_peers(&self, version: u64) {
+        if self.told.fetch_max(version, Ordering::Relaxed) >= version {
+            return;
+        }
         let peers = {
             let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
             peers.retain(|peer| !peer.is_transport_closed());

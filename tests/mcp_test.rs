@@ -1,29 +1,30 @@
 //! `airssys mcp`, driven by clients that others wrote, and by bytes that none of them would send.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use airssys::mcp::{HttpOptions, MAX_SESSIONS, Server, ServerOptions, Token};
+use airssys::mcp::{HttpOptions, ServeError, Server, ServerOptions};
 use airssys::{ChildSpec, ComponentConfig, ComponentSpec, Host};
 use airssys_guests::{CALCULATOR, CRASHER, LEAKY, NOTEBOOK, PROBER, SPINNER};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 
-use crate::cli_test::{airssys, code, err, program};
+use crate::cli_test::program;
 use crate::messaging_test::couriers;
 use crate::support::{Tree, block_on, machine_to_itself, shared_machine};
 
 /// Set where the clients have to be there, so that no test is left out unseen.
 const CLIENTS: &str = "AIRSSYS_CLIENTS";
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-const TOKEN: &str = "a-token-of-the-tests-alone";
+pub const TOKEN: &str = "a-token-of-the-tests-alone";
 
 /// The five guests, with time enough for what is slow.
 fn tree() -> Tree {
@@ -74,15 +75,15 @@ fn facts(mut command: Command) -> Value {
 }
 
 /// A server over HTTP, and where it listens.
-struct Running {
+pub struct Running {
     child: Child,
-    address: SocketAddr,
+    pub address: SocketAddr,
     /// The rest of standard error, kept open.
     _err: BufReader<std::process::ChildStderr>,
 }
 
 impl Running {
-    fn start(file: &Path, arguments: &[&str]) -> Self {
+    pub fn start(file: &Path, arguments: &[&str]) -> Self {
         let file = file.display().to_string();
         let mut child = program(&["mcp", &file, "--http", "127.0.0.1:0"])
             .args(arguments)
@@ -109,42 +110,6 @@ impl Running {
     fn url(&self) -> String {
         format!("http://{}/mcp", self.address)
     }
-
-    /// What the server answers to these bytes, up to the end of the head or of the connection.
-    fn head(&self, request: &str) -> String {
-        head(self.address, request)
-    }
-}
-
-fn head(address: SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut told = Vec::new();
-    let mut byte = [0];
-    while !told.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
-        told.push(byte[0]);
-    }
-    String::from_utf8(told).unwrap()
-}
-
-/// A POST with these headers beside those that each needs.
-fn post(headers: &[&str], body: &str) -> String {
-    let mut lines = vec![
-        "POST /mcp HTTP/1.1",
-        "content-type: application/json",
-        "accept: application/json, text/event-stream",
-    ];
-    lines.extend(headers);
-    let length = body.len();
-    format!(
-        "{}\r\ncontent-length: {length}\r\n\r\n{body}",
-        lines.join("\r\n")
-    )
-}
-
-fn status(head: &str) -> u16 {
-    head.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 impl Drop for Running {
@@ -239,7 +204,7 @@ impl Drop for Wire {
     }
 }
 
-fn initialize(version: &str) -> Value {
+pub fn initialize(version: &str) -> Value {
     json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
         "protocolVersion": version,
         "capabilities": {},
@@ -759,6 +724,50 @@ fn many_tools_come_in_pages() {
     assert_eq!(found, expected);
 }
 
+/// A client of a server in this process.
+struct Embedded {
+    lines: tokio::io::Lines<tokio::io::BufReader<ReadHalf<DuplexStream>>>,
+    write: WriteHalf<DuplexStream>,
+    serving: tokio::task::JoinHandle<Result<(), ServeError>>,
+}
+
+impl Embedded {
+    async fn serve(host: &Arc<Host>, options: ServerOptions) -> Self {
+        let server = Server::with_options(Arc::clone(host), options);
+        let (ours, theirs) = tokio::io::duplex(65_536);
+        let (read, write) = tokio::io::split(theirs);
+        let serving =
+            tokio::spawn(async move { server.serve(read, write, std::future::pending()).await });
+        let (read, write) = tokio::io::split(ours);
+        let lines = tokio::io::BufReader::new(read).lines();
+        let mut client = Self {
+            lines,
+            write,
+            serving,
+        };
+        client.say(&initialize("2025-11-25")).await;
+        client.hear().await;
+        let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+        client.say(&initialized).await;
+        client
+    }
+
+    async fn say(&mut self, message: &Value) {
+        let line = format!("{message}\n");
+        self.write.write_all(line.as_bytes()).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> Value {
+        let line = self.lines.next_line().await.unwrap().unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    async fn end(self) {
+        drop((self.lines, self.write));
+        self.serving.await.unwrap().unwrap();
+    }
+}
+
 #[test]
 fn a_server_with_all_it_can_do_says_so_at_once() {
     let _load = shared_machine();
@@ -769,37 +778,23 @@ fn a_server_with_all_it_can_do_says_so_at_once() {
             max_calls: 1,
             ..ServerOptions::default()
         };
-        let server = Server::with_options(Arc::clone(&host), options);
-        let (ours, theirs) = tokio::io::duplex(65_536);
-        let (read, write) = tokio::io::split(theirs);
-        let serving =
-            tokio::spawn(async move { server.serve(read, write, std::future::pending()).await });
-        use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
-        let (read, mut write) = tokio::io::split(ours);
-        let mut lines = tokio::io::BufReader::new(read).lines();
-        let mut said = initialize("2025-11-25").to_string() + "\n";
+        let mut client = Embedded::serve(&host, options).await;
         for id in [1, 2] {
             let params = json!({ "name": "spinner_park-ms", "arguments": { "milliseconds": 300 } });
-            let call =
-                json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params });
-            said += &(call.to_string() + "\n");
-        }
-        write.write_all(said.as_bytes()).await.unwrap();
-        let mut answers = Vec::new();
-        while answers.len() < 3 {
-            let line = lines.next_line().await.unwrap().unwrap();
-            answers.push(serde_json::from_str::<Value>(&line).unwrap());
+            client
+                .say(&json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }))
+                .await;
         }
         // The one that found no room comes first.
-        let busy = answers[1]["result"]["content"][0]["text"].as_str().unwrap();
+        let busy = client.hear().await;
+        let busy = busy["result"]["content"][0]["text"].as_str().unwrap();
         let busy: Value = serde_json::from_str(busy).unwrap();
         assert_eq!(
             (&busy["error"]["kind"], &busy["error"]["retry"]),
             (&json!("busy"), &json!(true))
         );
-        assert_eq!(answers[2]["result"]["content"][0]["text"], "ok");
-        drop((lines, write));
-        serving.await.unwrap().unwrap();
+        assert_eq!(client.hear().await["result"]["content"][0]["text"], "ok");
+        client.end().await;
         host.shutdown().await;
     });
 }
@@ -811,6 +806,15 @@ fn the_end_of_standard_input_and_ctrl_c_end_it_in_order() {
     let file = tree.write();
     assert_eq!(Wire::open(&file, &[]).close(), 0);
     assert_eq!(Wire::begun(&file).close(), 0);
+    // What was asked before is answered.
+    let mut wire = Wire::begun(&file);
+    wire.say(
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"spinner_park-ms","arguments":{"milliseconds":300}}}"#,
+    );
+    let lines = std::mem::replace(&mut wire.lines, sync_channel(1).1);
+    assert_eq!(wire.close(), 0);
+    let answers: Vec<String> = lines.iter().collect();
+    assert!(answers[0].contains("\"ok\""), "{answers:?}");
     // Standard input stays open.
     let mut wire = Wire::begun(&file);
     interrupt(&wire.child);
@@ -829,157 +833,61 @@ fn the_end_of_standard_input_and_ctrl_c_end_it_in_order() {
     assert_eq!(ends(&mut server.child), 0);
 }
 
-#[test]
-fn who_shows_no_token_or_another_is_told_to_show_one() {
-    let _load = shared_machine();
-    let tree = Tree::new().guest("calculator", CALCULATOR);
-    let server = Running::start(&tree.write(), &[]);
-    let body = initialize("2025-11-25").to_string();
-    let host = format!("host: {}", server.address);
-    let none = server.head(&post(&[&host], &body));
-    assert_eq!(status(&none), 401, "{none}");
-    assert!(
-        none.contains("www-authenticate: Bearer realm=\"airssys\"\r\n"),
-        "{none}"
-    );
-    for wrong in [
-        "Bearer x",
-        "Bearer a-token-of-the-tests-alonf",
-        "Bearer ",
-        "Basic YTpi",
-    ] {
-        let refused = server.head(&post(&[&host, &format!("authorization: {wrong}")], &body));
-        assert_eq!(status(&refused), 401, "{wrong}: {refused}");
-        assert!(refused.contains("www-authenticate: Bearer"), "{refused}");
-    }
-    // Nobody reads the body of who shows none.
-    let endless = format!("POST /mcp HTTP/1.1\r\n{host}\r\ncontent-length: 1000000000\r\n\r\n");
-    assert_eq!(status(&server.head(&endless)), 401);
-    let right = format!("authorization: bearer {TOKEN}");
-    assert_eq!(status(&server.head(&post(&[&host, &right], &body))), 200);
+/// The component `alone` with these functions, as the release of this minor version.
+fn release(tree: &Tree, version: u32, functions: &[&str]) -> ComponentConfig {
+    let exports: Vec<(&str, &str)> = functions.iter().map(|name| (*name, "")).collect();
+    let core = functions
+        .iter()
+        .map(|name| format!("(func (export \"{name}\"))"));
+    let text = crate::support::component(&core.collect::<String>(), false, &exports);
+    let folder = tree.path().join("alone");
+    let file = format!("{version}.wasm");
+    fs::write(folder.join(&file), wat::parse_str(text).unwrap()).unwrap();
+    let toml = fs::read_to_string(folder.join("Component.toml")).unwrap();
+    let toml = toml
+        .replace("component.wasm", &file)
+        .replace("0.1.0", &format!("0.{version}.0"));
+    let at_once = "[upgrade]\nprobation_seconds = 0\n";
+    let path = folder.join("Component.toml");
+    ComponentConfig::parse(path, &format!("{toml}\n{at_once}")).unwrap()
 }
 
 #[test]
-fn foreign_hosts_and_origins_are_refused_and_every_reply_keeps_pages_apart() {
+fn a_release_is_told_of_if_its_functions_are_others() {
     let _load = shared_machine();
-    let tree = Tree::new().guest("calculator", CALCULATOR);
-    let allow = [
-        "--allow-origin",
-        "https://app.example.com",
-        "--allow-host",
-        "tools.example.com",
-    ];
-    let server = Running::start(&tree.write(), &allow);
-    let body = initialize("2025-11-25").to_string();
-    let token = format!("authorization: Bearer {TOKEN}");
-    let own = format!("host: {}", server.address);
-    let ask = |headers: &[&str]| {
-        let head = server.head(&post(&[&[token.as_str()], headers].concat(), &body));
-        for header in [
-            "opener-policy: same-origin",
-            "embedder-policy: require-corp",
-            "resource-policy: same-site",
-        ] {
-            assert!(
-                head.contains(&format!("cross-origin-{header}\r\n")),
-                "{head}"
-            );
-        }
-        (status(&head), head)
-    };
-    assert_eq!(ask(&[&own]).0, 200);
-    assert_eq!(ask(&["host: tools.example.com"]).0, 200);
-    assert_eq!(ask(&["host: evil.example.com"]).0, 403);
-    assert_eq!(ask(&[&own, "origin: https://evil.example.com"]).0, 403);
-    assert_eq!(ask(&[&own, "origin: null"]).0, 403);
-    assert_eq!(ask(&[&own, "origin: https://app.example.com:8443"]).0, 403);
-    let (code, head) = ask(&[&own, "origin: https://app.example.com"]);
-    assert_eq!(code, 200);
-    assert!(
-        head.contains("access-control-allow-origin: https://app.example.com\r\n"),
-        "{head}"
-    );
-    let preflight = |origin: &str| {
-        server.head(&format!(
-            "OPTIONS /mcp HTTP/1.1\r\n{own}\r\norigin: {origin}\r\n\r\n"
-        ))
-    };
-    assert_eq!(status(&preflight("https://app.example.com")), 204);
-    let refused = preflight("https://evil.example.com");
-    assert_eq!(status(&refused), 403);
-    assert!(!refused.contains("access-control-allow"), "{refused}");
-    let elsewhere = server.head(&format!("GET / HTTP/1.1\r\n{own}\r\n\r\n"));
-    assert_eq!(status(&elsewhere), 404);
-    assert!(
-        elsewhere.contains("cross-origin-opener-policy"),
-        "{elsewhere}"
-    );
-}
-
-#[test]
-fn sessions_and_bodies_are_bounded() {
-    let _load = shared_machine();
-    let tree = Tree::new().guest("calculator", CALCULATOR);
-    let server = Running::start(&tree.write(), &[]);
-    let token = format!("authorization: Bearer {TOKEN}");
-    let own = format!("host: {}", server.address);
-    let large = "x".repeat(5 * 1024 * 1024);
-    assert_eq!(status(&server.head(&post(&[&own, &token], &large))), 413);
-    let open = post(&[&own, &token], &initialize("2025-11-25").to_string());
-    for _ in 0..MAX_SESSIONS {
-        assert_eq!(status(&server.head(&open)), 200);
-    }
-    assert_eq!(status(&server.head(&open)), 500);
-    // Who needs no session is served.
-    let stateless = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": { "_meta": {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": { "name": "tests", "version": "0" },
-        "io.modelcontextprotocol/clientCapabilities": {},
-    }}});
-    let headers = [
-        &own,
-        &token,
-        "mcp-protocol-version: 2026-07-28",
-        "mcp-method: tools/list",
-    ];
-    let answer = server.head(&post(&headers, &stateless.to_string()));
-    assert_eq!(status(&answer), 200, "{answer}");
-}
-
-#[test]
-fn another_address_than_loopbacks_needs_a_flag_and_a_token() {
-    let tree = Tree::new().guest("calculator", CALCULATOR);
-    let file = tree.write().display().to_string();
-    let refused = |arguments: &[&str]| -> Output {
-        let output = airssys(&[&["mcp", &file, "--http", "0.0.0.0:0"], arguments].concat());
-        assert_eq!(code(&output), 2, "{}", err(&output));
-        output
-    };
-    refused(&[]);
-    refused(&["--beyond-loopback"]);
-    let token = tree.path().join("token");
-    fs::write(&token, format!("{TOKEN}\n")).unwrap();
-    let path = token.display().to_string();
-    // Others may read it.
-    let open = refused(&["--beyond-loopback", "--token-file", &path]);
-    assert!(err(&open).contains("mode 600"), "{}", err(&open));
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
-    refused(&["--token-file", &path]);
-    fs::write(&token, "short").unwrap();
-    refused(&["--beyond-loopback", "--token-file", &path]);
+    let first = crate::support::component("(func (export \"a\"))", false, &[("a", "")]);
+    let tree = Tree::new().text("alone", &first, 1_048_576, "");
     block_on(async {
         let host = Arc::new(tree.start().await.unwrap());
-        let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
-        let server = Server::new(Arc::clone(&host));
-        let pending = std::future::pending();
-        let refused = server.http(listener, HttpOptions::default(), pending).await;
-        assert!(matches!(
-            refused,
-            Err(airssys::mcp::ServeError::NoToken { .. })
-        ));
+        let alone = host.component("alone").unwrap();
+        let mut client = Embedded::serve(&host, ServerOptions::default()).await;
+        alone.upgrade(release(&tree, 2, &["a"])).await.unwrap();
+        // Time enough to look, and to find nothing.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        alone.upgrade(release(&tree, 3, &["a", "b"])).await.unwrap();
+        let told = client.hear().await;
+        assert_eq!(told["method"], "notifications/tools/list_changed", "{told}");
+        client
+            .say(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" }))
+            .await;
+        let list = client.hear().await;
+        let tools = list["result"]["tools"].as_array().unwrap();
+        let names: Vec<&str> = tools
+            .iter()
+            .map(|tool| tool["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, ["alone_a", "alone_b"]);
+        client.end().await;
         host.shutdown().await;
     });
-    assert!(Token::new("sixteen-letters.").is_ok());
-    assert!(Token::new("with a white space in").is_err());
+}
+
+#[test]
+fn a_tree_that_gives_up_ends_the_server() {
+    let _load = shared_machine();
+    let tree = Tree::new().guest("crasher", CRASHER).intensity(0, 60);
+    let mut wire = Wire::begun(&tree.write());
+    let answer = wire.call(1, "crasher_trap", json!({}));
+    assert_eq!(answer["result"]["isError"], true, "{answer}");
+    assert_eq!(ends(&mut wire.child), 1);
 }

@@ -40,6 +40,8 @@ pub(super) struct Tools {
     offers: BTreeMap<String, Arc<Offer>>,
     /// What they were made from.
     seen: Vec<Seen>,
+    /// How often the list has changed.
+    version: u64,
 }
 
 /// A component and its exports.
@@ -54,7 +56,7 @@ pub(super) struct Catalogue {
 
 impl Catalogue {
     pub(super) fn new(host: Arc<Host>) -> Self {
-        let tools = Arc::new(Tools::of(&host.components()));
+        let tools = Arc::new(Tools::of(&host.components(), 0));
         Self {
             host,
             tools: watch::Sender::new(tools),
@@ -68,11 +70,19 @@ impl Catalogue {
         if held.is_of(&seen(&components)) {
             return held;
         }
-        let fresh = Arc::new(Tools::of(&components));
-        self.tools.send_if_modified(|held| {
-            let changed = !held.list_the_same(&fresh);
-            *held = Arc::clone(&fresh);
-            changed
+        let mut fresh = Tools::of(&components, held.version + 1);
+        let changed = fresh.offers_other_tools_than(&held);
+        if !changed {
+            fresh.version = held.version;
+        }
+        let fresh = Arc::new(fresh);
+        self.tools.send_if_modified(|slot| {
+            // Somebody else who looked has seen the same or later.
+            let is_next = Arc::ptr_eq(slot, &held);
+            if is_next {
+                *slot = Arc::clone(&fresh);
+            }
+            is_next && changed
         });
         fresh
     }
@@ -98,14 +108,19 @@ fn seen(components: &[ComponentRef]) -> Vec<Seen> {
 }
 
 impl Tools {
-    fn of(components: &[ComponentRef]) -> Self {
+    fn of(components: &[ComponentRef], version: u64) -> Self {
         let offers = components.iter().flat_map(offers);
         Self {
             offers: offers
                 .map(|offer| (offer.tool.name.to_string(), Arc::new(offer)))
                 .collect(),
             seen: seen(components),
+            version,
         }
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
     /// Whether these are the components, with the very code, that the tools were made from.
@@ -136,7 +151,7 @@ impl Tools {
         (page, None)
     }
 
-    fn list_the_same(&self, other: &Self) -> bool {
+    fn offers_other_tools_than(&self, other: &Self) -> bool {
         let tools = |tools: &Self| {
             tools
                 .offers
@@ -145,7 +160,7 @@ impl Tools {
                 .collect()
         };
         let (one, two): (Vec<Tool>, Vec<Tool>) = (tools(self), tools(other));
-        one == two
+        one != two
     }
 }
 
