@@ -571,17 +571,18 @@ fn what_is_no_message_ends_nothing() {
         wire.say(line);
     }
     wire.say(r#"{"jsonrpc":"2.0","id":6,"method":"tools/list"}"#);
-    let mut refused = 0;
-    loop {
+    // In whatever order: requests are worked on beside one another.
+    let (mut refused, mut listed) = (0, false);
+    while refused < 4 || !listed {
         let answer = wire.hear();
         if answer["id"] == 6 {
             assert_eq!(answer["result"]["tools"].as_array().unwrap().len(), 5);
-            break;
+            listed = true;
+        } else {
+            assert!(answer["error"]["code"].is_i64(), "{answer}");
+            refused += 1;
         }
-        assert!(answer["error"]["code"].is_i64(), "{answer}");
-        refused += 1;
     }
-    assert!(refused >= 4, "{refused} refused");
     assert_eq!(wire.close(), 0);
 }
 
@@ -887,7 +888,14 @@ fn a_tree_that_gives_up_ends_the_server() {
     let _load = shared_machine();
     let tree = Tree::new().guest("crasher", CRASHER).intensity(0, 60);
     let mut wire = Wire::begun(&tree.write());
-    let answer = wire.call(1, "crasher_trap", json!({}));
-    assert_eq!(answer["result"]["isError"], true, "{answer}");
+    // The topmost supervisor allows a few restarts of the one below it.
+    for id in 1..20 {
+        let params = json!({ "name": "crasher_trap" });
+        let call = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params });
+        let stdin = wire.stdin.as_mut().unwrap();
+        if writeln!(stdin, "{call}").is_err() || wire.lines.recv_timeout(PATIENCE).is_err() {
+            break;
+        }
+    }
     assert_eq!(ends(&mut wire.child), 1);
 }
