@@ -62,7 +62,6 @@ const MCP_EXAMPLES: &str = "\
 Examples:
   airssys mcp airssys.toml
   airssys mcp airssys.toml --http 127.0.0.1:8931 --token-file token
-  claude mcp add tools -- airssys mcp /path/to/airssys.toml
 
 A tool is COMPONENT_FUNCTION, where FUNCTION is as much of the full name as tells it from the
 component's other functions: calculator_divide. The comment above a function in its WIT is the tool's

@@ -3,19 +3,22 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use airssys::mcp::{HttpOptions, ServeError, Server, ServerOptions};
+use airssys::mcp::{HttpOptions, MAX_OPEN_REQUESTS, ServeError, Server, ServerOptions};
 use airssys::{ChildSpec, ComponentConfig, ComponentSpec, Host};
 use airssys_guests::{CALCULATOR, CRASHER, LEAKY, NOTEBOOK, PROBER, SPINNER};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 
-use crate::cli_test::program;
+use crate::cli_test::{airssys, code, err, out, program};
 use crate::messaging_test::couriers;
 use crate::support::{Tree, block_on, machine_to_itself, shared_machine};
 
@@ -733,8 +736,8 @@ struct Embedded {
 }
 
 impl Embedded {
-    async fn serve(host: &Arc<Host>, options: ServerOptions) -> Self {
-        let server = Server::with_options(Arc::clone(host), options);
+    async fn serve(server: &Server) -> Self {
+        let server = server.clone();
         let (ours, theirs) = tokio::io::duplex(65_536);
         let (read, write) = tokio::io::split(theirs);
         let serving =
@@ -779,7 +782,8 @@ fn a_server_with_all_it_can_do_says_so_at_once() {
             max_calls: 1,
             ..ServerOptions::default()
         };
-        let mut client = Embedded::serve(&host, options).await;
+        let server = Server::with_options(Arc::clone(&host), options);
+        let mut client = Embedded::serve(&server).await;
         for id in [1, 2] {
             let params = json!({ "name": "spinner_park-ms", "arguments": { "milliseconds": 300 } });
             client
@@ -829,6 +833,22 @@ fn the_end_of_standard_input_and_ctrl_c_end_it_in_order() {
     interrupt(&wire.child);
     assert_eq!(ends(&mut wire.child), 0);
     assert!(began.elapsed() < Duration::from_secs(15));
+    // Standard input that only a thread of its own can read.
+    let (kept, socket) = UnixStream::pair().unwrap();
+    let mut child = program(&["mcp", &file.display().to_string()])
+        .stdin(Stdio::from(OwnedFd::from(socket)))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    writeln!(&kept, "{ping}").unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    interrupt(&child);
+    assert_eq!(ends(&mut child), 0);
     let mut server = Running::start(&file, &[]);
     interrupt(&server.child);
     assert_eq!(ends(&mut server.child), 0);
@@ -861,24 +881,30 @@ fn a_release_is_told_of_if_its_functions_are_others() {
     block_on(async {
         let host = Arc::new(tree.start().await.unwrap());
         let alone = host.component("alone").unwrap();
-        let mut client = Embedded::serve(&host, ServerOptions::default()).await;
+        let server = Server::new(Arc::clone(&host));
+        let mut clients = [
+            Embedded::serve(&server).await,
+            Embedded::serve(&server).await,
+        ];
         alone.upgrade(release(&tree, 2, &["a"])).await.unwrap();
         // Time enough to look, and to find nothing.
         tokio::time::sleep(Duration::from_millis(300)).await;
         alone.upgrade(release(&tree, 3, &["a", "b"])).await.unwrap();
-        let told = client.hear().await;
-        assert_eq!(told["method"], "notifications/tools/list_changed", "{told}");
-        client
-            .say(&json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" }))
-            .await;
-        let list = client.hear().await;
-        let tools = list["result"]["tools"].as_array().unwrap();
-        let names: Vec<&str> = tools
-            .iter()
-            .map(|tool| tool["name"].as_str().unwrap())
-            .collect();
-        assert_eq!(names, ["alone_a", "alone_b"]);
-        client.end().await;
+        for client in &mut clients {
+            let told = client.hear().await;
+            assert_eq!(told["method"], "notifications/tools/list_changed", "{told}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            // Once: what comes next is the list.
+            let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" });
+            client.say(&list).await;
+            let list = client.hear().await;
+            let tools = list["result"]["tools"].as_array().unwrap();
+            let names = tools.iter().map(|tool| tool["name"].as_str().unwrap());
+            assert_eq!(names.collect::<Vec<_>>(), ["alone_a", "alone_b"]);
+        }
+        for client in clients {
+            client.end().await;
+        }
         host.shutdown().await;
     });
 }
@@ -898,4 +924,44 @@ fn a_tree_that_gives_up_ends_the_server() {
         }
     }
     assert_eq!(ends(&mut wire.child), 1);
+}
+
+#[test]
+fn who_does_not_read_is_not_read_either() {
+    const REQUESTS: usize = 6_000;
+    let _load = shared_machine();
+    let mut wire = Wire::begun(&tree().write());
+    let mut stdin = wire.stdin.take().unwrap();
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&written);
+    let writer = std::thread::spawn(move || {
+        for id in 1..=REQUESTS {
+            writeln!(
+                stdin,
+                r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list"}}"#
+            )
+            .unwrap();
+            count.store(id, Ordering::Relaxed);
+        }
+        stdin
+    });
+    let mut before = usize::MAX;
+    while before != written.load(Ordering::Relaxed) {
+        before = written.load(Ordering::Relaxed);
+        std::thread::park_timeout(Duration::from_millis(500));
+    }
+    // Those at work, and what lies in pipes.
+    assert!(before < MAX_OPEN_REQUESTS + 2_000, "{before} were taken");
+    for _ in 0..REQUESTS {
+        wire.hear();
+    }
+    wire.stdin = Some(writer.join().unwrap());
+    assert_eq!(wire.close(), 0);
+}
+
+#[test]
+fn no_error_of_the_program_reaches_the_protocols_stream() {
+    let refused = airssys(&["--json", "mcp", "there-is-no-such.toml"]);
+    assert_eq!((code(&refused), out(&refused).as_str()), (2, ""));
+    assert!(err(&refused).contains("there-is-no-such.toml"));
 }

@@ -97,7 +97,7 @@ impl Server {
             max_body_bytes: self.shared.options.max_request_bytes,
             service: StreamableHttpService::new(
                 move || Ok(Client::new(&shared)),
-                Arc::new(Sessions::default()),
+                Arc::new(Sessions::new()),
                 config,
             ),
         });

@@ -1,6 +1,8 @@
 //! The sessions of clients over HTTP, of the protocol's revisions that have them: rmcp's, with a
 //! bound on how many there are.
 
+use std::time::Duration;
+
 use futures_util::Stream;
 use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_server::session::local::{
@@ -22,9 +24,20 @@ pub(super) enum SessionsError {
     Local(#[from] LocalSessionManagerError),
 }
 
+/// How long an answer is kept for a client that has lost its connection meanwhile.
+const KEEP_ANSWERS: Duration = Duration::from_secs(10);
+
 /// At most [`MAX_SESSIONS`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sessions(LocalSessionManager);
+
+impl Sessions {
+    pub(super) fn new() -> Self {
+        let mut sessions = LocalSessionManager::default();
+        sessions.session_config.completed_cache_ttl = KEEP_ANSWERS;
+        Self(sessions)
+    }
+}
 
 impl SessionManager for Sessions {
     type Error = SessionsError;

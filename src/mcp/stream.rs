@@ -85,8 +85,16 @@ struct Lines<R: AsyncRead, W: AsyncWrite> {
 /// The requests that have not been answered.
 #[derive(Debug, Default)]
 struct Open {
-    ids: Mutex<HashSet<RequestId>>,
+    requests: Mutex<Requests>,
     fewer: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Requests {
+    /// Of those that are at work.
+    ids: HashSet<RequestId>,
+    /// Those, and the ones whose answers have not been taken.
+    count: usize,
 }
 
 impl Open {
@@ -95,20 +103,34 @@ impl Open {
         loop {
             let mut fewer = pin!(self.fewer.notified());
             fewer.as_mut().enable();
-            if self.with(|ids| ids.len()) < MAX_OPEN_REQUESTS {
+            if self.with(|requests| requests.count) < MAX_OPEN_REQUESTS {
                 return;
             }
             fewer.await;
         }
     }
 
-    fn remove(&self, id: &RequestId) {
-        self.with(|ids| ids.remove(id));
+    /// Whether no other of that id is at work.
+    fn begin(&self, id: &RequestId) -> bool {
+        self.with(|requests| {
+            let is_new = requests.ids.insert(id.clone());
+            requests.count += usize::from(is_new);
+            is_new
+        })
+    }
+
+    /// It is at work no longer; whether it was. [`Open::forget`] comes next.
+    fn end(&self, id: &RequestId) -> bool {
+        self.with(|requests| requests.ids.remove(id))
+    }
+
+    fn forget(&self) {
+        self.with(|requests| requests.count -= 1);
         self.fewer.notify_waiters();
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut HashSet<RequestId>) -> T) -> T {
-        work(&mut self.ids.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with<T>(&self, work: impl FnOnce(&mut Requests) -> T) -> T {
+        work(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -139,15 +161,17 @@ where
         message: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
         let answered = match &message {
-            TxJsonRpcMessage::<RoleServer>::Response(response) => Some(response.id.clone()),
-            TxJsonRpcMessage::<RoleServer>::Error(error) => error.id.clone(),
+            TxJsonRpcMessage::<RoleServer>::Response(response) => Some(&response.id),
+            TxJsonRpcMessage::<RoleServer>::Error(error) => error.id.as_ref(),
             _ => None,
         };
+        // The id is free before the client sees the answer.
+        let ended = answered.is_some_and(|id| self.open.end(id));
         let (sent, open) = (self.inner.send(message), Arc::clone(&self.open));
         async move {
             let sent = sent.await;
-            if let Some(id) = answered {
-                open.remove(&id);
+            if ended {
+                open.forget();
             }
             sent
         }
@@ -160,7 +184,7 @@ where
             match &message {
                 RxJsonRpcMessage::<RoleServer>::Request(request) => {
                     self.begun = true;
-                    if self.open.with(|ids| ids.insert(request.id.clone())) {
+                    if self.open.begin(&request.id) {
                         return Some(message);
                     }
                     // Its answer could not be told from the other's.
@@ -170,9 +194,10 @@ where
                     if let ClientNotification::CancelledNotification(cancelled) =
                         &notification.notification
                         && let Some(id) = &cancelled.params.request_id
+                        && self.open.end(id)
                     {
-                        // Nobody answers it any more.
-                        self.open.remove(id);
+                        // It gets no answer.
+                        self.open.forget();
                     }
                     return Some(message);
                 }
