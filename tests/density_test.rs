@@ -11,7 +11,7 @@ const LIVE: usize = 10_000;
 
 /// Most resident memory a component may add to the process, in bytes: its actor, its Store, the
 /// pages of its stack and of its memory that it has touched.
-const RESIDENT_EACH: usize = 48 * 1024;
+const RESIDENT_EACH: usize = 50 * 1024;
 
 /// Adds to a cell in its memory, or traps.
 const CELL: &str = r#"

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use airssys::mcp::{HttpOptions, MAX_OPEN_REQUESTS, ServeError, Server, ServerOptions};
 use airssys::{ChildSpec, ComponentConfig, ComponentSpec, Host};
 use airssys_guests::{CALCULATOR, CRASHER, LEAKY, NOTEBOOK, PROBER, SPINNER};
+use airssys_osl::SandboxKernel;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 
@@ -965,4 +966,54 @@ fn no_error_of_the_program_reaches_the_protocols_stream() {
     let refused = airssys(&["--json", "mcp", "there-is-no-such.toml"]);
     assert_eq!((code(&refused), out(&refused).as_str()), (2, ""));
     assert!(err(&refused).contains("there-is-no-such.toml"));
+}
+
+#[test]
+fn each_of_two_calls_at_once_is_told_its_own_denials() {
+    let _load = shared_machine();
+    let tree = Tree::new()
+        .guest("prober", PROBER)
+        .line("prober", "instance", "replicas = 2");
+    let mut wire = Wire::begun(&tree.write());
+    let call = |id: u32, address: &str| {
+        let params = json!({ "name": "prober_connect", "arguments": { "address": address } });
+        json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }).to_string()
+    };
+    let addresses = ["127.0.0.1:1", "127.0.0.1:2"];
+    for (id, address) in (0..40).zip(addresses.into_iter().cycle()) {
+        wire.say(&call(id + 1, address));
+    }
+    for _ in 0..40 {
+        let answer = wire.hear();
+        let address = addresses[usize::try_from(answer["id"].as_u64().unwrap() - 1).unwrap() % 2];
+        let denied = &answer["result"]["_meta"]["airssys/denied"]["denied"];
+        assert_eq!(denied.as_array().unwrap().len(), 1, "{answer}");
+        assert!(
+            denied[0]["subject"].as_str().unwrap().ends_with(address),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
+fn it_serves_inside_the_sandbox() {
+    if SandboxKernel::current().landlock_abi < 4 {
+        println!("this kernel has no Landlock that holds ports: nothing to see here");
+        return;
+    }
+    let _load = shared_machine();
+    let tree = Tree::new().guest("calculator", CALCULATOR);
+    let file = tree.write();
+    let toml = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{toml}\n[sandbox]\nmode = \"required\"\n")).unwrap();
+    let mut wire = Wire::begun(&file);
+    let answer = wire.call(1, "calculator_sum", json!({ "values": [1, 2] }));
+    assert_eq!(
+        answer["result"]["structuredContent"]["result"], 3,
+        "{answer}"
+    );
+    assert_eq!(wire.close(), 0);
+    // The door is open before the sandbox is up.
+    let server = Running::start(&file, &[]);
+    assert!(TcpStream::connect(server.address).is_ok());
 }

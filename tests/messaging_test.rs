@@ -390,8 +390,10 @@ fn a_request_waits_no_longer_than_whoever_called_the_sender() {
         let host = host(&tree, "").await.unwrap();
         let began = Instant::now();
         let told = request_within(&host, "a", "b", "ask:c:wait:2000", 200).await;
-        assert_eq!(told, err("deadline"));
-        // `b` gives up with `a`, although it asked for a minute, and takes its next call.
+        // `b` gives up with `a`, and may tell so first.
+        let late = [err("deadline"), err("told: deadline")];
+        assert!(late.contains(&told), "{told:?}");
+        // It does so although it asked for a minute, and takes its next call.
         assert_eq!(request(&host, "a", "b", "echo:x").await, Ok("x".into()));
         assert!(
             began.elapsed() < Duration::from_millis(1500),

@@ -38,8 +38,8 @@ struct Serving {
     /// None while it is parked, and between two calls of the mode `per-call`.
     instance: Option<Instance>,
     parking: Option<Parking>,
-    /// While the release is on probation.
-    reserve: Option<Reserve>,
+    /// While the release is on probation, which is seldom.
+    reserve: Option<Box<Reserve>>,
     tasks: TaskRegistry,
     tally: Arc<Tally>,
     herald: Arc<Herald>,

@@ -133,6 +133,12 @@ pub(crate) enum ExpectedError {
     /// An address that others than this machine reach.
     #[error("{address} is no loopback address: that needs --beyond-loopback and a token")]
     BeyondLoopback { address: SocketAddr },
+    /// A file that would be overwritten.
+    #[error("{} is there already", path.display())]
+    Exists { path: PathBuf },
+    /// Not a private key.
+    #[error("{} is no private Ed25519 key in PKCS#8", path.display())]
+    NoKey { path: PathBuf },
     /// `--keep` names a folder that is in use.
     #[error("{} is not empty", path.display())]
     NotEmpty { path: PathBuf },
@@ -178,6 +184,9 @@ pub(crate) enum Failure {
         path: PathBuf,
         reason: Box<dyn Error + Send + Sync>,
     },
+    /// The operating system has no random bytes.
+    #[error("the operating system gives no random bytes")]
+    NoRandomness,
     /// The demo's files cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Files { path: PathBuf, source: io::Error },
@@ -202,6 +211,12 @@ pub(crate) enum Failure {
     /// Clients are not served.
     #[error(transparent)]
     Mcp(ServeError),
+    /// The operating system refuses to tell about changes of files.
+    #[error("cannot watch {}: {source}", path.display())]
+    Watch {
+        path: PathBuf,
+        source: notify::Error,
+    },
     /// The operating system refuses to tell about signals.
     #[error("cannot listen for Ctrl-C: {source}")]
     Signals { source: io::Error },
@@ -337,6 +352,10 @@ impl ExpectedError {
                     "name the directory that `audit.directory` names: `airssys explain audit.directory`",
                 ))
             }
+            Self::Exists { .. } => Some(String::from(
+                "name another file; nothing is overwritten unless --force says so",
+            )),
+            Self::NoKey { .. } => Some(String::from("`airssys keygen KEY` makes one")),
             Self::NotEmpty { .. } => Some(String::from(
                 "name an empty folder or one that does not exist; nothing is overwritten",
             )),

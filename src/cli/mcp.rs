@@ -45,16 +45,11 @@ impl Door {
 }
 
 fn token(args: &McpArgs) -> Result<Option<Token>, ExpectedError> {
-    if let Some(path) = &args.token_file {
-        return Token::from_file(path)
-            .map(Some)
-            .map_err(ExpectedError::Token);
-    }
-    match std::env::var(TOKEN_VARIABLE) {
-        Ok(text) => Token::new(&text).map(Some).map_err(ExpectedError::Token),
-        Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(_) => Err(ExpectedError::Token(airssys::mcp::TokenError::Unfit)),
-    }
+    let token = match &args.token_file {
+        Some(path) => Token::from_file(path).map(Some),
+        None => Token::from_environment(TOKEN_VARIABLE),
+    };
+    token.map_err(ExpectedError::Token)
 }
 
 /// An origin with its port, which the scheme may say.

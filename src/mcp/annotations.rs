@@ -51,6 +51,8 @@ fn annotation(line: &str, so_far: &ToolAnnotations) -> Option<ToolAnnotations> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+
     use super::*;
 
     #[test]

@@ -83,6 +83,8 @@ fn cut(mut name: String, of: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, reason = "a panic fails the test")]
+
     use super::*;
 
     #[test]

@@ -1,45 +1,40 @@
 //! The token that a client over HTTP shows.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
+use airssys_osl::{
+    AccessError, LoadError, NamedSecrets, ProtectedSecret, SecretError, SecretLimits, SecretMemory,
+    SecretPolicy, SecretSource,
+};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 /// Fewest bytes of a token.
 const MIN_BYTES: usize = 16;
 
-/// Most bytes of a token.
+/// Most bytes of a token, with white space around it.
 const MAX_BYTES: usize = 4096;
 
-/// A secret of 16 to 4096 visible ASCII characters. Wiped when it is dropped.
+/// A secret of at least 16 visible ASCII characters, in protected memory as far as the system has it.
 #[derive(Clone)]
-pub struct Token(Zeroizing<Vec<u8>>);
+pub struct Token(Arc<ProtectedSecret>);
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Others than its owner may read the file, or write to it.
-    #[error("{} has mode {mode:03o}: only its owner may have access, as with mode 600", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// Too short, too long, or with characters that no header has.
-    #[error("a token is {MIN_BYTES} to {MAX_BYTES} visible ASCII characters")]
+    /// The file or the variable does not give one.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It cannot be kept.
+    #[error(transparent)]
+    Memory(#[from] SecretError),
+    /// It cannot be read where it is kept.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// Too short, or with characters that no header has.
+    #[error("a token is at least {MIN_BYTES} visible ASCII characters")]
     Unfit,
 }
 
@@ -53,57 +48,59 @@ impl Token {
     /// The token in a text; white space around it does not count.
     ///
     /// # Errors
-    /// [`TokenError::Unfit`].
-    pub fn new(text: &str) -> Result<Self, TokenError> {
-        let text = text.trim();
-        let fits = (MIN_BYTES..=MAX_BYTES).contains(&text.len());
-        match fits && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            true => Ok(Self(Zeroizing::new(text.as_bytes().to_vec()))),
-            false => Err(TokenError::Unfit),
-        }
+    /// [`TokenError::Unfit`] and [`TokenError::Memory`].
+    pub fn new(text: String) -> Result<Self, TokenError> {
+        let secret = ProtectedSecret::from_vec(&memory(), text.into_bytes())?;
+        Self::checked(Arc::new(secret))
     }
 
-    /// The token in a file that only its owner has access to.
+    /// The token in a regular file of the user this process acts under, which nobody else may use.
     ///
     /// # Errors
     /// [`TokenError`].
     pub fn from_file(path: &Path) -> Result<Self, TokenError> {
-        let unreadable = |source| TokenError::Unreadable {
-            path: path.to_path_buf(),
-            source,
-        };
-        let file = File::open(path).map_err(unreadable)?;
-        only_the_owners(&file, path)?;
-        let mut text = Zeroizing::new(String::with_capacity(2 * MAX_BYTES));
-        let mut file = file.take(2 * MAX_BYTES as u64);
-        file.read_to_string(&mut text).map_err(unreadable)?;
-        Self::new(&text)
+        Self::load(&SecretSource::File(path.to_path_buf()))
+    }
+
+    /// The token in an environment variable; `None` where that is not set.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn from_environment(variable: &str) -> Result<Option<Self>, TokenError> {
+        match Self::load(&SecretSource::Environment(variable.to_owned())) {
+            Err(TokenError::Load(LoadError::MissingVariable { .. })) => Ok(None),
+            token => token.map(Some),
+        }
+    }
+
+    fn load(source: &SecretSource) -> Result<Self, TokenError> {
+        let name = "token".parse().map_err(|_| TokenError::Unfit)?;
+        Self::checked(NamedSecrets::new(memory()).load(name, source)?)
+    }
+
+    fn checked(secret: Arc<ProtectedSecret>) -> Result<Self, TokenError> {
+        let fits = secret.with_bytes(|bytes| {
+            let token = bytes.trim_ascii();
+            token.len() >= MIN_BYTES && token.iter().all(u8::is_ascii_graphic)
+        })?;
+        match fits {
+            true => Ok(Self(secret)),
+            false => Err(TokenError::Unfit),
+        }
     }
 
     /// Whether this is the token. The time it takes tells nothing but the length.
     pub(super) fn is(&self, shown: &[u8]) -> bool {
-        self.0.ct_eq(shown).into()
+        let equal = |token: &[u8]| token.trim_ascii().ct_eq(shown).into();
+        // What cannot be read is nobody's token.
+        self.0.with_bytes(equal).unwrap_or(false)
     }
 }
 
-#[cfg(unix)]
-fn only_the_owners(file: &File, path: &Path) -> Result<(), TokenError> {
-    use std::os::unix::fs::PermissionsExt;
-    let metadata = file.metadata().map_err(|source| TokenError::Unreadable {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    let mode = metadata.permissions().mode() & 0o777;
-    match mode & 0o077 {
-        0 => Ok(()),
-        _ => Err(TokenError::Open {
-            path: path.to_path_buf(),
-            mode,
-        }),
-    }
-}
-
-#[cfg(not(unix))]
-fn only_the_owners(_: &File, _: &Path) -> Result<(), TokenError> {
-    Ok(())
+fn memory() -> SecretMemory {
+    let limits = SecretLimits {
+        max_bytes: MAX_BYTES,
+        max_secrets: 1,
+    };
+    SecretMemory::new(SecretPolicy::BestEffort, limits)
 }

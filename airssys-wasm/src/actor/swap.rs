@@ -33,10 +33,10 @@ impl Serving {
     /// A probation that began in an earlier incarnation goes on in this one.
     pub(super) fn resume_probation(&mut self) {
         if let Some(left) = self.cell.trial().left() {
-            self.reserve = Some(Reserve {
+            self.reserve = Some(Box::new(Reserve {
                 instance: None,
                 _timer: self.timer(left),
-            });
+            }));
         }
     }
 
@@ -83,10 +83,10 @@ impl Serving {
             upgraded,
             reply,
         });
-        self.reserve = Some(Reserve {
+        self.reserve = Some(Box::new(Reserve {
             instance: old,
             _timer: self.timer(probation),
-        });
+        }));
     }
 
     /// The new release's first instance, with the state of the one that serves, and how many bytes

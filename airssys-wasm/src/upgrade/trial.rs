@@ -35,7 +35,8 @@ pub(crate) struct Trial {
     busy: AtomicBool,
     /// So that calls need not lock to see that nothing is under way.
     pending: AtomicBool,
-    stage: Mutex<Stage>,
+    /// There while something is.
+    stage: Mutex<Option<Box<Stage>>>,
 }
 
 #[derive(Default)]
@@ -99,7 +100,7 @@ impl Trial {
             return None;
         }
         let stage = self.lock();
-        let until = stage.probation.as_ref()?.until;
+        let until = stage.as_ref()?.probation.as_ref()?.until;
         Some(until.saturating_duration_since(Instant::now()))
     }
 
@@ -125,14 +126,16 @@ impl Trial {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Stage) -> T) -> T {
-        let mut stage = self.lock();
+        let mut held = self.lock();
+        let mut stage = held.take().unwrap_or_default();
         let changed = change(&mut stage);
         let pending = stage.order.is_some() || stage.probation.is_some();
+        *held = pending.then_some(stage);
         self.pending.store(pending, Ordering::Release);
         changed
     }
 
-    fn lock(&self) -> MutexGuard<'_, Stage> {
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Stage>>> {
         // Nothing panics under this lock.
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
