@@ -9,6 +9,7 @@ mod error;
 mod explain;
 mod inspect;
 mod interrupt;
+mod mcp;
 mod new;
 mod output;
 mod report;
@@ -24,6 +25,7 @@ mod top;
 mod validate;
 mod watch;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -65,6 +67,16 @@ const NEW_EXAMPLES: &str = "\
 Examples:
   airssys new my-tool --lang rust
   airssys new my-tool --lang python --path tools/mine";
+
+const MCP_EXAMPLES: &str = "\
+Examples:
+  airssys mcp airssys.toml
+  airssys mcp airssys.toml --http 127.0.0.1:8931 --token-file token
+
+A tool is COMPONENT_FUNCTION, where FUNCTION is as much of the full name as tells it from the
+component's other functions: calculator_divide. The comment above a function in its WIT is the tool's
+description; last lines of it that begin with @ are hints to the client: @title TEXT, @readonly,
+@destructive, @additive, @idempotent, @openworld, @closedworld.";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -199,6 +211,15 @@ enum Command {
     /// are JSON; an error that the function returns is then {"error": ...}, with exit code 1.
     #[command(after_help = CALL_EXAMPLES, after_long_help = format!("{CALL_EXAMPLES}\n\n{EXIT_CODES}"))]
     Call(CallArgs),
+
+    /// Offer the functions of a tree's components as tools of the Model Context Protocol
+    ///
+    /// Serves the client at standard input and output until it closes standard input, or with
+    /// --http whoever may come, until Ctrl-C. Standard output carries the protocol alone, even with
+    /// --json; all else goes to standard error. No message of a client changes a grant, a policy or
+    /// the tree.
+    #[command(after_help = MCP_EXAMPLES, after_long_help = format!("{MCP_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Mcp(McpArgs),
 
     /// Check configuration files
     ///
@@ -340,6 +361,35 @@ struct CallArgs {
     /// The arguments by name, as a JSON object; - reads it from standard input
     #[arg(long, value_name = "JSON", conflicts_with = "arguments")]
     input: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct McpArgs {
+    /// An airssys.toml, or a single Component.toml
+    file: PathBuf,
+    /// Serve streamable HTTP at this address, for example 127.0.0.1:8931, at the path /mcp
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// Ask for the bearer token in this file, which only its owner may read; without it for the one
+    /// in AIRSSYS_MCP_TOKEN, where that is set
+    #[arg(long, value_name = "FILE", requires = "http")]
+    token_file: Option<PathBuf>,
+    /// Let ADDR be another than a loopback address; needs a token
+    #[arg(long, requires = "http")]
+    beyond_loopback: bool,
+    /// Answer to this name, with or without a port, as well as to loopback's and ADDR's
+    #[arg(long = "allow-host", value_name = "HOST", requires = "http")]
+    allow_hosts: Vec<String>,
+    /// Let pages of this origin call, for example https://app.example.com
+    #[arg(long = "allow-origin", value_name = "ORIGIN", requires = "http", value_parser = mcp::origin)]
+    allow_origins: Vec<String>,
+    /// Most seconds of a call in all, its wait included, 1 to 3600; by default 60 and the limit of
+    /// its component, which holds besides
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    deadline_seconds: Option<u64>,
+    /// Milliseconds between two words that a call is still at work, 10 to 60000
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    progress_ms: u64,
 }
 
 #[derive(Debug, Args)]
@@ -494,11 +544,27 @@ struct BenchArgs {
     alone: Option<bench::Side>,
 }
 
+/// What a command that runs a tree begins with.
+pub(crate) struct Prepared {
+    tree: SystemConfig,
+    door: Option<mcp::Door>,
+}
+
 impl Cli {
+    /// Where this command's results go. Standard output of `mcp` is the protocol's.
+    pub(crate) fn output(&self) -> Output {
+        Output::new(self.json && !matches!(self.command, Command::Mcp(_)))
+    }
+
     /// Does what has to be done before the runtime starts its threads: reads the tree of a command
-    /// that runs one, and puts up its sandbox.
-    pub(crate) fn prepare(&self, output: Output) -> Result<Option<SystemConfig>, CliError> {
+    /// that runs one, opens the door for its clients, and puts up its sandbox.
+    pub(crate) fn prepare(&self, output: Output) -> Result<Option<Prepared>, CliError> {
+        let mut door = None;
         let (file, beside, watch) = match &self.command {
+            Command::Mcp(args) => {
+                door = mcp::Door::open(args)?;
+                (&args.file, None, false)
+            }
             #[cfg(unix)]
             Command::Run(args) => (&args.file, args.status.as_deref(), args.watch),
             #[cfg(not(unix))]
@@ -506,15 +572,20 @@ impl Cli {
             Command::Call(args) => (&args.file, None, false),
             _ => return Ok(None),
         };
-        sandbox::enter(file, beside, watch, output).map(Some)
+        let tree = sandbox::enter(file, beside, watch, output)?;
+        Ok(Some(Prepared { tree, door }))
     }
 
     /// Carries the command out, on the tree that was read for it.
     pub(crate) async fn run(
         self,
-        tree: Option<SystemConfig>,
+        prepared: Option<Prepared>,
         output: Output,
     ) -> Result<Exit, CliError> {
+        let (tree, door) = match prepared {
+            Some(Prepared { tree, door }) => (Some(tree), door),
+            None => (None, None),
+        };
         let read = |file: &Path| match tree {
             Some(tree) => Ok(tree),
             None => SystemConfig::load(file).map_err(ExpectedError::Config),
@@ -524,6 +595,7 @@ impl Cli {
             #[cfg(unix)]
             Command::Top(args) => top::top(&args, output).await,
             Command::Call(args) => call::call(&args, read(&args.file)?, output).await,
+            Command::Mcp(args) => mcp::mcp(&args, read(&args.file)?, door, output).await,
             Command::Validate(args) => validate::validate(&args.files, output),
             Command::Explain(args) => explain::explain(args.key.as_deref(), output),
             Command::Inspect(args) if args.schema => inspect::schema(&args.wasm, output),

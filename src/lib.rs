@@ -20,6 +20,8 @@
 //! ```
 
 mod host;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 mod snapshot;
 mod system;
 

@@ -4,6 +4,7 @@ mod cli;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -14,9 +15,12 @@ use cli::{Cli, CliError, Exit, ExpectedError, Output};
 /// Environment variable with what to log, in the syntax of `tracing_subscriber::EnvFilter`.
 const LOG_VARIABLE: &str = "AIRSSYS_LOG";
 
+/// How long work off the runtime may go on once the command has ended.
+const LAST_WORK: Duration = Duration::from_millis(500);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let output = Output::new(cli.json);
+    let output = cli.output();
     let exit = match real_main(cli, output) {
         Ok(exit) => exit,
         Err(error) => match error.downcast::<CliError>() {
@@ -29,13 +33,15 @@ fn main() -> ExitCode {
 
 fn real_main(cli: Cli, output: Output) -> anyhow::Result<Exit> {
     log_to_stderr(cli.verbose)?;
-    let tree = cli.prepare(output)?;
+    let prepared = cli.prepare(output)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    let exit = runtime.block_on(cli.run(tree, output))?;
-    Ok(exit)
+    let exit = runtime.block_on(cli.run(prepared, output));
+    // A thread that reads standard input comes back when somebody writes to it, and not before.
+    runtime.shutdown_timeout(LAST_WORK);
+    Ok(exit?)
 }
 
 /// Standard output belongs to results, so that they can be piped.

@@ -34,6 +34,10 @@ mod instance_limits_test;
 mod isolation_security_test;
 mod json_test;
 mod loading_test;
+#[cfg(unix)]
+mod mcp_http_test;
+#[cfg(unix)]
+mod mcp_test;
 mod memory_isolation_test;
 mod memory_leak_test;
 mod memory_limits_test;

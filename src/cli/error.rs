@@ -2,10 +2,12 @@
 
 use std::error::Error;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use airssys::config::ConfigFile;
 use airssys::json::JsonError;
+use airssys::mcp::{ServeError, TokenError};
 use airssys::{
     AuditError, ConfigErrors, CountsConfig, ExitCause, FunctionError, HostError, TooMany, WasmError,
 };
@@ -126,6 +128,12 @@ pub(crate) enum ExpectedError {
     /// No audit log there, or none that this user may read.
     #[error(transparent)]
     NoAudit(AuditError),
+    /// No token where one is named.
+    #[error("no token: {0}")]
+    Token(TokenError),
+    /// An address that others than this machine reach.
+    #[error("{address} is no loopback address: that needs --beyond-loopback and a token")]
+    BeyondLoopback { address: SocketAddr },
     /// A file that would be overwritten.
     #[error("{} is there already", path.display())]
     Exists { path: PathBuf },
@@ -207,6 +215,18 @@ pub(crate) enum Failure {
     /// An audit log that cannot be read any more.
     #[error(transparent)]
     AuditRead(AuditError),
+    /// An address that cannot be listened at.
+    #[error("cannot listen at {address}: {source}")]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    /// A listener that the runtime does not take.
+    #[error("cannot serve: {source}")]
+    Serve { source: io::Error },
+    /// Clients are not served.
+    #[error(transparent)]
+    Mcp(ServeError),
     /// The operating system refuses to tell about changes of files.
     #[error("cannot watch {}: {source}", path.display())]
     Watch {
@@ -342,6 +362,10 @@ impl ExpectedError {
             )),
             Self::NoHost { .. } => Some(String::from(
                 "start one that answers: `airssys run FILE --status SOCKET`",
+            )),
+            Self::BeyondLoopback { .. } | Self::Token(TokenError::Unfit) => Some(String::from(
+                "make a token of the owner's alone: `(umask 077; openssl rand -hex 32 > token)`, and \
+                 name it by --token-file",
             )),
             Self::NoAudit(AuditError::Missing { .. } | AuditError::KeyMissing { .. }) => {
                 Some(String::from(

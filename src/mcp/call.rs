@@ -1,0 +1,115 @@
+//! One call: arguments in JSON, the component's answer, and what the client is told.
+
+use std::time::Duration;
+
+use rmcp::RoleServer;
+use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock, ErrorData};
+use rmcp::service::RequestContext;
+use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::Shared;
+use super::catalogue::Offer;
+use super::denied::Denied;
+use super::failure;
+use super::progress::Progress;
+use crate::json::Outcome;
+use crate::{CallEvents, CallOptions, CallWatch, WasmError};
+
+impl Shared {
+    /// Calls a tool. What goes wrong in the tool is a result that says so; only a tool that is not
+    /// there is an error of the protocol.
+    pub(super) async fn call(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResult, ErrorData> {
+        let Some(offer) = self.catalogue.find(&request.name) else {
+            let name: String = request.name.chars().take(200).collect();
+            return Err(ErrorData::invalid_params(
+                format!("unknown tool: {name}"),
+                None,
+            ));
+        };
+        let Ok(_permit) = self.calls.try_acquire() else {
+            return Ok(failed(&failure::busy(self.options.max_calls)));
+        };
+        let token = context.meta.get_progress_token();
+        let mut progress = token.map(|token| Progress::new(context.peer.clone(), token));
+        let mut denied = Denied::default();
+        let (watch, mut events) = CallWatch::new();
+        let mut options = CallOptions::default().watch(watch);
+        if let Some(deadline) = self.options.deadline {
+            options = options.deadline(deadline);
+        }
+        let arguments = request.arguments.unwrap_or_default();
+        let called = run(&offer, &arguments, options);
+        let interval = self.options.progress_interval;
+        // Dropping the call ends the guest.
+        let result = tokio::select! {
+            called = called => told(called),
+            () = watched(&mut events, &mut denied, progress.as_mut(), interval) => {
+                failed(&failure::cancelled())
+            }
+            () = context.ct.cancelled() => failed(&failure::cancelled()),
+        };
+        while let Some(event) = events.try_next() {
+            denied.see(&event);
+        }
+        Ok(denied.tell(result))
+    }
+}
+
+async fn run(
+    offer: &Offer,
+    arguments: &serde_json::Map<String, Value>,
+    options: CallOptions,
+) -> Result<Outcome, WasmError> {
+    let component = &offer.component;
+    let message = component.encode_json(&offer.function, arguments)?;
+    let results = component.call_encoded_with(&offer.function, message, options);
+    results.await?.json()
+}
+
+/// Takes in what the component says while the call runs, and passes it on to a client that wants to
+/// know; does not return.
+async fn watched(
+    events: &mut CallEvents,
+    denied: &mut Denied,
+    mut progress: Option<&mut Progress>,
+    interval: Duration,
+) {
+    let mut ticks = interval_at(Instant::now() + interval, interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut over = false;
+    loop {
+        tokio::select! {
+            event = events.next(), if !over => match event {
+                Some(event) => {
+                    denied.see(&event);
+                    if let Some(progress) = &mut progress {
+                        progress.pass_on(event).await;
+                    }
+                }
+                None => over = true,
+            },
+            _ = ticks.tick() => if let Some(progress) = &mut progress {
+                progress.still_running().await;
+            },
+        }
+    }
+}
+
+fn told(called: Result<Outcome, WasmError>) -> CallToolResult {
+    match called {
+        Ok(Outcome::Value(Some(value))) => CallToolResult::structured(json!({ "result": value })),
+        Ok(Outcome::Value(None)) => CallToolResult::success(vec![ContentBlock::text("ok")]),
+        Ok(Outcome::Error(error)) => failed(&error),
+        Err(error) => failed(&failure::failure(&error)),
+    }
+}
+
+/// An error as text alone: structured content would have to be of the type of a result.
+fn failed(error: &Value) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(error.to_string())])
+}
