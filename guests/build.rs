@@ -9,10 +9,12 @@ use std::process::{Command, Output, Stdio};
 use std::{env, fmt, io};
 
 const TARGET: &str = "wasm32-wasip2";
-const MEMBERS: [&str; 7] = [
+const MEMBERS: [&str; 9] = [
     "calculator",
+    "clerk",
     "courier",
     "crasher",
+    "dsp",
     "leaky",
     "notebook",
     "prober",
