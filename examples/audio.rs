@@ -1,6 +1,6 @@
 //! A chain of three components, gain, low-pass filter and meter, that is handed a block of 128
-//! samples every 2.67 ms (48 kHz), while a sibling loops flat out and another runs out of memory and
-//! is replaced all the time.
+//! samples every 2.67 ms (48 kHz): at first alone, then beside a sibling that loops flat out and
+//! another that runs out of memory and is replaced all the time.
 //!
 //! Blocks go from stage to stage as the checked messages they came in: nothing is decoded in between.
 //! What leaves the chain is compared, bit by bit, with the same computed here. A block is late that
@@ -8,7 +8,8 @@
 //! behind; both are counted and end nothing. There is no promise of real time here: a general-purpose
 //! scheduler is in the way. The exit code is 1 if a sample differs, or a stage was replaced.
 //!
-//! Run it with `cargo run --release --example audio -- --seconds 10`; 3 seconds where nothing is said.
+//! Run it with `cargo run --release --example audio -- --seconds 10`; that long each; 3
+//! seconds where nothing is said.
 
 use std::error::Error;
 use std::f32::consts::TAU;
@@ -112,8 +113,10 @@ impl Chain {
         self.gain.call("set-factor", &factor).await?;
         let names = ["b0", "b1", "b2", "a1", "a2"].map(String::from);
         let values = low_pass().map(Val::Float32);
-        let record = Val::Record(names.into_iter().zip(values).collect());
-        self.filter.call("set-coefficients", &[record]).await?;
+        let coefficients = Val::Record(names.into_iter().zip(values).collect());
+        self.filter
+            .call("set-coefficients", &[coefficients])
+            .await?;
         Ok(())
     }
 
@@ -135,52 +138,88 @@ impl Chain {
     }
 }
 
-/// How long blocks took, from being due to having left the chain.
-#[derive(Default)]
-struct Times(Vec<Duration>);
+/// What came out of the chain.
+struct Heard {
+    /// From being due to having left the chain, of each block; the shortest first.
+    times: Vec<Duration>,
+    /// Blocks that the chain was too far behind for.
+    lost: u32,
+    /// Blocks that differ from the reference.
+    wrong: u32,
+}
 
-impl Times {
-    fn late(&self) -> usize {
-        self.0.iter().filter(|took| **took > block_time()).count()
+impl Heard {
+    /// The time that this share of the blocks kept within, in microseconds.
+    fn within(&self, share: f64) -> u128 {
+        let rank = (self.times.len() as f64 * share).ceil() as usize;
+        let took = self.times.get(rank.saturating_sub(1));
+        took.copied().unwrap_or_default().as_micros()
     }
 
-    /// The time that this share of the blocks kept within.
-    fn within(&self, share: f64) -> Duration {
-        let rank = (self.0.len() as f64 * share).ceil() as usize;
-        let took = self.0.get(rank.saturating_sub(1));
-        took.copied().unwrap_or_default()
-    }
-
-    fn print(&mut self) {
-        self.0.sort_unstable();
+    fn print(&self, when: &str) {
+        println!("{when}:");
         let mut above = Duration::ZERO;
         for eighths in [1, 2, 4, 8, 16, 32, u32::MAX] {
             let bound = block_time().saturating_mul(eighths) / 8;
             let inside = |took: &&Duration| **took > above && **took <= bound;
-            let count = self.0.iter().filter(inside).count();
-            let bar = "#".repeat((count * 60).div_ceil(self.0.len().max(1)));
-            match eighths {
-                u32::MAX => println!("   longer  {count:6} {bar}"),
-                _ => println!("{:7} us {count:6} {bar}", bound.as_micros()),
-            }
-            above = bound;
+            let count = self.times.iter().filter(inside).count();
+            let bar = "#".repeat((count * 60).div_ceil(self.times.len().max(1)));
+            let bound = match eighths {
+                u32::MAX => String::from("longer"),
+                _ => format!("{} us", bound.as_micros()),
+            };
+            println!("{bound:>9} {count:6} {bar}");
+            above = block_time().saturating_mul(eighths) / 8;
         }
+        let late = self.times.iter().filter(|took| **took > block_time());
         println!(
-            "p50 {} us, p99 {} us, max {} us",
-            self.within(0.5).as_micros(),
-            self.within(0.99).as_micros(),
-            self.within(1.0).as_micros()
+            "{} blocks, {} late, {} lost, {} wrong; p50 {} us, p99 {} us, max {} us",
+            self.times.len(),
+            late.count(),
+            self.lost,
+            self.wrong,
+            self.within(0.5),
+            self.within(0.99),
+            self.within(1.0)
         );
     }
 }
 
+/// Has the chain process what is recorded in so many seconds.
+async fn listen(
+    chain: &Chain,
+    reference: &mut Reference,
+    seconds: u32,
+) -> Result<Heard, Box<dyn Error>> {
+    let (sender, mut blocks) = mpsc::channel(QUEUE);
+    let device = std::thread::spawn(move || record(seconds, &sender));
+    let (mut times, mut wrong) = (Vec::new(), 0);
+    while let Some(Block { due, samples }) = blocks.recv().await {
+        let (passed, measured) = chain.process(&samples).await?;
+        times.push(due.elapsed());
+        let (expected, peak, rms) = reference.process(&samples);
+        let expected = [Val::List(expected.into_iter().map(Val::Float32).collect())];
+        let levels = [("peak", peak), ("rms", rms)];
+        let levels = levels.map(|(name, level)| (name.to_owned(), Val::Float32(level)));
+        let is_right = passed == expected && measured == [Val::Record(levels.to_vec())];
+        wrong += u32::from(!is_right);
+    }
+    times.sort_unstable();
+    let lost = device.join().map_err(|_| "the device panicked")?;
+    Ok(Heard { times, lost, wrong })
+}
+
 /// Calls a function that its component does not survive, again and again, and says how often.
-async fn torment(component: ComponentRef, function: &'static str, stop: Arc<AtomicBool>) -> u64 {
+async fn torment(
+    component: ComponentRef,
+    function: &'static str,
+    stop: Arc<AtomicBool>,
+) -> (ComponentRef, u64) {
     let mut deaths = 0;
     while !stop.load(Ordering::Relaxed) {
         deaths += u64::from(component.call(function, &[]).await.is_err());
     }
-    deaths
+    (component, deaths)
 }
 
 async fn start() -> Result<Host, Box<dyn Error>> {
@@ -226,52 +265,32 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         meter: host.component("meter")?,
     };
     chain.set_up().await?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let tormented = [("spinner", "spin"), ("leaky", "leak-until-refused")];
-    let mut torments = Vec::new();
-    for (component, function) in tormented {
-        let torment = torment(host.component(component)?, function, Arc::clone(&stop));
-        torments.push(tokio::spawn(torment));
-    }
-
-    let (sender, mut blocks) = mpsc::channel(QUEUE);
-    let device = std::thread::spawn(move || record(seconds, &sender));
     let mut reference = Reference {
         coefficients: low_pass(),
         remembered: (0.0, 0.0),
     };
-    let (mut times, mut wrong, mut loudest) = (Times::default(), 0, 0.0_f32);
-    while let Some(Block { due, samples }) = blocks.recv().await {
-        let (passed, measured) = chain.process(&samples).await?;
-        times.0.push(due.elapsed());
-        let (expected, peak, rms) = reference.process(&samples);
-        let expected = [Val::List(expected.into_iter().map(Val::Float32).collect())];
-        let levels = [("peak", peak), ("rms", rms)];
-        let levels = levels.map(|(name, level)| (name.to_owned(), Val::Float32(level)));
-        let is_right = passed == expected && measured == [Val::Record(levels.to_vec())];
-        wrong += u32::from(!is_right);
-        loudest = loudest.max(peak);
-    }
-    let lost = device.join().map_err(|_| "the device panicked")?;
-    stop.store(true, Ordering::Relaxed);
+    let alone = listen(&chain, &mut reference, seconds).await?;
+    alone.print("alone");
 
-    println!(
-        "blocks of {} us by how long they took:",
-        block_time().as_micros()
-    );
-    times.print();
-    println!(
-        "{} blocks, {} late, {lost} lost, {wrong} other than computed here, peak {loudest:.3}",
-        times.0.len(),
-        times.late()
-    );
-    for ((component, _), torment) in tormented.iter().zip(torments) {
-        println!("{component} died {} times", torment.await?);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut torments = Vec::new();
+    for (component, function) in [("spinner", "spin"), ("leaky", "leak-until-refused")] {
+        let component = host.component(component)?;
+        let torment = torment(component, function, Arc::clone(&stop));
+        torments.push(tokio::spawn(torment));
+    }
+    let beside = listen(&chain, &mut reference, seconds).await?;
+    stop.store(true, Ordering::Relaxed);
+    beside.print("beside a sibling that loops and one that runs out of memory");
+    for torment in torments {
+        let (component, deaths) = torment.await?;
+        println!("{} died {deaths} times", component.name());
     }
     let replaced = chain.replaced();
     println!("stages replaced: {replaced}");
     host.shutdown().await;
-    let is_good = wrong == 0 && replaced == 0 && !times.0.is_empty();
+    let is_good = |heard: &Heard| heard.wrong == 0 && !heard.times.is_empty();
+    let is_good = is_good(&alone) && is_good(&beside) && replaced == 0;
     Ok(if is_good {
         ExitCode::SUCCESS
     } else {
