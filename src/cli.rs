@@ -12,12 +12,15 @@ mod output;
 mod report;
 mod run;
 mod sandbox;
+#[cfg(unix)]
+mod sign;
 mod start;
 #[cfg(unix)]
 mod status;
 #[cfg(unix)]
 mod top;
 mod validate;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -59,6 +62,13 @@ Examples:
   cargo run --release -- bench
   cargo run --release -- bench call recovery --quick
   cargo run --release -- --json bench | jq '.rows[] | {name, ratio, holds}'";
+
+#[cfg(unix)]
+const SIGN_EXAMPLES: &str = "\
+Examples:
+  airssys keygen signer.pem
+  airssys sign --key signer.pem calculator.wasm
+  openssl pkeyutl -sign -rawin -inkey signer.pem -in calculator.wasm -out calculator.wasm.sig";
 
 const AUDIT_EXAMPLES: &str = "\
 Examples:
@@ -198,6 +208,23 @@ enum Command {
     /// Show what a component imports and exports, as WIT
     Inspect(InspectArgs),
 
+    /// Make a key to sign components with
+    ///
+    /// Writes a private Ed25519 key (PKCS#8, PEM) to KEY, which only you may read, and prints the
+    /// lines of airssys.toml that make a host run what the key has signed, and nothing else.
+    #[cfg(unix)]
+    #[command(after_help = SIGN_EXAMPLES, after_long_help = format!("{SIGN_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Keygen(KeygenArgs),
+
+    /// Sign a component binary
+    ///
+    /// Writes an Ed25519 signature of the file's bytes beside it, and prints the lines of
+    /// Component.toml that pin the binary and name the signature. KEY is one that `keygen` made, or
+    /// `openssl genpkey -algorithm ed25519`.
+    #[cfg(unix)]
+    #[command(after_help = SIGN_EXAMPLES, after_long_help = format!("{SIGN_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Sign(SignArgs),
+
     /// Run five components under load, three of which leak, loop and crash
     ///
     /// Writes the components and an airssys.toml to a folder, runs that tree and calls everything
@@ -234,6 +261,13 @@ struct RunArgs {
     #[cfg(unix)]
     #[arg(long, value_name = "SOCKET")]
     status: Option<PathBuf>,
+    /// Upgrade a component when its Component.toml, its binary or its signature changes
+    ///
+    /// The new release takes over between two calls, with its state where it exports
+    /// `airssys:upgrade/state`; one that fails within `upgrade.probation_seconds` gives way to the
+    /// one before. Changes of airssys.toml itself need a restart, and are said to.
+    #[arg(long)]
+    watch: bool,
 }
 
 #[cfg(unix)]
@@ -286,6 +320,29 @@ struct ExplainArgs {
 struct InspectArgs {
     /// A component binary
     wasm: PathBuf,
+}
+
+#[cfg(unix)]
+#[derive(Debug, Args)]
+struct KeygenArgs {
+    /// The file to write, which must not exist
+    key: PathBuf,
+}
+
+#[cfg(unix)]
+#[derive(Debug, Args)]
+struct SignArgs {
+    /// A private key
+    #[arg(long, value_name = "KEY")]
+    key: PathBuf,
+    /// A component binary
+    wasm: PathBuf,
+    /// Where to write the signature; by default beside the binary, with `.sig` at the end
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Replace a signature that is there
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -362,15 +419,15 @@ impl Cli {
     /// Does what has to be done before the runtime starts its threads: reads the tree of a command
     /// that runs one, and puts up its sandbox.
     pub(crate) fn prepare(&self, output: Output) -> Result<Option<SystemConfig>, CliError> {
-        let (file, beside) = match &self.command {
+        let (file, beside, watch) = match &self.command {
             #[cfg(unix)]
-            Command::Run(args) => (&args.file, args.status.as_deref()),
+            Command::Run(args) => (&args.file, args.status.as_deref(), args.watch),
             #[cfg(not(unix))]
-            Command::Run(args) => (&args.file, None),
-            Command::Call(args) => (&args.file, None),
+            Command::Run(args) => (&args.file, None, args.watch),
+            Command::Call(args) => (&args.file, None, false),
             _ => return Ok(None),
         };
-        sandbox::enter(file, beside, output).map(Some)
+        sandbox::enter(file, beside, watch, output).map(Some)
     }
 
     /// Carries the command out, on the tree that was read for it.
@@ -391,6 +448,10 @@ impl Cli {
             Command::Validate(args) => validate::validate(&args.files, output),
             Command::Explain(args) => explain::explain(args.key.as_deref(), output),
             Command::Inspect(args) => inspect::inspect(&args.wasm, output),
+            #[cfg(unix)]
+            Command::Keygen(args) => sign::keygen(&args, output),
+            #[cfg(unix)]
+            Command::Sign(args) => sign::sign(&args, output),
             Command::Audit(command) => audit::audit(&command, output).await,
             Command::Bench(args) => bench::bench(&args, output).await,
             Command::Demo(args) => demo::demo(&args, output, self.verbose > 0).await,

@@ -14,7 +14,7 @@ use airssys_rt::{Events, ExitCause, PanicBoundary, TaskLimit, TaskRegistry, Tree
 use airssys_wasm::grants::Policy;
 use airssys_wasm::{
     AccessDenied, CacheConfig, CoredumpConfig, CoredumpCounts, EngineError, HostFunctions,
-    LoadEvent, OutputLine, Resolver, Runtime, RuntimeConfig,
+    LoadEvent, OutputLine, PublicKey, Resolver, Runtime, RuntimeConfig,
 };
 use tokio::sync::watch;
 
@@ -129,7 +129,9 @@ impl From<SystemConfig> for HostBuilder {
                 max_files: config.coredump_files,
             });
         }
-        let mut builder = builder.policy(config.policy.clone());
+        let mut builder = builder
+            .policy(config.policy.clone())
+            .trusted_keys(config.trusted_keys.clone());
         builder.runtime.memory_reserve_bytes = Some(config.memory_reserve_bytes);
         builder.secrets = config.secrets.clone();
         builder.secret_protection = config.secret_protection;
@@ -208,6 +210,13 @@ impl HostBuilder {
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.runtime.policy = policy;
+        self
+    }
+
+    /// Loads only what one of these has signed; anything where there is none.
+    #[must_use]
+    pub fn trusted_keys(mut self, keys: Vec<PublicKey>) -> Self {
+        self.runtime.trusted_keys = keys;
         self
     }
 

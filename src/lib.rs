@@ -44,10 +44,10 @@ pub use airssys_wasm::{
     Exports, Figures, Function, FunctionError, GrantError, Handover, HostFunctionError,
     HostFunctions, InstanceConfig, InstanceMode, IntegrityConfig, LastExit, Latency, LoadChange,
     LoadEvent, LogLevel, MAX_MEMORY_BYTES, MAX_REPLICAS, MIN_MEMORY_BYTES, MemoryConfig,
-    MemoryMetrics, Message, MessageConfig, OnLimit, OutputLine, OutputStreamName, ReplicaCount,
-    ReplicaCountError, Resolver, ResourceLimitError, ResourceLimits, ResourcesConfig, Results,
-    Runtime, RuntimeConfig, StackConfig, UpgradeConfig, UpgradeError, Upgraded, ValueError,
-    VerificationLevel, WasmError, config, grants,
+    MemoryMetrics, Message, MessageConfig, NotGenuine, OnLimit, OutputLine, OutputStreamName,
+    ProvenanceError, PublicKey, ReplicaCount, ReplicaCountError, Resolver, ResourceLimitError,
+    ResourceLimits, ResourcesConfig, Results, Runtime, RuntimeConfig, StackConfig, UpgradeConfig,
+    UpgradeError, Upgraded, ValueError, VerificationLevel, WasmDigest, WasmError, config, grants,
 };
 pub use host::{Host, HostBuilder, HostError};
 pub use snapshot::{

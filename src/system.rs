@@ -15,7 +15,7 @@ use std::time::Duration;
 use airssys_osl::{AuditConfig, OnFull, SandboxConfig, SecretPolicy};
 use airssys_wasm::config::{ConfigFile, Document, Problem, Rule, keys, parse_shutdown};
 use airssys_wasm::grants::Policy;
-use airssys_wasm::{ComponentConfig, ComponentName, ComponentSpec, ConfigError};
+use airssys_wasm::{ComponentConfig, ComponentName, ComponentSpec, ConfigError, PublicKey};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -44,6 +44,8 @@ pub struct SystemConfig {
     pub coredump_files: u32,
     /// What its components may be granted.
     pub policy: Policy,
+    /// Whoever may have signed its components; nothing need be signed where there is none.
+    pub trusted_keys: Vec<PublicKey>,
     /// Where components keep keys and values, if anywhere.
     pub key_value_directory: Option<PathBuf>,
     /// Most bytes of them, of all components together.
@@ -101,6 +103,8 @@ pub struct ComponentNode {
     pub name: ComponentName,
     /// Its Component.toml.
     pub config: ComponentConfig,
+    /// Where that was read, if it was read from a file.
+    pub file: Option<PathBuf>,
     /// When it is started again.
     pub restart: Restart,
     /// How it is stopped.
@@ -138,7 +142,7 @@ impl SystemConfig {
         let document = Document::read(path, ConfigFile::System).map_err(one)?;
         if document.has_table("component") {
             let config = ComponentConfig::load(path).map_err(one)?;
-            return Ok(Self::of_one(config));
+            return Ok(Self::of_file(config, Some(path.to_path_buf())));
         }
         Self::from_document(&document)
     }
@@ -146,9 +150,14 @@ impl SystemConfig {
     /// A tree of one component under a supervisor named `components`.
     #[must_use]
     pub fn of_one(config: ComponentConfig) -> Self {
+        Self::of_file(config, None)
+    }
+
+    fn of_file(config: ComponentConfig, file: Option<PathBuf>) -> Self {
         let node = ComponentNode {
             name: config.name.clone(),
             config,
+            file,
             restart: Restart::default(),
             shutdown: Shutdown::Timeout(airssys_rt::DEFAULT_SHUTDOWN),
         };
@@ -166,6 +175,7 @@ impl SystemConfig {
             coredump_bytes: airssys_wasm::DEFAULT_COREDUMP_BYTES,
             coredump_files: airssys_wasm::DEFAULT_COREDUMP_FILES,
             policy: Policy::default(),
+            trusted_keys: Vec::new(),
             key_value_directory: None,
             key_value_bytes: DEFAULT_KEY_VALUE_BYTES,
             secrets: Vec::new(),
@@ -203,7 +213,12 @@ impl SystemConfig {
             mut errors,
             ..
         } = reader;
-        let policy = raw.policy.checked(document).unwrap_or_else(|found| {
+        let mut raw_policy = raw.policy;
+        let trusted_keys = raw_policy.keys(document).unwrap_or_else(|found| {
+            problems.extend(found);
+            Vec::new()
+        });
+        let policy = raw_policy.checked(document).unwrap_or_else(|found| {
             problems.extend(found);
             Policy::default()
         });
@@ -243,6 +258,7 @@ impl SystemConfig {
             coredump_files: default_or(coredumps.max_files, "system.coredumps.max_files")
                 .unwrap_or(airssys_wasm::DEFAULT_COREDUMP_FILES),
             policy,
+            trusted_keys,
             key_value_directory: raw.keyvalue.directory.map(|path| document.resolve(&path)),
             key_value_bytes: default_or(raw.keyvalue.max_bytes, "keyvalue.max_bytes")
                 .unwrap_or(DEFAULT_KEY_VALUE_BYTES),
@@ -269,6 +285,24 @@ impl SystemConfig {
                 .map_or(OnFull::default(), OnFull::from),
             supervisors,
         })
+    }
+
+    /// All its components, wherever they are in the tree, in start order.
+    #[must_use]
+    pub fn components(&self) -> Vec<&ComponentNode> {
+        let mut found = Vec::new();
+        let mut left: Vec<&ChildConfig> = self.children().rev().collect();
+        while let Some(child) = left.pop() {
+            match child {
+                ChildConfig::Component(node) => found.push(&**node),
+                ChildConfig::Supervisor(nested) => left.extend(nested.children.iter().rev()),
+            }
+        }
+        found
+    }
+
+    fn children(&self) -> impl DoubleEndedIterator<Item = &ChildConfig> {
+        self.supervisors.iter().flat_map(|s| s.children.iter())
     }
 
     /// The specs of its supervisors.
@@ -424,6 +458,7 @@ impl Reader<'_> {
         Some(ComponentNode {
             name: name?,
             config: config?,
+            file: Some(path),
             restart: restart.unwrap_or(RawRestart::Permanent).into(),
             shutdown: shutdown.unwrap_or(Shutdown::Timeout(airssys_rt::DEFAULT_SHUTDOWN)),
         })

@@ -57,6 +57,9 @@ fn another_value(key: &Key) -> String {
         KeyType::Version => String::from("\"9.8.7\""),
         KeyType::Path if key.file == ConfigFile::System => String::from("\"other/Component.toml\""),
         KeyType::Path => String::from("\"/another.wasm\""),
+        KeyType::Text if key.name == "component.digest" => {
+            format!("\"sha256:{}\"", "0".repeat(64))
+        }
         KeyType::Text => String::from("\"another text\""),
         KeyType::List => {
             let inside = key.example.trim_matches(['[', ']']);

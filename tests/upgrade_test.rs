@@ -13,7 +13,7 @@ use crate::support::{Alone, Tree, block_on, number, shared_machine};
 const MIB: usize = 1_048_576;
 
 /// A release: how far it counts at once, and what else it exports.
-struct Counter {
+pub struct Counter {
     step: i64,
     state: bool,
     /// What `restore` does.
@@ -26,7 +26,7 @@ struct Counter {
 }
 
 impl Counter {
-    const fn by(step: i64) -> Self {
+    pub const fn by(step: i64) -> Self {
         Self {
             step,
             state: true,
@@ -38,7 +38,7 @@ impl Counter {
         }
     }
 
-    fn wasm(&self) -> Vec<u8> {
+    pub fn wasm(&self) -> Vec<u8> {
         let Self {
             step,
             restore,

@@ -22,8 +22,6 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
-use crate::compiled::WasmDigest;
-
 /// Bytes a cache may take where nothing else is said.
 pub const DEFAULT_CACHE_BYTES: u64 = 1024 * 1024 * 1024;
 
@@ -103,7 +101,7 @@ pub enum EntryFault {
 /// What makes code one and the same: the binary it came from and what it was compiled by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CodeId {
-    pub(crate) wasm: WasmDigest,
+    pub(crate) wasm: [u8; 32],
     pub(crate) fingerprint: Fingerprint,
 }
 

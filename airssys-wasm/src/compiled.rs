@@ -13,14 +13,12 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::engine::Engine;
 use crate::exports::Exports;
+use crate::provenance::{NotGenuine, Provenance, WasmDigest};
 use crate::services::GrantError;
 use crate::state::ComponentState;
 
 /// Most bytes of a component binary.
 pub const MAX_WASM_BYTES: u64 = 64 * 1024 * 1024;
-
-/// SHA-256 of a component binary.
-pub(crate) type WasmDigest = [u8; 32];
 
 /// Why a component could not be made ready.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +27,14 @@ pub enum LoadError {
     /// The binary could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// It is not the binary that is meant.
+    #[error("{} {reason}", path.display())]
+    NotGenuine {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: Arc<NotGenuine>,
+    },
     /// A core module, not a component.
     #[error(
         "{} is a core WebAssembly module, not a component: build it for the target wasm32-wasip2, \
@@ -105,11 +111,20 @@ impl fmt::Debug for Compiled {
     }
 }
 
-/// Reads a binary and takes its digest. Blocks.
-pub(crate) fn read_wasm(path: &Path) -> Result<(Vec<u8>, WasmDigest), LoadError> {
+/// Reads a binary and takes its digest, if it is what it must be. Blocks.
+pub(crate) fn read_wasm(
+    path: &Path,
+    provenance: &Provenance,
+) -> Result<(Vec<u8>, WasmDigest), LoadError> {
     let bytes = read_regular_file(path, MAX_WASM_BYTES)?;
-    let digest = Sha256::digest(&bytes).into();
-    Ok((bytes, digest))
+    let digest = WasmDigest(Sha256::digest(&bytes).into());
+    match provenance.check(&bytes, digest) {
+        Ok(()) => Ok((bytes, digest)),
+        Err(reason) => Err(LoadError::NotGenuine {
+            path: path.to_path_buf(),
+            reason: Arc::new(reason),
+        }),
+    }
 }
 
 /// Why bytes did not become a component, wherever they came from.

@@ -30,6 +30,7 @@ mod message;
 mod metrics;
 mod parking;
 mod payload;
+mod provenance;
 mod release;
 mod replica_set;
 mod replicas;
@@ -74,6 +75,7 @@ pub use limits::{
 pub use message::{MESSAGE_SLOTS, Message, UNCOUNTED_BYTES};
 pub use metrics::{ComponentMetrics, Counts, Figures, LastExit, Latency};
 pub use payload::{DecodeError, MAX_VALUES_BYTES, ValueError};
+pub use provenance::{NotGenuine, ProvenanceError, PublicKey, WasmDigest};
 pub use results::Results;
 pub use runtime::{DEFAULT_MAX_COMPONENTS, LOAD_LIMIT, NameTaken, Runtime, RuntimeConfig};
 pub use services::{

@@ -11,9 +11,10 @@ use dashmap::DashMap;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::code_cache::{CacheConfig, CacheError, CodeCache, CodeId, EntryFault};
-use crate::compiled::{Compiled, LoadError, Unfit, WasmDigest, compile, link, read_wasm};
+use crate::compiled::{Compiled, LoadError, Unfit, compile, link, read_wasm};
 use crate::config::ComponentName;
 use crate::engine::{Engine, EngineError, EngineKind};
+use crate::provenance::{Provenance, WasmDigest};
 
 /// Binaries compiled at a time. wasmtime spreads one compilation over all processors; more of them
 /// at once take memory, and none is done earlier.
@@ -150,6 +151,7 @@ impl Library {
         self: &Arc<Self>,
         name: &ComponentName,
         path: &Path,
+        provenance: Provenance,
         kind: EngineKind,
         engine: E,
     ) -> Result<Arc<Compiled>, LoadFailed>
@@ -159,7 +161,7 @@ impl Library {
         let (bytes, digest) = {
             let _turn = turn(&self.reads).await?;
             let path = path.to_path_buf();
-            off_runtime(move || read_wasm(&path)).await??
+            off_runtime(move || read_wasm(&path, &provenance)).await??
         };
         let began = LoadChange::Began {
             bytes: bytes.len() as u64,
@@ -253,7 +255,7 @@ impl Library {
             self.tell(name, LoadChange::CacheUnused { error });
         };
         let id = CodeId {
-            wasm,
+            wasm: wasm.0,
             fingerprint: engine.fingerprint,
         };
         let began = Instant::now();

@@ -24,6 +24,7 @@ use crate::host_functions::HostFunctions;
 use crate::library::{Library, LoadEvent, LoadFailed, off_runtime};
 use crate::limits::ResourceLimits;
 use crate::message::{Messages, Pools};
+use crate::provenance::{Provenance, PublicKey};
 use crate::release::Release;
 use crate::services::{AccessDenied, Granted, Offers, OutputLine, Reach, Resolver, Subscriptions};
 use crate::ticker::Ticker;
@@ -50,6 +51,8 @@ pub struct RuntimeConfig {
     pub host_functions: HostFunctions,
     /// What components may be granted.
     pub policy: Policy,
+    /// Whoever may have signed what is loaded; nothing need be signed where there is none.
+    pub trusted_keys: Vec<PublicKey>,
     /// How names that components look up become addresses.
     pub resolver: Resolver,
     /// Where host calls that need a grant are put on record; nowhere without it.
@@ -76,6 +79,7 @@ impl Default for RuntimeConfig {
             loads: Events::default(),
             host_functions: HostFunctions::default(),
             policy: Policy::default(),
+            trusted_keys: Vec::new(),
             resolver: Resolver::default(),
             audit: None,
             key_value: None,
@@ -105,6 +109,7 @@ struct Shared {
     panics: PanicBoundary,
     host_functions: HostFunctions,
     coredumps: Option<Arc<Coredumps>>,
+    trusted_keys: Arc<[PublicKey]>,
     components: DashMap<ComponentName, ComponentRef>,
     pools: Pools,
     offers: Arc<Offers>,
@@ -164,6 +169,7 @@ impl Runtime {
             coredumps: config
                 .coredumps
                 .map(|config| Arc::new(Coredumps::new(config))),
+            trusted_keys: config.trusted_keys.into(),
             components: DashMap::new(),
             pools: Pools::default(),
             offers: Arc::new(Offers {
@@ -314,7 +320,15 @@ impl Runtime {
             move || shared.engine(kind)
         };
         let (name, path) = (&cell.name, &config.wasm);
-        let compiled = shared.library.load(name, path, kind, engine).await?;
+        let provenance = Provenance {
+            digest: config.digest,
+            signature: config.signature.clone(),
+            keys: Arc::clone(&shared.trusted_keys),
+        };
+        let compiled = shared
+            .library
+            .load(name, path, provenance, kind, engine)
+            .await?;
         let granted = self.granted(&cell.component, &config.capabilities).await?;
         let level = config.integrity.level;
         let messages = Messages::new(level, limits.messages(), name, &shared.pools);

@@ -112,6 +112,12 @@ pub(crate) enum ExpectedError {
     /// No audit log there, or none that this user may read.
     #[error(transparent)]
     NoAudit(AuditError),
+    /// A file that would be overwritten.
+    #[error("{} is there already", path.display())]
+    Exists { path: PathBuf },
+    /// Not a private key.
+    #[error("{} is no private Ed25519 key in PKCS#8", path.display())]
+    NoKey { path: PathBuf },
     /// `--keep` names a folder that is in use.
     #[error("{} is not empty", path.display())]
     NotEmpty { path: PathBuf },
@@ -157,6 +163,9 @@ pub(crate) enum Failure {
         path: PathBuf,
         reason: Box<dyn Error + Send + Sync>,
     },
+    /// The operating system has no random bytes.
+    #[error("the operating system gives no random bytes")]
+    NoRandomness,
     /// The demo's files cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Files { path: PathBuf, source: io::Error },
@@ -169,6 +178,12 @@ pub(crate) enum Failure {
     /// An audit log that cannot be read any more.
     #[error(transparent)]
     AuditRead(AuditError),
+    /// The operating system refuses to tell about changes of files.
+    #[error("cannot watch {}: {source}", path.display())]
+    Watch {
+        path: PathBuf,
+        source: notify::Error,
+    },
     /// The operating system refuses to tell about signals.
     #[error("cannot listen for Ctrl-C: {source}")]
     Signals { source: io::Error },
@@ -294,6 +309,10 @@ impl ExpectedError {
                     "name the directory that `audit.directory` names: `airssys explain audit.directory`",
                 ))
             }
+            Self::Exists { .. } => Some(String::from(
+                "name another file; nothing is overwritten unless --force says so",
+            )),
+            Self::NoKey { .. } => Some(String::from("`airssys keygen KEY` makes one")),
             Self::NotEmpty { .. } => Some(String::from(
                 "name an empty folder or one that does not exist; nothing is overwritten",
             )),

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::error::{CliError, Failure};
 use super::output::{Output, printable};
+use super::watch::Watch;
 use super::{Exit, RunArgs, start};
 
 /// How long the last events may take to be printed once the tree has ended.
@@ -25,6 +26,10 @@ pub(super) async fn run(
 ) -> Result<Exit, CliError> {
     let mut interrupt = start::interrupt()?;
     let socket = Socket::bind(args)?;
+    let mut watch = match args.watch {
+        true => Some(Watch::new(&args.file, &config, output)?),
+        false => None,
+    };
     let builder = HostBuilder::from(config);
     let (ready, is_ready) = oneshot::channel();
     let mut printer = tokio::spawn(print(builder.events(), builder.loads(), is_ready, output));
@@ -43,6 +48,7 @@ pub(super) async fn run(
         cause = host.ended() => End::ByItself(cause),
         () = interrupt.asked() => End::Asked,
         () = socket.serve(&host) => End::Asked,
+        Err(error) = follow(&mut watch, &host) => End::Unread(Err(error)),
         printed = &mut printer => End::Unread(printed.unwrap_or(Ok(()))),
     };
     drop(socket);
@@ -60,6 +66,13 @@ pub(super) async fn run(
         }
     }
     Ok(Exit::Ok)
+}
+
+async fn follow(watch: &mut Option<Watch>, host: &Host) -> Result<(), CliError> {
+    match watch {
+        Some(watch) => watch.follow(host).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Where viewers are answered, if anywhere.

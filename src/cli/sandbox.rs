@@ -9,12 +9,14 @@ use airssys_osl::{Sandbox, SandboxMode};
 
 use super::error::{CliError, ExpectedError, Failure};
 use super::output::Output;
+use super::watch;
 
 /// Reads the file and puts up the sandbox that it asks for, with what `beside` needs: the place of
-/// a status socket. The file is not read again, since inside it may be out of reach.
+/// a status socket; and, where it is `watched`: the folders of the files that may change. The file is not read again, since inside it may be out of reach.
 pub(super) fn enter(
     file: &Path,
     beside: Option<&Path>,
+    watched: bool,
     output: Output,
 ) -> Result<SystemConfig, CliError> {
     let config = SystemConfig::load(file).map_err(ExpectedError::Config)?;
@@ -33,6 +35,9 @@ pub(super) fn enter(
     sandbox
         .write
         .extend(beside.and_then(Path::parent).map(Path::to_path_buf));
+    if watched {
+        sandbox.read.extend(watch::folders(file, &config));
+    }
     let report = Sandbox::new(sandbox).apply().map_err(Failure::Sandbox)?;
     if !report.lacking.is_empty() && !output.is_json() {
         let lacking: Vec<String> = report.lacking.iter().map(ToString::to_string).collect();

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use airssys_wasm::PublicKey;
 use airssys_wasm::config::{Document, Problem, Texts, listen_address};
 use airssys_wasm::grants::{HostPattern, NamePattern, NameRules, NetworkRules, Policy};
 use serde::Deserialize;
@@ -25,6 +26,13 @@ pub(super) struct RawPolicy {
     keyvalue: RawKeyValue,
     #[serde(default)]
     secrets: RawSecrets,
+    #[serde(default)]
+    signatures: RawSignatures,
+}
+
+#[derive(Deserialize, Default)]
+struct RawSignatures {
+    keys: List,
 }
 
 #[derive(Deserialize, Default)]
@@ -73,6 +81,16 @@ struct RawEnvironment {
 }
 
 impl RawPolicy {
+    /// Whoever may have signed what is loaded.
+    pub(super) fn keys(&mut self, document: &Document) -> Result<Vec<PublicKey>, Vec<Problem>> {
+        let mut texts = Texts::of(document);
+        let keys = texts.parsed("policy.signatures.keys", self.signatures.keys.take());
+        match texts.problems.is_empty() {
+            true => Ok(keys),
+            false => Err(texts.problems),
+        }
+    }
+
     pub(super) fn checked(self, document: &Document) -> Result<Policy, Vec<Problem>> {
         let mut texts = Texts::of(document);
         let directory = |path: &str| match path.is_empty() || path.contains('\0') {

@@ -100,6 +100,7 @@ fn components(supervisor: &SupervisorConfig, sandbox: &mut SandboxConfig) {
             ChildConfig::Supervisor(nested) => components(nested, sandbox),
             ChildConfig::Component(node) => {
                 sandbox.read.push(node.config.wasm.clone());
+                sandbox.read.extend(node.config.signature.clone());
                 let granted = &node.config.capabilities;
                 sandbox.read.extend(granted.stdio.input.clone());
                 for directory in &granted.directories {

@@ -17,9 +17,10 @@ use super::problem::{ConfigError, Rule};
 use crate::limits::{
     CountsConfig, MemoryConfig, MessageConfig, OnLimit, ResourceLimits, StackConfig,
 };
+use crate::provenance::WasmDigest;
 
 /// A component as its Component.toml describes it. It always has limits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComponentConfig {
     /// Its name.
     pub name: ComponentName,
@@ -27,6 +28,10 @@ pub struct ComponentConfig {
     pub version: semver::Version,
     /// The component-model binary.
     pub wasm: PathBuf,
+    /// What its binary must be.
+    pub digest: Option<WasmDigest>,
+    /// A signature of its binary.
+    pub signature: Option<PathBuf>,
     /// What it may use.
     pub resources: ResourcesConfig,
     /// How its messages are checked.
@@ -216,6 +221,14 @@ impl ComponentConfig {
             .map_err(|_| broken("component.name", &component.name))?;
         let version = semver::Version::parse(&component.version)
             .map_err(|_| broken("component.version", &component.version))?;
+        let digest = component.digest.map(|digest| {
+            let parsed = digest.get_ref().parse();
+            parsed.map_err(|_| {
+                let (key, value) = (Some("component.digest"), digest.get_ref().clone());
+                let rule = Rule::NotAllowed { value };
+                document.invalid(vec![document.problem(digest.span(), key, rule)])
+            })
+        });
         let max_bytes = resources.memory.max_bytes;
         let memory = MemoryConfig::new(max_bytes)
             .map_err(|_| broken("resources.memory.max_bytes", &max_bytes.to_string()))?;
@@ -282,6 +295,8 @@ impl ComponentConfig {
             name,
             version,
             wasm: document.resolve(&component.wasm),
+            digest: digest.transpose()?,
+            signature: component.signature.map(|path| document.resolve(&path)),
             resources: ResourcesConfig {
                 memory,
                 cpu,
@@ -394,6 +409,8 @@ struct RawComponent {
     name: String,
     version: String,
     wasm: String,
+    digest: Option<Spanned<String>>,
+    signature: Option<String>,
 }
 
 #[derive(Deserialize)]

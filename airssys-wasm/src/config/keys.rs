@@ -96,6 +96,10 @@ const DECISIONS: &[(&str, &str)] = &[
         include_str!("../../../docs/adr/ADR-WASM-025-a-new-release-between-two-calls.md"),
     ),
     (
+        "ADR-WASM-026",
+        include_str!("../../../docs/adr/ADR-WASM-026-the-binary-that-is-meant.md"),
+    ),
+    (
         "ADR-WASM-014",
         include_str!("../../../docs/adr/ADR-WASM-014-replicas-under-one-name.md"),
     ),
