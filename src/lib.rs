@@ -19,6 +19,8 @@
 //! # }
 //! ```
 
+#[cfg(doctest)]
+mod guide;
 mod host;
 mod snapshot;
 mod system;
