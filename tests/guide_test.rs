@@ -236,7 +236,9 @@ fn check_command(place: &str, line: &str, known: &mut BTreeMap<String, String>) 
     let both = (command.len() == 2)
         .then(|| help(&command, known))
         .flatten();
-    let help = both.or_else(|| help(&command[..1], known));
+    // Where there are commands below, one of them is meant.
+    let one = help(&command[..1], known).filter(|help| !help.contains("Commands:"));
+    let help = both.or(one);
     let help = help.unwrap_or_else(|| panic!("{place}: no command {command:?}"));
     for option in options {
         let is_listed = help.lines().any(|line| {
