@@ -1,11 +1,12 @@
 //! A new release in the place of one that serves: state, waiting calls, probation, replicas.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use airssys::{
-    Change, ComponentConfig, ExitKind, FunctionError, Handover, Received, UpgradeError, Upgraded,
-    Val, WasmError,
+    Change, ComponentConfig, ExitKind, FunctionError, Handover, HostBuilder, HostFunctions,
+    Received, SystemConfig, UpgradeError, Upgraded, Val, WasmError,
 };
 
 use crate::support::{Alone, Tree, block_on, number, shared_machine};
@@ -526,5 +527,86 @@ fn modes_without_an_instance_are_upgraded_as_well() {
         alone.call("fail", &[]).await.unwrap_err();
         upgrade.await.unwrap().unwrap_err();
         assert_eq!(bump(&alone).await, 100);
+    });
+}
+
+#[test]
+fn a_probation_that_outlives_its_actor_ends_by_itself() {
+    let _machine = shared_machine();
+    block_on(async {
+        let alone = counting(&[]).await;
+        let config = release(&alone, &Counter::by(100).wasm(), A_SECOND);
+        let (component, version) = (alone.component.clone(), config.version.clone());
+        let upgrade = tokio::spawn(async move { component.upgrade(config).await });
+        while alone.component.version() != version {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let slow = alone.component.call("wait", &[]);
+        let given_up = tokio::time::timeout(Duration::from_millis(30), slow).await;
+        assert!(given_up.is_err());
+        // Nobody calls it any more.
+        let passed = tokio::time::timeout(Duration::from_secs(10), upgrade).await;
+        passed.expect("it does not end").unwrap().unwrap();
+        assert_eq!(bump(&alone).await, 100);
+    });
+}
+
+/// Counts by a hundred, and cannot start once the host says so.
+const STARTS_ONCE: &str = r#"(component
+    (import "test:switch/switch@0.1.0" (instance $switch
+        (export "off" (func (param "n" u32) (result u32)))))
+    (core func $off (canon lower (func $switch "off")))
+    (core module $m
+        (import "switch" "off" (func $off (param i32) (result i32)))
+        (global $count (mut i64) (i64.const 0))
+        (func (export "bump") (result i64)
+            (global.set $count (i64.add (global.get $count) (i64.const 100)))
+            (global.get $count))
+        (func (export "wait") (result i64) (loop $l (br $l)) (unreachable))
+        (func $start (if (call $off (i32.const 0)) (then (unreachable))))
+        (start $start))
+    (core instance $i (instantiate $m
+        (with "switch" (instance (export "off" (func $off))))))
+    (func (export "bump") (result s64) (canon lift (core func $i "bump")))
+    (func (export "wait") (result s64) (canon lift (core func $i "wait"))))"#;
+
+#[test]
+fn a_release_that_cannot_start_again_on_probation_gives_way_at_no_cost() {
+    let _machine = shared_machine();
+    block_on(async {
+        let off = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&off);
+        let switch =
+            move |_: &airssys::Caller, (_,): (u32,)| Ok((u32::from(told.load(Ordering::SeqCst)),));
+        let functions = HostFunctions::new().func("test:switch/switch@0.1.0", "off", switch);
+        let stateless = Counter {
+            state: false,
+            ..Counter::by(1)
+        };
+        let tree = Tree::new()
+            .component("alone", &stateless.wasm(), MIB, "")
+            .intensity(0, 60);
+        let config = SystemConfig::load(tree.write()).unwrap();
+        let builder = HostBuilder::from(config).host_functions(functions);
+        let alone = Alone::in_host(builder.start().await.unwrap(), tree);
+        let next = release(&alone, &wat::parse_str(STARTS_ONCE).unwrap(), LONG);
+        let (component, version) = (alone.component.clone(), next.version.clone());
+        let upgrade = tokio::spawn(async move { component.upgrade(next).await });
+        while alone.component.version() != version {
+            assert!(!upgrade.is_finished(), "{:?}", upgrade.await);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(bump(&alone).await, 100);
+        off.store(true, Ordering::SeqCst);
+        // Its caller goes away, and the incarnation after it cannot start.
+        let slow = alone.component.call("wait", &[]);
+        let given_up = tokio::time::timeout(Duration::from_millis(30), slow).await;
+        assert!(given_up.is_err());
+        assert_eq!(bump(&alone).await, 1);
+        let back = upgrade.await.unwrap();
+        assert!(
+            matches!(back, Err(UpgradeError::RolledBack { .. })),
+            "{back:?}"
+        );
     });
 }
