@@ -4,12 +4,12 @@
 //!
 //! Blocks go from stage to stage as the checked messages they came in: nothing is decoded in between.
 //! What leaves the chain is compared, bit by bit, with the same computed here. A block is late that
-//! has not left the chain when the next one is there, and lost where the chain is [`QUEUE`] blocks
-//! behind; both are counted and end nothing. There is no promise of real time here: a general-purpose
-//! scheduler is in the way. The exit code is 1 if a sample differs, or a stage was replaced.
+//! has not left the chain when the next one is there, and lost where eight wait already; both are
+//! counted and end nothing. There is no promise of real time here: a general-purpose scheduler is in
+//! the way. The exit code is 1 if a sample differs, or a stage was replaced.
 //!
-//! Run it with `cargo run --release --example audio -- --seconds 10`; that long each; 3
-//! seconds where nothing is said.
+//! Run it with `cargo run --release --example audio -- --seconds 10`: so long each, or 3 seconds where
+//! nothing is said.
 
 use std::error::Error;
 use std::f32::consts::TAU;

@@ -91,8 +91,8 @@ fn every_chapter_is_in_the_summary_and_every_link_leads_somewhere() {
         assert!(tested.contains(&format!("guide/src/{name}\"")), "{name}");
         assert!(text.starts_with("# "), "{name}");
         for link in links(&text) {
-            let target = root().join("docs/guide/src").join(link);
-            assert!(target.exists(), "{name}: {link}");
+            // The book is built from this folder alone.
+            assert!(there.iter().any(|there| there == link), "{name}: {link}");
         }
     }
 }
