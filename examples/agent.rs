@@ -1,8 +1,9 @@
 //! An agent's loop around tools that leak, loop, trap and reach for what they were not granted: what
 //! a tool did comes back to the model as data, and the other tools answer all along.
 //!
-//! The model is a script, so that every run asks for the same. One step a line; the exit code is 1 if
-//! a step ended in another way than the script says, or a sibling missed a call.
+//! The model is a script, so that every run asks for the same; where it corrects itself, it does so only
+//! if it was told what was wrong. One step a line; the exit code is 1 if a step ended in another way
+//! than the script says, or a sibling missed a call.
 //!
 //! Run it with `cargo run --example agent`.
 
@@ -16,51 +17,63 @@ use airssys::{
     CallEvent, CallOptions, CallWatch, ChildSpec, ComponentConfig, ComponentRef, ComponentSpec,
     Host, Val, WasmError,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-/// What the model asks for, and how that is to end.
+/// A step a line: what the model must have been told before, the tool and its function, the arguments,
+/// and how that is to end.
+const SCRIPT: &str = r#"
+|                          | calculator.add           | {"x": 2}                         | arguments
+| argument y: missing      | calculator.add           | {"x": 2, "y": 3}                 | answer
+| 5                        | calculator.divide        | {"dividend": 84, "divisor": 0}   | error
+| division-by-zero         | calculator.divide        | {"dividend": 84, "divisor": 2}   | answer
+| 42                       | leaky.leak-until-refused | {}                               | oom
+| limit 1048576            | leaky.leak               | {"bytes": 65536}                 | answer
+| 65536                    | spinner.spin             | {}                               | deadline
+| deadline of 1s           | spinner.spin-for         | {"iterations": 1000}             | answer
+|                          | crasher.divide-by-zero   | {"x": 7}                         | trap
+| integer division by zero | crasher.ping             | {}                               | answer
+| 1                        | prober.connect           | {"address": "203.0.113.7:443"}   | denied
+| [capabilities.network]   | calculator.plus          | {"x": 20, "y": 22}               | function
+| docs:adder/add@0.1.0#add | calculator.add           | {"x": 20, "y": 22}               | answer
+"#;
+
+/// What the model asks for.
 struct Step {
     tool: &'static str,
     function: &'static str,
-    arguments: Value,
+    arguments: Map<String, Value>,
     ends: &'static str,
 }
 
-fn step(tool: &'static str, function: &'static str, arguments: Value, ends: &'static str) -> Step {
-    Step {
-        tool,
-        function,
-        arguments,
-        ends,
-    }
-}
+/// A model that goes by its script.
+struct Model(std::iter::Skip<std::str::Lines<'static>>);
 
-fn script() -> Vec<Step> {
-    vec![
-        step("calculator", "add", json!({"x": 2, "y": 3}), "answer"),
-        step("calculator", "add", json!({"x": 2}), "arguments"),
-        step("calculator", "add", json!({"x": 2, "y": 40}), "answer"),
-        step(
-            "calculator",
-            "divide",
-            json!({"dividend": 1, "divisor": 0}),
-            "error",
-        ),
-        step("leaky", "leak", json!({"bytes": 65_536}), "answer"),
-        step("leaky", "leak-until-refused", json!({}), "oom"),
-        step("leaky", "held", json!({}), "answer"),
-        step("spinner", "spin", json!({}), "deadline"),
-        step("spinner", "ping", json!({}), "answer"),
-        step("crasher", "divide-by-zero", json!({"x": 7}), "trap"),
-        step("crasher", "ping", json!({}), "answer"),
-        step(
-            "prober",
-            "connect",
-            json!({"address": "203.0.113.7:443"}),
-            "denied",
-        ),
-        step("calculator", "subtract", json!({"x": 2}), "function"),
-    ]
+impl Model {
+    fn new() -> Self {
+        Self(SCRIPT.lines().skip(1))
+    }
+
+    /// What it asks for next, now that it was told this; nothing where that is not what it goes on
+    /// from, and at the end of its script.
+    fn next(&mut self, told: &Value) -> Result<Option<Step>, Box<dyn Error>> {
+        let Some(line) = self.0.next() else {
+            return Ok(None);
+        };
+        let columns: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, because, call, arguments, ends] = columns[..] else {
+            return Err("a step has four columns".into());
+        };
+        if !told.to_string().contains(because) {
+            return Ok(None);
+        }
+        let (tool, function) = call.split_once('.').ok_or("a call has a tool")?;
+        Ok(Some(Step {
+            tool,
+            function,
+            arguments: serde_json::from_str(arguments)?,
+            ends,
+        }))
+    }
 }
 
 /// How a step ended, as the model is told.
@@ -77,13 +90,13 @@ fn observation(kind: &'static str, told: impl Into<Value>) -> Observation {
 }
 
 /// Makes one call of the model's. Whatever comes of it is an observation.
-async fn observe(host: &Host, step: &Step, arguments: &Map<String, Value>) -> Observation {
+async fn observe(host: &Host, step: &Step) -> Observation {
     let tool = match host.component(step.tool) {
         Ok(tool) => tool,
         Err(error) => return observation("tool", error.to_string()),
     };
     let (watch, mut events) = CallWatch::new();
-    let answer = match tool.encode_json(step.function, arguments) {
+    let answer = match tool.encode_json(step.function, &step.arguments) {
         Ok(message) => {
             let options = CallOptions::default().watch(watch);
             tool.call_encoded_with(step.function, message, options)
@@ -147,45 +160,39 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let sibling = tokio::spawn(sibling(calculator, Arc::clone(&stop), Arc::clone(&sums)));
     let notebook = host.component("notebook")?;
 
-    let mut transcript = Vec::new();
-    let mut failed = 0;
-    for (number, step) in (1_u32..).zip(script()) {
-        let Value::Object(arguments) = &step.arguments else {
-            return Err("arguments are an object".into());
-        };
+    let (mut model, mut told) = (Model::new(), Value::Null);
+    let steps = model.0.clone().count();
+    let (mut taken, mut failed) = (0, 0);
+    while let Some(step) = model.next(&told)? {
         let before = sums.load(Ordering::Relaxed);
-        let seen = observe(&host, &step, arguments).await;
+        let seen = observe(&host, &step).await;
         let meanwhile = sums.load(Ordering::Relaxed) - before;
+        taken += 1;
         // The notebook counts its notes: one that had been restarted would begin anew.
         let note = format!("{}.{}: {}", step.tool, step.function, seen.kind);
         let notes = notebook.call("append", &[Val::String(note)]).await?;
         let sibling_went_on = meanwhile > 0 || step.ends != "deadline";
-        let as_scripted = seen.kind == step.ends && notes == [Val::U32(number)] && sibling_went_on;
+        let as_scripted = seen.kind == step.ends && notes == [Val::U32(taken)] && sibling_went_on;
         failed += u32::from(!as_scripted);
         println!(
-            "{number:2} {} {}.{} {} -> {}: {}; {meanwhile} calls of a sibling answered meanwhile",
+            "{taken:2} {} {}.{} {} -> {}: {}; {meanwhile} calls of a sibling answered meanwhile",
             if as_scripted { "ok" } else { "UNEXPECTED" },
             step.tool,
             step.function,
-            step.arguments,
+            Value::Object(step.arguments),
             seen.kind,
             seen.told,
         );
-        transcript.push(json!({
-            "call": format!("{}.{}", step.tool, step.function),
-            "arguments": arguments,
-            "observed": seen.kind,
-            "content": seen.told,
-        }));
+        told = seen.told;
     }
 
     stop.store(true, Ordering::Relaxed);
     let missed = sibling.await?;
     let answered = sums.load(Ordering::Relaxed);
-    println!("{} observations for the model", transcript.len());
+    println!("{taken} of {steps} steps taken");
     println!("siblings: {answered} sums answered, {missed} missed; no note lost");
     host.shutdown().await;
-    let is_good = failed == 0 && missed == 0 && answered > 0;
+    let is_good = taken as usize == steps && failed == 0 && missed == 0 && answered > 0;
     Ok(if is_good {
         ExitCode::SUCCESS
     } else {

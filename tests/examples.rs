@@ -130,19 +130,21 @@ fn embed_calls_both_ways_and_outlives_a_leak() {
 fn agent_tells_its_model_how_each_tool_ended_and_siblings_answer() {
     let out = run("agent", &[]);
     for (number, ending) in [
-        (2, "arguments: \"calculator: argument y: missing"),
-        (4, "error: \"division-by-zero\""),
-        (6, "oom: \"leaky: out of memory: limit 1048576"),
-        (8, "deadline: \"spinner: deadline of 1s exceeded"),
-        (10, "trap: \"crasher: guest trap: integer division by zero"),
-        (12, "denied: \"[capabilities.network]"),
-        (13, "function: \"calculator: no function `subtract`"),
+        (1, "arguments: \"calculator: argument y: missing"),
+        (3, "error: \"division-by-zero\""),
+        (5, "oom: \"leaky: out of memory: limit 1048576"),
+        (7, "deadline: \"spinner: deadline of 1s exceeded"),
+        (9, "trap: \"crasher: guest trap: integer division by zero"),
+        (11, "denied: \"[capabilities.network]"),
+        (12, "function: \"calculator: no function `plus`"),
+        (13, "answer: 42"),
     ] {
         let start = format!("{number:2} ok ");
         let line = out.lines().find(|line| line.starts_with(&start));
         let line = line.unwrap_or_else(|| panic!("no step {number} in\n{out}"));
         assert!(line.contains(&format!("-> {ending}")), "{line}");
     }
+    assert_lines(&out, &["13 of 13 steps taken"]);
     assert!(out.contains(" 0 missed; no note lost"), "{out}");
     assert!(!out.contains("UNEXPECTED"), "{out}");
 }
