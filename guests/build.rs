@@ -13,10 +13,12 @@ use serde_json::{Value, json};
 use wit_parser::{PackageMetadata, Resolve, WorldItem};
 
 const TARGET: &str = "wasm32-wasip2";
-const MEMBERS: [&str; 7] = [
+const MEMBERS: [&str; 9] = [
     "calculator",
+    "clerk",
     "courier",
     "crasher",
+    "dsp",
     "leaky",
     "notebook",
     "prober",

@@ -19,6 +19,8 @@
 //! # }
 //! ```
 
+#[cfg(doctest)]
+mod guide;
 mod host;
 #[cfg(feature = "mcp")]
 pub mod mcp;

@@ -26,17 +26,17 @@ const CRATES: [(&str, &[&str]); 5] = [
     ),
 ];
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: impl AsRef<Path>) -> String {
+pub fn read(path: impl AsRef<Path>) -> String {
     let path = root().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Files below a folder with this ending; build products are left out.
-fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+pub fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
@@ -205,18 +205,18 @@ fn every_otp_case_is_a_test_or_says_why_not() {
     }
 }
 
-fn is_test_name(text: &str) -> bool {
+pub fn is_test_name(text: &str) -> bool {
     text.contains('_')
         && text
             .chars()
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-fn backticked(text: &str) -> impl Iterator<Item = &str> {
+pub fn backticked(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-fn test_names() -> BTreeSet<String> {
+pub fn test_names() -> BTreeSet<String> {
     let folders = [".", "guests"];
     let mut names = BTreeSet::new();
     for path in folders.iter().flat_map(|folder| files(folder, ".rs")) {

@@ -26,6 +26,7 @@ mod density_test;
 mod fairness_test;
 mod filesystem_test;
 mod generated_test;
+mod guide_test;
 mod host_functions_test;
 mod hostile_test;
 mod http_test;

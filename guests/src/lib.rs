@@ -46,5 +46,11 @@ pub const PROBER: Guest = guest!("prober");
 /// Uses the services of the host. It is granted none, and is not in `airssys.toml`.
 pub const COURIER: Guest = guest!("courier");
 
+/// Asks its host for prices. It imports what only an embedder offers, and is not in `airssys.toml`.
+pub const CLERK: Guest = guest!("clerk");
+
+/// Gain, filter and meter of an audio chain. It is not in `airssys.toml`.
+pub const DSP: Guest = guest!("dsp");
+
 /// Every guest, in the order of `airssys.toml`.
 pub const ALL: [Guest; 5] = [CALCULATOR, NOTEBOOK, LEAKY, SPINNER, CRASHER];

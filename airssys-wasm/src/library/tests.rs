@@ -54,7 +54,10 @@ impl Set {
         E: FnOnce() -> Result<Arc<Engine>, EngineError> + Clone + Send + Sync + 'static,
     {
         let path = self.dir.path().join("a.wasm");
-        self.library.load(&self.name, &path, KIND, engine).await
+        let any = Provenance::default();
+        self.library
+            .load(&self.name, &path, any, KIND, engine)
+            .await
     }
 
     async fn compiled(&mut self, times: usize) -> usize {
