@@ -63,7 +63,7 @@ pub const DEFAULT_MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// Time between two words that a call is still at work, where nothing else is said.
 pub const DEFAULT_PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long word that the list has changed may take to one client.
+/// How long word that nobody waits for may take to one client.
 const TELL_LIMIT: Duration = Duration::from_secs(1);
 
 /// Time from something that happens in the tree to a look at it.

@@ -36,6 +36,8 @@ mod isolation_security_test;
 mod json_test;
 mod loading_test;
 #[cfg(unix)]
+mod mcp_clients_test;
+#[cfg(unix)]
 mod mcp_http_test;
 #[cfg(unix)]
 mod mcp_test;

@@ -27,7 +27,8 @@ impl Door {
             return Ok(None);
         };
         let token = token(args)?;
-        if !address.ip().is_loopback() && !(args.beyond_loopback && token.is_some()) {
+        let may_leave = args.beyond_loopback && token.is_some();
+        if !address.ip().is_loopback() && !may_leave {
             return Err(ExpectedError::BeyondLoopback { address }.into());
         }
         let failed = |source| Failure::Listen { address, source };

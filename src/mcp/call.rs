@@ -1,18 +1,19 @@
 //! One call: arguments in JSON, the component's answer, and what the client is told.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use rmcp::RoleServer;
 use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock, ErrorData};
 use rmcp::service::RequestContext;
 use serde_json::{Value, json};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-use super::Shared;
 use super::catalogue::Offer;
 use super::denied::Denied;
 use super::failure;
 use super::progress::Progress;
+use super::{Shared, TELL_LIMIT};
 use crate::json::Outcome;
 use crate::{CallEvents, CallOptions, CallWatch, WasmError};
 
@@ -43,15 +44,29 @@ impl Shared {
             options = options.deadline(deadline);
         }
         let arguments = request.arguments.unwrap_or_default();
-        let called = run(&offer, &arguments, options);
         let interval = self.options.progress_interval;
-        // Dropping the call ends the guest.
-        let result = tokio::select! {
-            called = called => told(called),
-            () = watched(&mut events, &mut denied, progress.as_mut(), interval) => {
-                failed(&failure::cancelled())
+        let result = {
+            let mut called = pin!(run(&offer, &arguments, options));
+            let mut watching = pin!(watched(
+                &mut events,
+                &mut denied,
+                progress.as_mut(),
+                interval
+            ));
+            let mut over = false;
+            let result = loop {
+                tokio::select! {
+                    called = &mut called => break told(called),
+                    () = &mut watching, if !over => over = true,
+                    // Dropping the call ends the guest.
+                    () = context.ct.cancelled() => return Ok(failed(&failure::cancelled())),
+                }
+            };
+            if !over {
+                // Word under way is not overtaken; the answer waits for no client that does not read.
+                timeout(TELL_LIMIT, watching).await.ok();
             }
-            () = context.ct.cancelled() => failed(&failure::cancelled()),
+            result
         };
         while let Some(event) = events.try_next() {
             denied.see(&event);
@@ -72,7 +87,7 @@ async fn run(
 }
 
 /// Takes in what the component says while the call runs, and passes it on to a client that wants to
-/// know; does not return.
+/// know; returns once the call is over and all has been taken in.
 async fn watched(
     events: &mut CallEvents,
     denied: &mut Denied,
@@ -81,18 +96,15 @@ async fn watched(
 ) {
     let mut ticks = interval_at(Instant::now() + interval, interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut over = false;
     loop {
         tokio::select! {
-            event = events.next(), if !over => match event {
-                Some(event) => {
-                    denied.see(&event);
-                    if let Some(progress) = &mut progress {
-                        progress.pass_on(event).await;
-                    }
+            event = events.next() => {
+                let Some(event) = event else { return };
+                denied.see(&event);
+                if let Some(progress) = &mut progress {
+                    progress.pass_on(event).await;
                 }
-                None => over = true,
-            },
+            }
             _ = ticks.tick() => if let Some(progress) = &mut progress {
                 progress.still_running().await;
             },

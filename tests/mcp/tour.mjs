@@ -46,8 +46,11 @@ facts.parked = await call('spinner_park-ms', { milliseconds: 500 }, {
 });
 const began = performance.now();
 const giveUp = new AbortController();
-setTimeout(() => giveUp.abort(), 300);
-facts.given_up = await call('spinner_spin', {}, { signal: giveUp.signal }).then(
+// Once it is at work, and not while it waits.
+facts.given_up = await call('spinner_spin', {}, {
+  signal: giveUp.signal,
+  onprogress: () => giveUp.abort(),
+}).then(
   () => false,
   () => true,
 );

@@ -50,8 +50,13 @@ async def main():
         facts["parked"] = plain(parked)
 
         began = time.monotonic()
-        with anyio.move_on_after(0.3) as given_up:
-            await call("spinner_spin")
+        # Once it is at work, and not while it waits.
+        with anyio.CancelScope() as given_up:
+
+            async def give_up(at, total, message):
+                given_up.cancel()
+
+            await client.call_tool("spinner_spin", {}, progress_callback=give_up)
         facts["given_up"] = given_up.cancelled_caught
         facts["after_giving_up"] = await call("spinner_ping")
         facts["seconds_until_then"] = time.monotonic() - began
