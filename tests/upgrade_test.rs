@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use airssys::{
     Change, ComponentConfig, ExitKind, FunctionError, Handover, HostBuilder, HostFunctions,
-    Received, SystemConfig, UpgradeError, Upgraded, Val, WasmError,
+    MemoryCeiling, MemoryConfig, Received, SystemConfig, UpgradeError, Upgraded, Val, WasmError,
 };
 
 use crate::support::{Alone, Tree, block_on, number, shared_machine};
@@ -364,6 +364,18 @@ fn what_cannot_be_upgraded_is_told_and_changes_nothing() {
             matches!(more, Err(UpgradeError::OtherReplicas { .. })),
             "{more:?}"
         );
+        let mut large = release(&alone, &Counter::by(100).wasm(), LONG);
+        let ceiling = MemoryCeiling::new(16 * MIB).unwrap();
+        large.resources.memory = MemoryConfig::within(8 * MIB, ceiling).unwrap();
+        match alone.component.upgrade(large).await {
+            Err(UpgradeError::Load { cause, .. }) => {
+                assert!(
+                    cause.to_string().contains("policy.memory.max_bytes"),
+                    "{cause}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
         assert_eq!(bump(&alone).await, 2);
         assert_eq!(alone.component.version().to_string(), "0.1.0");
         // One at a time.
