@@ -4,12 +4,13 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use airssys::config::ConfigFile;
+use airssys::config::{ConfigFile, NameError};
 use airssys::{
     AuditError, ConfigErrors, CountsConfig, ExitCause, FunctionError, HostError, TooMany, WasmError,
 };
 use serde_json::{Value, json};
 
+use super::import_policy::{PolicyError, Refusal};
 use super::{Exit, report};
 
 /// Why a command did not end well.
@@ -118,6 +119,15 @@ pub(crate) enum ExpectedError {
     /// Not a private key.
     #[error("{} is no private Ed25519 key in PKCS#8", path.display())]
     NoKey { path: PathBuf },
+    /// Not UTF-8.
+    #[error("{} is not text", path.display())]
+    NotText { path: PathBuf },
+    /// Not a component's name.
+    #[error("`{wish}`: {source}")]
+    Name { wish: String, source: NameError },
+    /// Rules of a policy that nothing would hold a component to.
+    #[error(transparent)]
+    Policy(PolicyError),
     /// `--keep` names a folder that is in use.
     #[error("{} is not empty", path.display())]
     NotEmpty { path: PathBuf },
@@ -254,6 +264,9 @@ impl CliError {
             Self::Expected(ExpectedError::Config(errors)) => {
                 json!({ "files": report::files_json(&errors.0) })
             }
+            Self::Expected(ExpectedError::Policy(error)) => {
+                json!({ "refused": error.refusals.iter().map(Refusal::json).collect::<Vec<_>>() })
+            }
             _ => Value::Null,
         };
         if let (Some(object), Value::Object(facts)) = (object.as_object_mut(), facts) {
@@ -265,6 +278,7 @@ impl CliError {
     fn kind(&self) -> &'static str {
         match self {
             Self::Expected(ExpectedError::Config(_) | ExpectedError::Tree(_)) => "configuration",
+            Self::Expected(ExpectedError::Policy(_)) => "policy",
             Self::Expected(_) => "usage",
             Self::Failed(Failure::Start(_)) => "start",
             Self::Failed(Failure::GaveUp(cause)) => cause.kind().as_str(),
@@ -312,6 +326,7 @@ impl ExpectedError {
             Self::Exists { .. } => Some(String::from(
                 "name another file; nothing is overwritten unless --force says so",
             )),
+            Self::Name { .. } => Some(String::from("name the component: --name NAME")),
             Self::NoKey { .. } => Some(String::from("`airssys keygen KEY` makes one")),
             Self::NotEmpty { .. } => Some(String::from(
                 "name an empty folder or one that does not exist; nothing is overwritten",
