@@ -447,6 +447,7 @@ fn memory_is_the_least_of_its_limits_and_what_raises_the_ceiling_is_told() {
         ("limits: {memory: \"1.5M\"}", 1_500_000),
         ("limits: {memory: 600000}", 600_000),
         ("memory: 3", 3_000_000),
+        ("{memory: 1, limits: {memory: 2Mi}}", 1_000_000),
         (
             "{memory: 3, limits: {memory: 1Mi, cpu: 1}, cpu: 100}",
             1_048_576,
@@ -494,10 +495,21 @@ fn nothing_is_overwritten_and_a_dry_run_writes_nothing() {
 }
 
 #[test]
+fn what_the_loader_would_refuse_is_not_written() {
+    let keys: Vec<String> = (0..65).map(|n| format!("{{key: K{n}}}")).collect();
+    let permissions = format!("  environment:\n    allow: [{}]\n", keys.join(", "));
+    let (folder, output) = import(&permissions, &["--out", "Component.toml"]);
+    assert_eq!(code(&output), 2);
+    let told = err(&output);
+    assert!(told.contains("capabilities.environment.inherit"), "{told}");
+    assert!(!folder.path().join("Component.toml").exists());
+}
+
+#[test]
 fn yaml_that_grows_is_refused() {
     let bomb = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n";
     for (policy, part) in [
-        (String::from(bomb), "anchors and aliases"),
+        (String::from(bomb), "aliases are not followed"),
         (String::from("version: *x"), ""),
         (format!("{HEAD}  network: !!map {{}}\n"), "tags"),
         (

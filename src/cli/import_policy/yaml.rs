@@ -1,7 +1,7 @@
 //! YAML as far as a policy needs it: maps, lists and texts, each with its line.
 //!
-//! Nothing in a file makes more of itself than it is long: aliases, anchors, tags and further
-//! documents are refused, and depth and the number of values have bounds.
+//! Nothing in a file makes more of itself than it is long: aliases, tags and further documents
+//! are refused, and depth and the number of values have bounds.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, StrInput};
 
@@ -40,8 +40,8 @@ pub(super) struct Entry {
 pub(crate) enum YamlError {
     #[error("not YAML: {}", source.info())]
     Syntax { source: ScanError },
-    #[error("anchors and aliases are not read: write the value out")]
-    Anchor,
+    #[error("aliases are not followed: write the value out")]
+    Alias,
     #[error("tags are not read: write the value without one")]
     Tag,
     #[error("nested more than {MAX_DEPTH} deep")]
@@ -112,16 +112,12 @@ impl<'a> Reader<'a> {
         if depth > MAX_DEPTH {
             return Err(self.at(YamlError::Deep));
         }
-        let (anchor, tag) = match &event {
-            Event::Scalar(_, _, anchor, tag) => (*anchor, tag.is_some()),
-            Event::SequenceStart(anchor, tag) | Event::MappingStart(anchor, tag) => {
-                (*anchor, tag.is_some())
-            }
-            _ => return Err(self.at(YamlError::Anchor)),
+        let tag = match &event {
+            Event::Scalar(_, _, _, tag)
+            | Event::SequenceStart(_, tag)
+            | Event::MappingStart(_, tag) => tag.is_some(),
+            _ => return Err(self.at(YamlError::Alias)),
         };
-        if anchor > 0 {
-            return Err(self.at(YamlError::Anchor));
-        }
         if tag {
             return Err(self.at(YamlError::Tag));
         }
