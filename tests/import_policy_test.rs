@@ -243,6 +243,11 @@ fn a_rule_that_nothing_would_enforce_is_told_with_its_line() {
     for (permissions, line, part) in [
         (allow("fs://var/log/*.log", "read"), 6, "picks from it"),
         (allow("fs://work/*/data/**", "read"), 6, "picks from it"),
+        (
+            allow("fs://w/**", "read") + "      - {uri: \"fs://w/*\", access: [write]}\n",
+            7,
+            "picks from it",
+        ),
         (allow("fs://config/app.yaml", "read"), 6, "a file by itself"),
         (allow("fs://logs/**", "write"), 6, "may be read as well"),
         (allow("fs://a/../b/**", "read"), 6, "`..`"),
@@ -503,6 +508,28 @@ fn what_the_loader_would_refuse_is_not_written() {
     let told = err(&output);
     assert!(told.contains("capabilities.environment.inherit"), "{told}");
     assert!(!folder.path().join("Component.toml").exists());
+}
+
+#[test]
+fn a_component_is_named_after_its_policy_or_as_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let tool = folder.path().join("Fetch_It");
+    fs::create_dir(&tool).unwrap();
+    let policy = format!("{HEAD}  {{}}\n");
+    for (file, arguments, name) in [
+        ("web.policy.yaml", [].as_slice(), "web"),
+        ("policy.yaml", &[], "fetch-it"),
+        ("policy.yaml", &["--name", "other"], "other"),
+    ] {
+        fs::write(tool.join(file), &policy).unwrap();
+        let path = tool.join(file).display().to_string();
+        let output = airssys(&[&["import-policy", &path], arguments].concat());
+        let config = ComponentConfig::parse("Component.toml", &out(&output)).unwrap();
+        assert_eq!(config.name.as_str(), name);
+    }
+    let output = import_in(&tool, &policy, &["--name", "Not a name"]);
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).contains("--name NAME"), "{}", err(&output));
 }
 
 #[test]

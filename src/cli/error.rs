@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use airssys::config::{ConfigFile, NameError};
+use airssys::config::ConfigFile;
 use airssys::{
     AuditError, ConfigErrors, CountsConfig, ExitCause, FunctionError, HostError, TooMany, WasmError,
 };
@@ -97,6 +97,18 @@ pub(crate) enum ExpectedError {
         path: PathBuf,
         reason: Box<dyn Error + Send + Sync>,
     },
+    /// Not UTF-8.
+    #[error("{} is not text", path.display())]
+    NotText { path: PathBuf },
+    /// A file whose own name does not do for a component's.
+    #[error("`{wish}` cannot be a component's name: {source}")]
+    NoName {
+        wish: String,
+        source: airssys::config::NameError,
+    },
+    /// Rules of a policy that nothing would hold a component to.
+    #[error(transparent)]
+    Policy(PolicyError),
     /// `--status` names something that is in use.
     #[error("{} is there already, and is not a socket that was left behind", path.display())]
     StatusTaken { path: PathBuf },
@@ -119,15 +131,6 @@ pub(crate) enum ExpectedError {
     /// Not a private key.
     #[error("{} is no private Ed25519 key in PKCS#8", path.display())]
     NoKey { path: PathBuf },
-    /// Not UTF-8.
-    #[error("{} is not text", path.display())]
-    NotText { path: PathBuf },
-    /// Not a component's name.
-    #[error("`{wish}`: {source}")]
-    Name { wish: String, source: NameError },
-    /// Rules of a policy that nothing would hold a component to.
-    #[error(transparent)]
-    Policy(PolicyError),
     /// `--keep` names a folder that is in use.
     #[error("{} is not empty", path.display())]
     NotEmpty { path: PathBuf },
@@ -326,7 +329,7 @@ impl ExpectedError {
             Self::Exists { .. } => Some(String::from(
                 "name another file; nothing is overwritten unless --force says so",
             )),
-            Self::Name { .. } => Some(String::from("name the component: --name NAME")),
+            Self::NoName { .. } => Some(String::from("name the component: --name NAME")),
             Self::NoKey { .. } => Some(String::from("`airssys keygen KEY` makes one")),
             Self::NotEmpty { .. } => Some(String::from(
                 "name an empty folder or one that does not exist; nothing is overwritten",

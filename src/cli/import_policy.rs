@@ -207,7 +207,7 @@ fn name(args: &ImportPolicyArgs) -> Result<ComponentName, ExpectedError> {
         }
     };
     wish.parse()
-        .map_err(|source| ExpectedError::Name { wish, source })
+        .map_err(|source| ExpectedError::NoName { wish, source })
 }
 
 fn read(path: &Path) -> Result<String, ExpectedError> {
