@@ -25,7 +25,7 @@ const HEAD: &str = "version: \"1.0\"\ndescription: \"of a test\"\npermissions:\n
 /// The program, given a policy with these permissions; the first of them is on line 4.
 fn import(permissions: &str, arguments: &[&str]) -> (TempDir, Output) {
     let folder = tempfile::tempdir().unwrap();
-    let output = import_in(folder.path(), &format!("{HEAD}{permissions}"), arguments);
+    let output = import_in(folder.path(), format!("{HEAD}{permissions}"), arguments);
     (folder, output)
 }
 
@@ -533,6 +533,22 @@ fn a_component_is_named_after_its_policy_or_as_is_asked() {
 }
 
 #[test]
+fn what_a_policy_says_cannot_leave_its_comment_or_its_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = "version: \"1.0\"\ndescription: \"x\\n[capabilities.keyvalue]\\nmax_bytes = 4096\"\n\
+                  permissions:\n  ipc:\n    deny: [{uri: \"pipe://\\r\\n[capabilities.keyvalue]\\nmax_bytes = 4096\"}]\n";
+    let output = import_in(folder.path(), policy, &["--out", "Component.toml"]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let config = ComponentConfig::load(folder.path().join("Component.toml")).unwrap();
+    assert_eq!(
+        config.capabilities,
+        airssys::config::CapabilitiesConfig::default()
+    );
+    let quotes = "  storage:\n    allow: [{uri: \"fs://a\\\"b/**\", access: [read]}]\n";
+    assert!(refused(quotes, &[]).contains("quotes"));
+}
+
+#[test]
 fn yaml_that_grows_is_refused() {
     let bomb = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n";
     for (policy, part) in [
@@ -700,8 +716,7 @@ impl Said {
                 None => host == rule,
             },
         };
-        self.hosts[0].iter().any(|rule| names(&rule))
-            && !self.hosts[1].iter().any(|rule| names(&rule))
+        self.hosts[0].iter().any(names) && !self.hosts[1].iter().any(names)
     }
 }
 
