@@ -7,6 +7,7 @@ mod componentize;
 mod demo;
 mod error;
 mod explain;
+mod import_policy;
 mod inspect;
 mod interrupt;
 mod mcp;
@@ -83,6 +84,12 @@ Examples:
   cargo run --release -- bench
   cargo run --release -- bench call recovery --quick
   cargo run --release -- --json bench | jq '.rows[] | {name, ratio, holds}'";
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  airssys import-policy fetch.policy.yaml --out Component.toml
+  airssys import-policy policy.yaml --name fetch --wasm build/fetch.wasm > Component.toml
+  airssys import-policy policy.yaml --name fetch --dry-run    what holds each rule";
 
 #[cfg(unix)]
 const SIGN_EXAMPLES: &str = "\
@@ -245,6 +252,14 @@ enum Command {
         after_help = "Examples:\n  airssys inspect calculator.wasm\n  airssys inspect calculator.wasm --schema | jq 'keys'"
     )]
     Inspect(InspectArgs),
+
+    /// Turn a wassette policy into a Component.toml that enforces each of its rules
+    ///
+    /// A rule that nothing here would enforce is an error with its line, and nothing is written.
+    /// Relative directories start from the folder of the Component.toml. Every file that is read and
+    /// not enforced in whole ends with another exit code than 0.
+    #[command(after_help = IMPORT_EXAMPLES, after_long_help = format!("{IMPORT_EXAMPLES}\n\n{EXIT_CODES}"))]
+    ImportPolicy(ImportPolicyArgs),
 
     /// Make a key to sign components with
     ///
@@ -413,6 +428,33 @@ struct InspectArgs {
     /// The JSON Schema of each exported function, instead of WIT
     #[arg(long)]
     schema: bool,
+}
+
+#[derive(Debug, Args)]
+struct ImportPolicyArgs {
+    /// A policy of at most 1 MiB, in YAML
+    #[arg(value_name = "POLICY")]
+    policy: PathBuf,
+    /// The component's name; by default the file's, or its folder's where that is `policy.yaml`
+    #[arg(long)]
+    name: Option<String>,
+    /// The binary, as seen from the Component.toml; by default NAME.wasm beside it
+    #[arg(long, value_name = "PATH")]
+    wasm: Option<String>,
+    /// Where to write; by default standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Replace a file that is there
+    #[arg(long)]
+    force: bool,
+    /// Write nothing; tell what enforces each rule
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave out what is allowed and cannot be enforced, with a warning each, and exit with 1
+    ///
+    /// What is denied or limited is never left out: less would be denied then.
+    #[arg(long)]
+    skip_refused: bool,
 }
 
 #[cfg(unix)]
@@ -600,6 +642,7 @@ impl Cli {
             Command::Explain(args) => explain::explain(args.key.as_deref(), output),
             Command::Inspect(args) if args.schema => inspect::schema(&args.wasm, output),
             Command::Inspect(args) => inspect::inspect(&args.wasm, output),
+            Command::ImportPolicy(args) => import_policy::import_policy(&args, output),
             #[cfg(unix)]
             Command::Keygen(args) => sign::keygen(&args, output),
             #[cfg(unix)]

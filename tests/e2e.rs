@@ -30,6 +30,7 @@ mod guide_test;
 mod host_functions_test;
 mod hostile_test;
 mod http_test;
+mod import_policy_test;
 mod instance_life_test;
 mod instance_limits_test;
 mod isolation_security_test;

@@ -15,7 +15,7 @@ use crate::support::{Alone, Tree, block_on, start_failure};
 const NET: &str = "airssys:prober/net@0.1.0";
 
 /// A server that answers `pong` to the first bytes of each of `count` connections.
-fn server(count: usize) -> SocketAddr {
+pub fn server(count: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -59,7 +59,7 @@ pub fn granted(outbound: &str) -> Tree {
 }
 
 impl Alone {
-    async fn net(&self, function: &str, argument: &str) -> Result<String, String> {
+    pub async fn net(&self, function: &str, argument: &str) -> Result<String, String> {
         let arguments = [Val::String(argument.into())];
         let answer = self
             .call(&format!("{NET}#{function}"), &arguments)

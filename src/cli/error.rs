@@ -14,6 +14,7 @@ use airssys::{
 use airssys_componentize::{BindingsError, ComponentizeError};
 use serde_json::{Value, json};
 
+use super::import_policy::{PolicyError, Refusal};
 use super::{Exit, report};
 
 /// Why a command did not end well.
@@ -112,6 +113,18 @@ pub(crate) enum ExpectedError {
         path: PathBuf,
         reason: Box<dyn Error + Send + Sync>,
     },
+    /// Not UTF-8.
+    #[error("{} is not text", path.display())]
+    NotText { path: PathBuf },
+    /// A file whose own name does not do for a component's.
+    #[error("`{wish}` cannot be a component's name: {source}")]
+    NoName {
+        wish: String,
+        source: airssys::config::NameError,
+    },
+    /// Rules of a policy that nothing would hold a component to.
+    #[error(transparent)]
+    Policy(PolicyError),
     /// `--status` names something that is in use.
     #[error("{} is there already, and is not a socket that was left behind", path.display())]
     StatusTaken { path: PathBuf },
@@ -303,6 +316,9 @@ impl CliError {
             Self::Expected(ExpectedError::Config(errors)) => {
                 json!({ "files": report::files_json(&errors.0) })
             }
+            Self::Expected(ExpectedError::Policy(error)) => {
+                json!({ "refused": error.refusals.iter().map(Refusal::json).collect::<Vec<_>>() })
+            }
             _ => Value::Null,
         };
         if let (Some(object), Value::Object(facts)) = (object.as_object_mut(), facts) {
@@ -314,6 +330,7 @@ impl CliError {
     fn kind(&self) -> &'static str {
         match self {
             Self::Expected(ExpectedError::Config(_) | ExpectedError::Tree(_)) => "configuration",
+            Self::Expected(ExpectedError::Policy(_)) => "policy",
             Self::Expected(_) => "usage",
             Self::Failed(Failure::Start(_)) => "start",
             Self::Failed(Failure::GaveUp(cause)) => cause.kind().as_str(),
@@ -375,6 +392,7 @@ impl ExpectedError {
             Self::Exists { .. } => Some(String::from(
                 "name another file; nothing is overwritten unless --force says so",
             )),
+            Self::NoName { .. } => Some(String::from("name the component: --name NAME")),
             Self::NoKey { .. } => Some(String::from("`airssys keygen KEY` makes one")),
             Self::NotEmpty { .. } => Some(String::from(
                 "name an empty folder or one that does not exist; nothing is overwritten",

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::{CliError, ExpectedError};
+use super::import_policy::{PolicyError, Refusal};
 use super::output::printable;
 
 /// An error as text for standard error.
@@ -22,6 +23,11 @@ pub(crate) fn text(error: &CliError) -> String {
             .map(config_text)
             .collect::<Vec<_>>()
             .join("\n\n");
+    }
+    if let CliError::Expected(ExpectedError::Policy(error)) = error {
+        let refused = error.refusals.iter();
+        let texts: Vec<String> = refused.map(|r| refusal_text(error, r, false)).collect();
+        return texts.join("\n\n");
     }
     let message = printable(&error.to_string());
     let mut group = Group::with_title(Level::ERROR.primary_title(message));
@@ -43,6 +49,30 @@ pub(crate) fn config_text(error: &ConfigError) -> String {
         .map(|problem| renderer.render(&[group(problem, text)]))
         .collect::<Vec<_>>()
         .join("\n\n")
+}
+
+/// A rule of a policy that is not enforced, with its line; `skipped` where it is left out.
+pub(crate) fn refusal_text(error: &PolicyError, refusal: &Refusal, skipped: bool) -> String {
+    let level = match skipped {
+        true => Level::WARNING,
+        false => Level::ERROR,
+    };
+    let message = format!("`{}`: {}", refusal.rule, refusal.why);
+    let mut lines = error.text.split_inclusive('\n');
+    let before = lines.by_ref().take(refusal.line.saturating_sub(1));
+    let start: usize = before.map(str::len).sum();
+    let line = lines.next().unwrap_or_default();
+    let start = start + (line.len() - line.trim_start().len());
+    let span = start..start + line.trim().len();
+    let group = level
+        .primary_title(printable(&message))
+        .element(
+            Snippet::source(error.text.as_str())
+                .path(error.path.display().to_string())
+                .annotation(AnnotationKind::Primary.span(first_line(&error.text, &span))),
+        )
+        .element(Level::HELP.message(refusal.why.help()));
+    renderer().render(&[group])
 }
 
 fn renderer() -> Renderer {
