@@ -48,7 +48,7 @@ Start here:
   airssys demo --keep tree            five components under load; their files stay in ./tree
   airssys run tree/airssys.toml       the same tree, until Ctrl-C
   airssys call tree/airssys.toml calculator add 2 3
-  airssys explain max_bytes           what a key of the configuration means, and who decided it";
+  airssys explain timeout_seconds     what a key of the configuration means, and who decided it";
 
 const CALL_EXAMPLES: &str = "\
 Examples:
@@ -239,7 +239,7 @@ enum Command {
     ///
     /// Without KEY, or with a section such as `resources`, the keys are listed.
     #[command(
-        after_help = "Examples:\n  airssys explain resources.memory.max_bytes\n  airssys explain max_bytes\n  airssys explain airssys.toml:supervisor.name"
+        after_help = "Examples:\n  airssys explain resources.memory.max_bytes\n  airssys explain timeout_seconds\n  airssys explain airssys.toml:supervisor.name"
     )]
     Explain(ExplainArgs),
 
@@ -593,6 +593,15 @@ pub(crate) struct Prepared {
 }
 
 impl Cli {
+    /// What is logged where nobody asks for more. A demo's components come near their limits all the
+    /// time, as they are to.
+    pub(crate) fn least_logged(&self) -> &'static str {
+        match self.command {
+            Command::Demo(_) => "error",
+            _ => "warn",
+        }
+    }
+
     /// Where this command's results go. Standard output of `mcp` is the protocol's.
     pub(crate) fn output(&self) -> Output {
         Output::new(self.json && !matches!(self.command, Command::Mcp(_)))

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 }
 
 fn real_main(cli: Cli, output: Output) -> anyhow::Result<Exit> {
-    log_to_stderr(cli.verbose)?;
+    log_to_stderr(cli.verbose, cli.least_logged())?;
     let prepared = cli.prepare(output)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -45,12 +45,12 @@ fn real_main(cli: Cli, output: Output) -> anyhow::Result<Exit> {
 }
 
 /// Standard output belongs to results, so that they can be piped.
-fn log_to_stderr(verbose: u8) -> anyhow::Result<()> {
+fn log_to_stderr(verbose: u8, least: &'static str) -> anyhow::Result<()> {
     let filter = match std::env::var(LOG_VARIABLE) {
         Ok(wish) => EnvFilter::try_new(&wish)
             .map_err(|source| CliError::from(ExpectedError::LogFilter { wish, source }))?,
         Err(_) => EnvFilter::new(match verbose {
-            0 => "warn",
+            0 => least,
             1 => "warn,airssys=info,airssys_rt=info,airssys_wasm=info",
             _ => "warn,airssys=debug,airssys_rt=debug,airssys_wasm=debug",
         }),

@@ -218,8 +218,8 @@ fn what_the_program_signs_is_what_the_host_verifies() {
                 std::fs::copy(&raw, signature).unwrap();
                 start(&tree, &[&public]).await.unwrap();
             }
-            // An openssl that is not there, or too old for the key's form.
-            other => println!("openssl was not asked: {other:?}"),
+            Ok(failed) => panic!("{}", String::from_utf8_lossy(&failed.stderr)),
+            Err(absent) => println!("openssl is not there: {absent}"),
         }
     });
 }

@@ -443,7 +443,8 @@ fn a_call_whose_function_has_changed_gets_a_typed_error() {
             tokio::join!(upgrade(&alone, &changed, AT_ONCE), call)
         };
         let (slow, (upgraded, answer)) = tokio::join!(slow, waiting);
-        (slow.unwrap(), upgraded.unwrap());
+        slow.unwrap();
+        upgraded.unwrap();
         match answer {
             Err(WasmError::Function {
                 source: FunctionError::Changed { name },

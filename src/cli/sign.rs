@@ -24,12 +24,21 @@ const MAX_KEY_BYTES: u64 = 4096;
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const END: &str = "-----END PRIVATE KEY-----";
 
+/// Where ring's document has the private key's 32 bytes.
+const SEED: std::ops::Range<usize> = 16..48;
+
+/// What stands before them in the first version of PKCS#8, the one that openssl reads.
+const PKCS8_V1: &[u8] = &[
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
+
 /// Makes a key that nobody else may read.
 pub(super) fn keygen(args: &KeygenArgs, output: Output) -> Result<Exit, CliError> {
     let document =
         Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| Failure::NoRandomness)?;
     let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| Failure::NoRandomness)?;
-    let coded = STANDARD.encode(document.as_ref());
+    let seed = document.as_ref().get(SEED).ok_or(Failure::NoRandomness)?;
+    let coded = STANDARD.encode([PKCS8_V1, seed].concat());
     let lines: Vec<&str> = coded
         .as_bytes()
         .chunks(64)
