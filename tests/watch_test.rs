@@ -5,7 +5,7 @@ use std::time::Duration;
 use airssys::{CallEvent, CallOptions, CallWatch, LogLevel, OutputStreamName, Val, WasmError};
 
 use crate::messaging_test::{DESK, couriers};
-use crate::support::{block_on, shared_machine};
+use crate::support::{Alone, block_on, shared_machine};
 
 #[test]
 fn progress_log_and_output_come_while_the_call_runs_and_end_with_it() {
@@ -141,4 +141,34 @@ fn a_deadline_and_a_full_mailbox_are_the_callers_to_choose() {
 
 fn function(name: &str) -> String {
     format!("{DESK}#{name}")
+}
+
+/// Reports progress with a message of 5,000 bytes.
+const TALKATIVE: &str = r#"(component
+    (import "airssys:progress/progress@0.1.0" (instance $p (export "report"
+        (func (param "done" u64) (param "total" (option u64)) (param "message" string)))))
+    (core module $memory (memory (export "memory") 1))
+    (core instance $texts (instantiate $memory))
+    (core func $report (canon lower (func $p "report") (memory $texts "memory")))
+    (core module $m
+        (import "p" "report" (func $report (param i64 i32 i64 i32 i32)))
+        (func (export "long") (call $report
+            (i64.const 1) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 5000))))
+    (core instance $i (instantiate $m (with "p" (instance (export "report" (func $report))))))
+    (func (export "long") (canon lift (core func $i "long"))))"#;
+
+#[test]
+fn a_long_message_of_progress_is_cut() {
+    let _machine = shared_machine();
+    block_on(async {
+        let alone = Alone::text(TALKATIVE, 1_048_576, "").await;
+        let (watch, mut events) = CallWatch::new();
+        let options = CallOptions::default().watch(watch);
+        let called = alone.component.call_with("long", &[], options).await;
+        called.unwrap();
+        match events.next().await {
+            Some(CallEvent::Progress { message, .. }) => assert_eq!(message.len(), 1_024),
+            other => panic!("{other:?}"),
+        }
+    });
 }

@@ -194,7 +194,8 @@ impl ComponentRef {
     /// `airssys:upgrade/state@0.1.0` returns goes to `restore`. Instances that end in probation by
     /// their own fault bring the old release back, in the state it was in when it was replaced;
     /// that costs no restart. With replicas the first one goes first, and the others after its
-    /// probation. A cancelled upgrade that has begun goes on by itself.
+    /// probation. A cancelled upgrade that has begun goes on by itself; of several
+    /// replicas, those whose turn has not come stay as they were.
     ///
     /// # Errors
     /// [`UpgradeError`].
