@@ -34,7 +34,6 @@ mod survey;
 mod walk;
 mod writer;
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -195,7 +194,7 @@ impl Default for AuditState {
 pub struct AuditLog {
     queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
-    _lock: File,
+    _lock: recovery::Lock,
 }
 
 impl AuditLog {

@@ -22,8 +22,19 @@ use super::{AuditConfig, KEY_FILE, LOCK_FILE, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYT
 pub(crate) struct TakenUp {
     pub(crate) segments: Segments,
     /// Held for as long as the log is.
-    pub(crate) lock: File,
+    pub(crate) lock: Lock,
     pub(crate) cut_bytes: u64,
+}
+
+/// The log's lock.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would not do: a process that is just being started has the file open as well.
+        self.0.unlock().ok();
+    }
 }
 
 /// Takes a log up, or begins one, and writes the record that says so.
@@ -98,10 +109,10 @@ fn failed_at(directory: &PrivateDirectory, name: &str, source: std::io::Error) -
     AuditError::Directory(PrivateError::Io { path, source })
 }
 
-fn lock(directory: &PrivateDirectory) -> Result<File, AuditError> {
+fn lock(directory: &PrivateDirectory) -> Result<Lock, AuditError> {
     let lock = directory.open_or_create(LOCK_FILE)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(Lock(lock)),
         Err(TryLockError::WouldBlock) => Err(AuditError::Locked {
             path: directory.path().to_path_buf(),
         }),

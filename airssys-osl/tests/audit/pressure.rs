@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use airssys_osl::{
@@ -223,6 +225,33 @@ fn a_second_writer_is_refused_while_the_first_lives() {
     drop(AuditLog::open(&config(&path)).unwrap());
     assert_eq!(read(&path).len(), 5);
     assert_eq!(subjects(&read(&path)), ["one"]);
+}
+
+/// Until a process that is being started has its own program, it holds what its parent has open.
+#[test]
+fn a_dropped_log_is_free_at_once_while_processes_are_started_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let spawner = scope.spawn(|| {
+            let mut started = 0;
+            while !done.load(Ordering::Relaxed) {
+                let mut child = Command::new("true").spawn().unwrap();
+                assert!(child.wait().unwrap().success());
+                started += 1;
+            }
+            started
+        });
+        let opened: Vec<_> = (0..200)
+            .map(|_| AuditLog::open(&config(&path)).map(drop))
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(spawner.join().unwrap() > 20);
+        for opened in opened {
+            opened.unwrap();
+        }
+    });
 }
 
 #[test]
