@@ -26,7 +26,8 @@ pub use policy::{
     Quarantine, Restart, START_LIMIT, Shutdown,
 };
 pub use slot::{
-    CallError, DEADLINE_GRACE, DEFAULT_ATTEMPTS, Poison, Request, Slot, SlotLimits, Work,
+    CallError, DEADLINE_GRACE, DEFAULT_ATTEMPTS, Next, Poison, Request, Slot, SlotLimits, Turn,
+    Work,
 };
 pub use supervisor::{
     ArgumentOf, AutoShutdown, ChildCounts, ChildState, ChildStatus, Intensity, KILL_GRACE,

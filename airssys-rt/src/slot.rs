@@ -4,18 +4,23 @@
 //! full mailbox hands the request back; every call ends by its deadline plus [`DEADLINE_GRACE`].
 //! A request is handed out at most once, unless it says that it may be handed out again.
 
+mod alarm;
 mod poison;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use ractor::ActorRef;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::coop::poll_proceed;
 use tokio::time::{Instant, timeout_at};
 
+use alarm::Alarm;
 pub use poison::Poison;
 use poison::Suspects;
 
@@ -30,9 +35,28 @@ pub const DEFAULT_ATTEMPTS: u32 = 3;
 pub const DEADLINE_GRACE: Duration = Duration::from_millis(50);
 
 /// Tells a serving actor that its slot has work: handle one request with [`Slot::take`], then
-/// [`Slot::answer`].
+/// [`Slot::answer`]; or stay with the slot for as long as nothing else is to be done, with
+/// [`Slot::poll_next`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work;
+
+/// What an actor that stays with its slot is to do.
+#[derive(Debug)]
+pub enum Next<T> {
+    /// This request. Answer it before asking on.
+    Request(T, Turn),
+    /// Somebody has called [`Slot::nudge`].
+    Nudged,
+}
+
+/// When a request was taken.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// The moment.
+    pub taken: Instant,
+    /// From the call to then.
+    pub waited: Duration,
+}
 
 /// What a slot has to know of a request.
 pub trait Request: Sized + Send {
@@ -78,8 +102,11 @@ struct Inner<T, R> {
     /// The incarnation that may take requests.
     serving: Option<u64>,
     suspects: Option<Suspects>,
-    /// A `Work` message is on its way to the serving actor.
-    woken: bool,
+    actor: Told,
+    /// An actor that stays is to look up, whatever waits.
+    nudged: bool,
+    /// Of a call that is over.
+    alarm: Option<Alarm>,
     died: Option<Instant>,
     recovery: Option<Duration>,
 }
@@ -114,6 +141,18 @@ enum Outcome<R> {
     Exited(Arc<ExitCause>),
     Closed(Arc<ExitCause>),
     Poisonous(u32, Arc<ExitCause>),
+}
+
+/// What the serving actor knows of what waits.
+enum Told {
+    /// Nothing: it comes back by a `Work` message.
+    No,
+    /// A `Work` message is on its way to it, or it is at work and will announce the next request.
+    Yes,
+    /// It stays with the slot, and waits for something to do.
+    Waits(Waker),
+    /// It stays with the slot, and will look by itself.
+    Looks,
 }
 
 enum State {
@@ -201,7 +240,9 @@ impl<T: Request, R: Send> Slot<T, R> {
                 state: State::Down,
                 serving: None,
                 suspects: limits.poison.map(Suspects::new),
-                woken: false,
+                actor: Told::No,
+                nudged: false,
+                alarm: None,
                 died: None,
                 recovery: None,
             }),
@@ -217,7 +258,19 @@ impl<T: Request, R: Send> Slot<T, R> {
     /// [`CallError::Stopped`], [`CallError::Expired`], [`CallError::Exited`] or
     /// [`CallError::Poisonous`].
     pub async fn call(&self, request: T, deadline: Instant) -> Result<R, CallError<T>> {
-        let began = Instant::now();
+        self.call_since(request, Instant::now(), deadline).await
+    }
+
+    /// As [`Slot::call`], of a call that `began` a moment ago: for whoever has read the clock.
+    ///
+    /// # Errors
+    /// As [`Slot::call`].
+    pub async fn call_since(
+        &self,
+        request: T,
+        began: Instant,
+        deadline: Instant,
+    ) -> Result<R, CallError<T>> {
         // Most often there is room, and no need for a timer.
         if let Ok(permit) = self.room.try_acquire() {
             permit.forget();
@@ -246,6 +299,19 @@ impl<T: Request, R: Send> Slot<T, R> {
     /// # Errors
     /// [`CallError::Full`], else as [`Slot::call`].
     pub async fn try_call(&self, request: T, deadline: Instant) -> Result<R, CallError<T>> {
+        self.try_call_since(request, Instant::now(), deadline).await
+    }
+
+    /// As [`Slot::try_call`], of a call that `began` a moment ago.
+    ///
+    /// # Errors
+    /// As [`Slot::try_call`].
+    pub async fn try_call_since(
+        &self,
+        request: T,
+        began: Instant,
+        deadline: Instant,
+    ) -> Result<R, CallError<T>> {
         match self.room.try_acquire() {
             Ok(permit) => permit.forget(),
             Err(_) => {
@@ -255,13 +321,13 @@ impl<T: Request, R: Send> Slot<T, R> {
                 });
             }
         }
-        self.send(request, Instant::now(), deadline).await
+        self.send(request, began, deadline).await
     }
 
     /// Owns one unit of room, which the queue gives back when the request leaves it.
     async fn send(&self, request: T, began: Instant, deadline: Instant) -> Result<R, CallError<T>> {
-        let (reply, answer) = oneshot::channel();
-        {
+        let (reply, mut answer) = oneshot::channel();
+        let kept = {
             let mut inner = self.lock();
             if let State::Closed(cause) = &inner.state {
                 let cause = Arc::clone(cause);
@@ -289,27 +355,34 @@ impl<T: Request, R: Send> Slot<T, R> {
                 deaths: 0,
                 roomy: true,
             });
+            let kept = inner.alarm.take();
             let woken = inner.wake();
             drop(inner);
             woken.wake();
-        }
-        match timeout_at(deadline + DEADLINE_GRACE, answer).await {
-            Ok(Ok(Outcome::Answer(answer))) => Ok(answer),
-            Ok(Ok(Outcome::Exited(cause))) => Err(CallError::Exited(cause)),
-            Ok(Ok(Outcome::Closed(cause))) => Err(CallError::Stopped {
+            kept
+        };
+        let mut alarm = Alarm::at(kept, deadline + DEADLINE_GRACE);
+        let outcome = poll_fn(|context| match Pin::new(&mut answer).poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(outcome.ok()),
+            Poll::Pending => alarm.poll(context).map(|()| None),
+        });
+        let outcome = outcome.await;
+        alarm.rest();
+        self.lock().alarm = Some(alarm);
+        match outcome {
+            Some(Outcome::Answer(answer)) => Ok(answer),
+            Some(Outcome::Exited(cause)) => Err(CallError::Exited(cause)),
+            Some(Outcome::Closed(cause)) => Err(CallError::Stopped {
                 request: None,
                 cause,
             }),
-            Ok(Ok(Outcome::Poisonous(deaths, cause))) => Err(CallError::Poisonous {
+            Some(Outcome::Poisonous(deaths, cause)) => Err(CallError::Poisonous {
                 request: None,
                 deaths,
                 cause,
             }),
-            // Let go by `take`: the deadline passed while it was waiting.
-            Ok(Err(_)) => Err(CallError::Expired {
-                waited: began.elapsed(),
-            }),
-            Err(_) => Err(CallError::Expired {
+            // Let go by `take`, since its deadline passed while it was waiting; or just now.
+            None => Err(CallError::Expired {
                 waited: began.elapsed(),
             }),
         }
@@ -321,7 +394,7 @@ impl<T: Request, R: Send> Slot<T, R> {
         inner.serving = Some(generation);
         inner.state = State::Serving(actor);
         inner.recovery = inner.died.take().map(|died| died.elapsed());
-        inner.woken = false;
+        inner.actor = Told::No;
         let woken = inner.wake_for_work();
         drop(inner);
         woken.wake();
@@ -330,33 +403,85 @@ impl<T: Request, R: Send> Slot<T, R> {
     /// The next request for this incarnation. Requests whose caller has gone or whose deadline has
     /// passed are let go. Answer it before taking the next one.
     pub fn take(&self, generation: u64) -> Option<T> {
-        self.take_waited(generation).map(|(request, _)| request)
-    }
-
-    /// As [`Slot::take`], with the time from the call to now.
-    pub fn take_waited(&self, generation: u64) -> Option<(T, Duration)> {
-        let now = Instant::now();
         let mut inner = self.lock();
         if inner.serving != Some(generation) {
             return None;
         }
-        let mut left = 0;
-        let request = loop {
-            let Some(envelope) = inner.queue.pop_front() else {
-                break None;
-            };
-            left += usize::from(envelope.roomy);
-            if envelope.deadline > now && !envelope.reply.is_closed() {
-                let waited = now.saturating_duration_since(envelope.began);
-                break Some((inner.hand_out(envelope), waited));
-            }
-        };
+        inner.nudged = false;
+        let (request, left) = inner.take();
         if request.is_none() {
-            inner.woken = false;
+            inner.actor = Told::No;
         }
         drop(inner);
         self.room.add_permits(left);
-        request
+        request.map(|(request, _)| request)
+    }
+
+    /// What an actor does next that stays with the slot, as [`Slot::take`] hands it out. While it
+    /// stays it gets no [`Work`] message, so its handler must not end without [`Slot::leave`], nor
+    /// must another task ask. Never ready for an incarnation that does not serve.
+    pub fn poll_next(&self, generation: u64, context: &mut Context<'_>) -> Poll<Next<T>> {
+        // An actor that always finds something leaves its worker to others from time to time.
+        let budget = ready!(poll_proceed(context));
+        let mut inner = self.lock();
+        if inner.serving != Some(generation) {
+            return Poll::Pending;
+        }
+        inner.actor = Told::Looks;
+        if std::mem::take(&mut inner.nudged) {
+            budget.made_progress();
+            return Poll::Ready(Next::Nudged);
+        }
+        let (request, left) = inner.take();
+        if request.is_none() {
+            inner.actor = Told::Waits(context.waker().clone());
+        }
+        drop(inner);
+        if left > 0 {
+            self.room.add_permits(left);
+        }
+        match request {
+            Some((request, turn)) => {
+                budget.made_progress();
+                Poll::Ready(Next::Request(request, turn))
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// The actor stays no longer: it is told by a [`Work`] message again, at once where there is
+    /// something to do.
+    pub fn leave(&self, generation: u64) {
+        let mut inner = self.lock();
+        if inner.serving != Some(generation) {
+            return;
+        }
+        inner.actor = Told::No;
+        let woken = match inner.nudged {
+            true => inner.wake(),
+            false => inner.wake_for_work(),
+        };
+        drop(inner);
+        woken.wake();
+    }
+
+    /// Has the actor look up although nothing may be waiting: by [`Next::Nudged`] where it stays,
+    /// else by a [`Work`] message. Whether the incarnation serves.
+    pub fn nudge(&self, generation: u64) -> bool {
+        let mut inner = self.lock();
+        if inner.serving != Some(generation) {
+            return false;
+        }
+        inner.nudged = true;
+        // One that is on its way to work may stay there, and one that works may not ask again: a
+        // message more than there is work does no harm.
+        if let Told::Yes = inner.actor {
+            inner.actor = Told::No;
+        }
+        let woken = inner.wake();
+        drop(inner);
+        woken.wake();
+        true
     }
 
     /// Answers the request in flight and announces the next one.
@@ -366,7 +491,9 @@ impl<T: Request, R: Send> Slot<T, R> {
             return;
         }
         let answered = inner.in_flight.take();
-        inner.woken = false;
+        if let Told::Yes = inner.actor {
+            inner.actor = Told::No;
+        }
         let woken = inner.wake_for_work();
         drop(inner);
         woken.wake();
@@ -410,7 +537,8 @@ impl<T: Request, R: Send> Slot<T, R> {
         if !matches!(inner.state, State::Closed(_)) {
             inner.state = State::Down;
         }
-        inner.woken = false;
+        inner.actor = Told::No;
+        inner.nudged = false;
         inner.died.get_or_insert_with(Instant::now);
         let InFlight {
             reply,
@@ -506,37 +634,70 @@ impl<T: Request, R: Send> Slot<T, R> {
 
 /// Whom to tell of work, once the lock is free: whoever is told may be at it at once.
 #[must_use]
-struct Woken(Option<ActorRef<Work>>);
+enum Woken {
+    Nobody,
+    By(ActorRef<Work>),
+    Waiting(Waker),
+}
 
 impl Woken {
     fn wake(self) {
-        if let Some(actor) = self.0 {
+        match self {
+            Self::Nobody => {}
             // A failing send means the actor is dying; its successor is told on attaching.
-            actor.send_message(Work).ok();
+            Self::By(actor) => _ = actor.send_message(Work),
+            Self::Waiting(waker) => waker.wake(),
         }
     }
 }
 
 impl<T, R> Inner<T, R> {
     fn wake(&mut self) -> Woken {
-        match &self.state {
-            State::Serving(actor) if !self.woken => {
-                self.woken = true;
-                Woken(Some(actor.clone()))
+        let State::Serving(actor) = &self.state else {
+            return Woken::Nobody;
+        };
+        match std::mem::replace(&mut self.actor, Told::Looks) {
+            Told::No => {
+                self.actor = Told::Yes;
+                Woken::By(actor.clone())
             }
-            _ => Woken(None),
+            Told::Waits(waker) => Woken::Waiting(waker),
+            told @ (Told::Yes | Told::Looks) => {
+                self.actor = told;
+                Woken::Nobody
+            }
         }
     }
 
     fn wake_for_work(&mut self) -> Woken {
         match self.queue.is_empty() {
-            true => Woken(None),
+            true => Woken::Nobody,
             false => self.wake(),
         }
     }
 }
 
 impl<T: Request, R> Inner<T, R> {
+    /// The next request somebody waits for, and how much room those have left that were passed.
+    fn take(&mut self) -> (Option<(T, Turn)>, usize) {
+        let mut left = 0;
+        if self.queue.is_empty() {
+            return (None, left);
+        }
+        let taken = Instant::now();
+        while let Some(envelope) = self.queue.pop_front() {
+            left += usize::from(envelope.roomy);
+            if envelope.deadline > taken && !envelope.reply.is_closed() {
+                let waited = taken.saturating_duration_since(envelope.began);
+                return (
+                    Some((self.hand_out(envelope), Turn { taken, waited })),
+                    left,
+                );
+            }
+        }
+        (None, left)
+    }
+
     fn hand_out(&mut self, envelope: Envelope<T, R>) -> T {
         let request = envelope.request;
         let again = request.again();

@@ -172,8 +172,7 @@ unsafe impl Lift for Lifted {
         ty: InterfaceType,
         src: &ValRaw,
     ) -> wasmtime::Result<Self> {
-        let passage = PASSAGE.try_with(Arc::clone)?;
-        lift::results(cx, ty, *src, &passage)
+        PASSAGE.try_with(|passage| lift::results(cx, ty, *src, passage))?
     }
 
     fn linear_lift_from_memory(

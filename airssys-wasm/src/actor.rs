@@ -6,11 +6,11 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use airssys_rt::{
-    BoxFuture, Child, ChildId, ChildKind, ChildSpec, DeadLetter, ExitCause, ExitKind, Running,
-    StartContext, Started, TaskRegistry, Work,
+    BoxFuture, Child, ChildId, ChildKind, ChildSpec, DeadLetter, ExitCause, ExitKind, Next,
+    Running, StartContext, Started, TaskRegistry, Turn, Work,
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -59,13 +59,13 @@ impl Actor for ComponentActor {
 
     async fn pre_start(
         &self,
-        myself: ActorRef<Work>,
+        _: ActorRef<Work>,
         (cell, generation, tasks, herald): Self::Arguments,
     ) -> Result<Incarnation, ActorProcessingErr> {
-        let standing = Arc::new(Standing::new(generation, myself));
+        let standing = Arc::new(Standing::new(generation));
         let release = cell.release();
         let mut serving = Box::new(Serving {
-            parking: parking(&release, &tasks, &standing),
+            parking: parking(&release, &tasks, &cell, generation),
             cell,
             standing,
             release,
@@ -96,38 +96,10 @@ impl Actor for ComponentActor {
         let Incarnation::Alive(serving) = state else {
             return Ok(());
         };
-        let generation = serving.standing.generation;
-        serving.keep_up().await;
-        let served = match serving.standing.damage() {
-            Some(cause) => Err(cause),
-            None => match serving.cell.slot.take_waited(generation) {
-                Some((invocation, waited)) => {
-                    let served = serving.serve(invocation, waited).await;
-                    served.or_else(|cause| serving.roll_back(cause))
-                }
-                None => {
-                    serving.park_if_idle();
-                    return Ok(());
-                }
-            },
-        };
-        match served {
-            Ok(outcome) => {
-                match &outcome {
-                    Outcome::NoInstance(_) | Outcome::Died(_) => _ = serving.tally.leave(),
-                    _ => serving.tally.answered(),
-                }
-                // Before the answer: whoever has it finds the place in the pool free.
-                serving.rest();
-                let answer = Answer {
-                    generation,
-                    outcome,
-                };
-                serving.cell.slot.answer(generation, answer);
-                Ok(())
-            }
+        match serving.stay().await {
+            Ok(()) => Ok(()),
             Err(cause) => {
-                serving.cell.slot.dying(generation);
+                serving.cell.slot.dying(serving.standing.generation);
                 // The Store goes now, not with the actor's state: the pool has its place back
                 // before a successor asks for one.
                 *state = Incarnation::Dead;
@@ -149,19 +121,59 @@ impl Actor for ComponentActor {
 }
 
 impl Serving {
+    /// Serves what comes, until it is told to end: whoever calls wakes this task, and no message
+    /// has to go through the actor's own mailbox. A kill is heard meanwhile.
+    async fn stay(&mut self) -> Result<(), ExitCause> {
+        let (cell, generation) = (Arc::clone(&self.cell), self.standing.generation);
+        while !self.standing.is_dismissed() {
+            self.keep_up().await;
+            if let Some(cause) = self.standing.damage() {
+                return Err(cause);
+            }
+            match poll_fn(|context| cell.slot.poll_next(generation, context)).await {
+                Next::Request(invocation, turn) => self.answer(invocation, turn).await?,
+                Next::Nudged if cell.slot.waiting() == 0 => self.park_if_idle(),
+                Next::Nudged => {}
+            }
+        }
+        cell.slot.leave(generation);
+        Ok(())
+    }
+
+    /// Serves one call and answers it.
+    async fn answer(&mut self, invocation: Invocation, turn: Turn) -> Result<(), ExitCause> {
+        let served = self.serve(invocation, turn).await;
+        let outcome = served.or_else(|cause| self.roll_back(cause))?;
+        match &outcome {
+            Outcome::NoInstance(_) | Outcome::Died(_) => _ = self.tally.leave(),
+            _ => self.tally.answered(),
+        }
+        // Before the answer: whoever has it finds the place in the pool free.
+        self.rest();
+        let generation = self.standing.generation;
+        let answer = Answer {
+            generation,
+            outcome,
+        };
+        self.cell.slot.answer(generation, answer);
+        Ok(())
+    }
+
     /// The instance; a fresh one where there is none.
     async fn instance(&mut self) -> Result<&mut Instance, ExitCause> {
-        let instance = match self.instance.take() {
-            Some(instance) => instance,
+        if self.instance.is_none() {
             // A call seldom needs it, and its future is large.
-            None => {
-                let release = Arc::clone(&self.release);
-                let limiter = self.limiter(&release);
-                self.cell.set_meter(limiter.meter());
-                Box::pin(self.start(&release, limiter)).await?
-            }
-        };
-        Ok(self.instance.insert(instance))
+            Box::pin(self.begin()).await?;
+        }
+        self.instance.as_mut().ok_or(ExitCause::Shutdown)
+    }
+
+    async fn begin(&mut self) -> Result<(), ExitCause> {
+        let release = Arc::clone(&self.release);
+        let limiter = self.limiter(&release);
+        self.cell.set_meter(limiter.meter());
+        self.instance = Some(self.start(&release, limiter).await?);
+        Ok(())
     }
 
     fn limiter(&self, release: &Release) -> ComponentResourceLimiter {
@@ -185,13 +197,10 @@ impl Serving {
     }
 
     /// Serves one call, for as long as somebody waits for it.
-    async fn serve(
-        &mut self,
-        invocation: Invocation,
-        waited: Duration,
-    ) -> Result<Outcome, ExitCause> {
-        let mut stint = Stint::begin(&self.tally, &self.herald, waited);
-        let served = self.work(invocation, &mut stint).await;
+    async fn serve(&mut self, invocation: Invocation, turn: Turn) -> Result<Outcome, ExitCause> {
+        let taken = turn.taken.into_std();
+        let mut stint = Stint::begin(&self.tally, &self.herald, turn.waited, taken);
+        let served = self.work(invocation, taken, &mut stint).await;
         drop(stint);
         if let Some(instance) = &mut self.instance {
             self.tally.burnt(instance.fuel_used());
@@ -209,12 +218,13 @@ impl Serving {
     async fn work(
         &mut self,
         invocation: Invocation,
+        taken: Instant,
         stint: &mut Stint,
     ) -> Result<Outcome, ExitCause> {
         let (cell, generation) = (Arc::clone(&self.cell), self.standing.generation);
         let work = async {
             match self.instance().await {
-                Ok(instance) => instance.serve(invocation).await,
+                Ok(instance) => instance.serve(invocation, taken).await,
                 // It is not this call's fault, nor the component's: it stays as it is.
                 Err(cause) if cause.kind() == ExitKind::Capacity => {
                     Ok(Outcome::NoInstance(Arc::new(cause)))
@@ -267,10 +277,15 @@ impl Serving {
 }
 
 /// What watches for idleness, where the release may be parked.
-fn parking(release: &Release, tasks: &TaskRegistry, standing: &Standing) -> Option<Parking> {
+fn parking(
+    release: &Release,
+    tasks: &TaskRegistry,
+    cell: &Arc<ComponentCell>,
+    generation: u64,
+) -> Option<Parking> {
     match release.config.instance.mode {
         InstanceMode::Persistent { park_after } => {
-            park_after.map(|idle| Parking::new(idle, tasks.clone(), standing.actor().clone()))
+            park_after.map(|idle| Parking::new(idle, tasks.clone(), Arc::clone(cell), generation))
         }
         InstanceMode::PerCall => None,
     }
@@ -316,7 +331,12 @@ impl Child<Runtime> for ComponentChild {
             // Work comes only once the actor is linked: nothing is in flight in an actor that
             // nobody watches.
             self.cell.attach(context.generation, actor.clone());
-            Ok(Running::new(actor, handle).into())
+            let (cell, asked) = (Arc::clone(&self.cell), actor.clone());
+            let ask = move || {
+                cell.dismiss(context.generation);
+                asked.stop(None);
+            };
+            Ok(Running::new(actor, handle).asked_by(ask).into())
         })
     }
 

@@ -12,21 +12,20 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Instance, Type, Val};
 
 use crate::component_cell::ComponentCell;
-use crate::config::{ComponentName, InstanceMode};
+use crate::config::ComponentName;
 use crate::error::WasmError;
 use crate::exports::{Exports, Function, FunctionError, Homeless};
 use crate::handles::{Kind, ResourceHandle};
-use crate::instance::{Answer, Invocation, Outcome, Run};
+use crate::instance::{Answer, Call, Invocation, Outcome, Run};
 use crate::limits::{MemoryMetrics, ResourceLimits};
 use crate::message::{Message, Way};
 use crate::metrics::{ComponentMetrics, Refused};
 use crate::payload::{
     DecodeError, EncodeError, ValueError, encode_arguments, encode_run, type_name,
 };
-use crate::replicas::{NoRoom, Replicas, Served};
+use crate::replicas::{NoRoom, Replicas, Served, Times};
 use crate::results::Results;
 use crate::runtime::{Loaded, Runtime};
-use crate::services::Chain;
 use crate::state::ComponentState;
 use crate::watch::CallOptions;
 
@@ -156,7 +155,11 @@ impl ComponentRef {
     /// [`WasmError`]. After [`WasmError::OutOfMemory`] or [`WasmError::Exited`] a fresh instance
     /// serves the next call.
     pub async fn call(&self, function: &str, arguments: &[Val]) -> Result<Vec<Val>, WasmError> {
-        self.call_within(function, arguments, self.patience()).await
+        let began = Instant::now();
+        let call = self.prepare(function, arguments)?;
+        let deadline = began + call.loaded.patience;
+        let served = self.serve(call, began, deadline, NoRoom::Wait).await;
+        self.results(served)?.values()
     }
 
     /// As [`ComponentRef::call`], ending by `deadline` from now.
@@ -169,11 +172,10 @@ impl ComponentRef {
         arguments: &[Val],
         deadline: Duration,
     ) -> Result<Vec<Val>, WasmError> {
+        let began = Instant::now();
         let call = self.prepare(function, arguments)?;
-        let served = self
-            .replicas
-            .call(call, after(deadline), NoRoom::Wait)
-            .await;
+        let deadline = after(began, deadline);
+        let served = self.serve(call, began, deadline, NoRoom::Wait).await;
         self.results(served)?.values()
     }
 
@@ -182,9 +184,10 @@ impl ComponentRef {
     /// # Errors
     /// As [`ComponentRef::call`], and [`WasmError::MailboxFull`].
     pub async fn try_call(&self, function: &str, arguments: &[Val]) -> Result<Vec<Val>, WasmError> {
+        let began = Instant::now();
         let call = self.prepare(function, arguments)?;
-        let deadline = after(self.patience());
-        let served = self.replicas.call(call, deadline, NoRoom::HandBack).await;
+        let deadline = began + call.loaded.patience;
+        let served = self.serve(call, began, deadline, NoRoom::HandBack).await;
         self.results(served)?.values()
     }
 
@@ -231,8 +234,9 @@ impl ComponentRef {
         arguments: Message,
         options: CallOptions,
     ) -> Result<Results, WasmError> {
+        let began = Instant::now();
         let loaded = self.loaded()?;
-        let (position, function) = self.callable(&loaded, function)?;
+        let (position, _) = self.callable(&loaded, function)?;
         let messages = &loaded.messages;
         if arguments.level() != messages.level() {
             return Err(WasmError::OtherLevel {
@@ -246,47 +250,41 @@ impl ComponentRef {
             let too_large = ValueError::TooLarge { limit_bytes };
             return Err(self.not_encoded(too_large.into()));
         }
-        let call = Invocation::Call {
-            name: Arc::clone(&function.name),
-            function: position,
-            loaded: Arc::clone(&loaded),
-            arguments,
-            chain: None,
-            watch: options.watch,
-        };
-        let deadline = after(options.deadline.unwrap_or_else(|| self.patience()));
+        let deadline = after(began, options.deadline.unwrap_or(loaded.patience));
         let no_room = match options.no_wait {
             true => NoRoom::HandBack,
             false => NoRoom::Wait,
         };
-        let served = self.replicas.call(call, deadline, no_room).await;
+        let call = Call {
+            function: position,
+            loaded,
+            arguments,
+            chain: None,
+            watch: options.watch,
+        };
+        let served = self.serve(call, began, deadline, no_room).await;
         self.results(served)
     }
 
-    /// Calls a function with arguments that are of its type and level; a full mailbox is an error at
-    /// once. `chain` is who waits for the answer.
-    pub(crate) async fn deliver(
-        &self,
-        letter: Letter,
-        chain: Option<Arc<Chain>>,
-    ) -> Result<Results, WasmError> {
-        let Letter {
-            loaded,
-            name,
-            function,
-            arguments,
-        } = letter;
-        let call = Invocation::Call {
-            loaded,
-            name,
-            function,
-            arguments,
-            chain,
-            watch: None,
-        };
-        let deadline = after(self.patience());
-        let served = self.replicas.call(call, deadline, NoRoom::HandBack).await;
+    /// Makes a call with arguments that are of the function's type and level; a full mailbox is an
+    /// error at once.
+    pub(crate) async fn deliver(&self, call: Call) -> Result<Results, WasmError> {
+        let began = Instant::now();
+        let deadline = began + call.loaded.patience;
+        let served = self.serve(call, began, deadline, NoRoom::HandBack).await;
         self.results(served)
+    }
+
+    async fn serve(
+        &self,
+        call: Call,
+        began: Instant,
+        deadline: Instant,
+        no_room: NoRoom,
+    ) -> Served<'_> {
+        let times = Times { began, deadline };
+        let call = Invocation::Call(call);
+        self.replicas.call(call, times, no_room).await
     }
 
     /// Calls a function that takes one `list<u8>` and returns one, without a value for each byte.
@@ -343,8 +341,8 @@ impl ComponentRef {
             + 'static,
     {
         let body = Invocation::Run(Box::new(Body(body, PhantomData)));
-        let deadline = after(self.patience());
-        let (cell, answer) = self.replicas.call(body, deadline, NoRoom::Wait).await;
+        let times = self.times();
+        let (cell, answer) = self.replicas.call(body, times, NoRoom::Wait).await;
         let any = match self.answer(cell, answer)?.outcome {
             Outcome::Ran(any) => any.downcast::<T>().ok(),
             Outcome::NoInstance(cause) => return Err(self.no_instance(cell, cause)),
@@ -365,13 +363,14 @@ impl ComponentRef {
     /// [`WasmError::Arguments`] with [`ValueError::Handle`], and nothing was run; otherwise as
     /// [`ComponentRef::call`].
     pub async fn drop_resource(&self, handle: &ResourceHandle) -> Result<(), WasmError> {
-        if let Some(reason) = self.homeless() {
+        let reason = self.loaded().map(|loaded| self.homeless(&loaded))?;
+        if let Some(reason) = reason {
             let name = format!("[drop]{}", handle.kind());
             return Err(self.no_function(FunctionError::Homeless { name, reason }));
         }
         let request = Invocation::Drop(handle.clone());
-        let deadline = after(self.patience());
-        let (cell, answer) = self.replicas.call(request, deadline, NoRoom::Wait).await;
+        let times = self.times();
+        let (cell, answer) = self.replicas.call(request, times, NoRoom::Wait).await;
         match self.answer(cell, answer)?.outcome {
             Outcome::Refused(source) => Err(self.not_encoded(source.into())),
             Outcome::NoInstance(cause) => Err(self.no_instance(cell, cause)),
@@ -381,14 +380,17 @@ impl ComponentRef {
         }
     }
 
-    fn patience(&self) -> Duration {
-        DEFAULT_QUEUE_WAIT + self.limits().timeout()
+    /// Of what begins now and may last as long as calls do.
+    fn times(&self) -> Times {
+        let began = Instant::now();
+        let deadline = began + DEFAULT_QUEUE_WAIT + self.limits().timeout();
+        Times { began, deadline }
     }
 
     /// What the release that is called has loaded.
     pub(crate) fn loaded(&self) -> Result<Arc<Loaded>, WasmError> {
-        match self.cell().release().loaded.get() {
-            Some(loaded) => Ok(Arc::clone(loaded)),
+        match self.cell().loaded() {
+            Some(loaded) => Ok(loaded),
             None => Err(WasmError::NotStarted {
                 component: self.name().clone(),
             }),
@@ -404,7 +406,8 @@ impl ComponentRef {
         let (position, function) = exports
             .callable(name)
             .map_err(|source| self.no_function(source))?;
-        match self.homeless().filter(|_| function.has_handles) {
+        let homeless = function.has_handles.then(|| self.homeless(loaded));
+        match homeless.flatten() {
             None => Ok((position, function)),
             Some(reason) => Err(self.no_function(FunctionError::Homeless {
                 name: function.name.to_string(),
@@ -414,16 +417,9 @@ impl ComponentRef {
     }
 
     /// Why handles have no instance to live in.
-    fn homeless(&self) -> Option<Homeless> {
-        match self.cell().release().config.instance.mode {
-            InstanceMode::PerCall => Some(Homeless::PerCall),
-            InstanceMode::Persistent {
-                park_after: Some(_),
-            } => Some(Homeless::Parked),
-            InstanceMode::Persistent { park_after: None } => {
-                (self.replicas.cells.len() > 1).then_some(Homeless::Replicas)
-            }
-        }
+    fn homeless(&self, loaded: &Loaded) -> Option<Homeless> {
+        let replicas = (self.replicas.cells.len() > 1).then_some(Homeless::Replicas);
+        loaded.homeless.or(replicas)
     }
 
     fn encoded(
@@ -484,14 +480,14 @@ impl ComponentRef {
         Err(self.not_encoded(refused.into()))
     }
 
-    fn prepare(&self, name: &str, arguments: &[Val]) -> Result<Invocation, WasmError> {
+    fn prepare(&self, name: &str, arguments: &[Val]) -> Result<Call, WasmError> {
         let loaded = self.loaded()?;
-        let (position, function) = self.callable(&loaded, name)?;
-        Ok(Invocation::Call {
-            name: Arc::clone(&function.name),
-            function: position,
-            arguments: self.encoded(&loaded, function, arguments)?,
-            loaded: Arc::clone(&loaded),
+        let (function, of) = self.callable(&loaded, name)?;
+        let arguments = self.encoded(&loaded, of, arguments)?;
+        Ok(Call {
+            function,
+            loaded,
+            arguments,
             chain: None,
             watch: None,
         })
@@ -558,11 +554,15 @@ impl ComponentRef {
         cell: &ComponentCell,
         answer: Result<Answer, CallError<Invocation>>,
     ) -> Result<Answer, WasmError> {
+        answer.map_err(|error| self.unanswered(cell, error))
+    }
+
+    fn unanswered(&self, cell: &ComponentCell, error: CallError<Invocation>) -> WasmError {
         let component = self.name().clone();
-        if let Some(refused) = answer.as_ref().err().and_then(Refused::of) {
+        if let Some(refused) = Refused::of(&error) {
             cell.metrics.refused(refused);
         }
-        answer.map_err(|error| match error {
+        match error {
             CallError::Exited(cause) => WasmError::exited(&component, cause),
             CallError::Full { capacity, .. } => WasmError::MailboxFull {
                 component,
@@ -583,7 +583,7 @@ impl ComponentRef {
                     )),
                 }),
             },
-        })
+        }
     }
 }
 
@@ -595,18 +595,10 @@ pub(crate) fn kinds_of<'l>(loaded: &'l Loaded, function: &Function) -> &'l [Kind
     }
 }
 
-/// A call by its place in what was loaded, with arguments of its type and level.
-pub(crate) struct Letter {
-    pub(crate) loaded: Arc<Loaded>,
-    pub(crate) name: Arc<str>,
-    pub(crate) function: usize,
-    pub(crate) arguments: Message,
-}
-
-/// The moment `patience` from now; far ahead where that does not fit.
-fn after(patience: Duration) -> Instant {
+/// The moment `patience` after another; far ahead where that does not fit.
+fn after(began: Instant, patience: Duration) -> Instant {
     let far = Duration::from_secs(365 * 24 * 3600);
-    Instant::now() + patience.min(far)
+    began + patience.min(far)
 }
 
 struct Body<F, T>(F, PhantomData<fn() -> T>);

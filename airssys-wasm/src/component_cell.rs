@@ -1,6 +1,7 @@
 //! What outlives the instances of one component: its mailbox, its release, its figures.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{self, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::instance::{Answer, Invocation};
 use crate::limits::{MemoryMeter, MemoryMetrics, ResourceLimits};
 use crate::metrics::{Metrics, Reading};
 use crate::release::Release;
+use crate::runtime::Loaded;
 use crate::upgrade::Trial;
 
 /// What a start may take beyond loading and starting, before its supervisor gives it up.
@@ -48,21 +50,22 @@ pub(crate) struct ComponentCell {
 /// What callers have found out about an incarnation. It goes with the incarnation.
 pub(crate) struct Standing {
     pub(crate) generation: u64,
-    actor: ActorRef<Work>,
+    /// It is to end once it has answered.
+    is_dismissed: AtomicBool,
     damage: OnceLock<Corrupt>,
 }
 
 impl Standing {
-    pub(crate) fn new(generation: u64, actor: ActorRef<Work>) -> Self {
+    pub(crate) fn new(generation: u64) -> Self {
         Self {
             generation,
-            actor,
+            is_dismissed: AtomicBool::new(false),
             damage: OnceLock::new(),
         }
     }
 
-    pub(crate) fn actor(&self) -> &ActorRef<Work> {
-        &self.actor
+    pub(crate) fn is_dismissed(&self) -> bool {
+        self.is_dismissed.load(Ordering::Acquire)
     }
 
     /// The cause to end with before the next call, where a result was found damaged.
@@ -110,6 +113,11 @@ impl ComponentCell {
         self.release.load_full()
     }
 
+    /// What callers call.
+    pub(crate) fn loaded(&self) -> Option<Arc<Loaded>> {
+        self.release.load().loaded.get().cloned()
+    }
+
     pub(crate) fn limits(&self) -> ResourceLimits {
         self.release.load().limits
     }
@@ -129,6 +137,18 @@ impl ComponentCell {
     pub(crate) fn attach(&self, generation: u64, actor: ActorRef<Work>) {
         self.slot.attach(generation, actor);
         self.is_up.store(true, Relaxed);
+        // Nobody could be nudged before.
+        if self.trial.is_pending() {
+            self.slot.nudge(generation);
+        }
+    }
+
+    /// The incarnation is to end once it has answered.
+    pub(crate) fn dismiss(&self, generation: u64) {
+        if let Some(standing) = self.standing_of(generation) {
+            standing.is_dismissed.store(true, Ordering::Release);
+            self.slot.nudge(generation);
+        }
     }
 
     /// An incarnation has ended.
@@ -165,12 +185,18 @@ impl ComponentCell {
 
     /// Has the actor look at what there is to do; where there is none, its successor does.
     pub(crate) fn wake(&self) {
-        let held = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        let standing = held.upgrade();
-        drop(held);
-        if let Some(standing) = standing {
-            standing.actor.send_message(Work).ok();
+        if let Some(standing) = self.standing() {
+            self.slot.nudge(standing.generation);
         }
+    }
+
+    fn standing(&self) -> Option<Arc<Standing>> {
+        let held = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        held.upgrade()
+    }
+
+    fn standing_of(&self, generation: u64) -> Option<Arc<Standing>> {
+        self.standing().filter(|s| s.generation == generation)
     }
 
     pub(crate) fn memory(&self) -> Option<MemoryMetrics> {
@@ -189,14 +215,10 @@ impl ComponentCell {
     /// Ends an incarnation over a result of its that was damaged on its way, unless it has ended
     /// already.
     pub(crate) fn condemn(&self, generation: u64, corrupt: Corrupt) {
-        let held = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        let standing = held.upgrade().filter(|s| s.generation == generation);
-        drop(held);
-        if let Some(standing) = standing
+        if let Some(standing) = self.standing_of(generation)
             && standing.damage.set(corrupt).is_ok()
         {
-            // A failing send means that the actor is ending anyway.
-            standing.actor.send_message(Work).ok();
+            self.slot.nudge(generation);
         }
     }
 }

@@ -3,14 +3,15 @@
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use airssys_rt::{BoxFuture, Counted, DeadlinePhase, ExitCause, Request};
-use futures_util::FutureExt;
+use tokio::task::coop::unconstrained;
+use tokio::time::sleep_until;
 use wasmtime::component::{self, TypedFunc};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
@@ -42,25 +43,35 @@ const HOSTCALL_BYTES: usize = 32 * 1024 * 1024;
 
 /// What a component is asked to do.
 pub(crate) enum Invocation {
-    Call {
-        name: Arc<str>,
-        /// Where it stands in what was loaded when the call was made.
-        function: usize,
-        loaded: Arc<Loaded>,
-        arguments: Message,
-        /// Who waits for the answer, where components do.
-        chain: Option<Arc<Chain>>,
-        /// Whom the guest's words are told while it is at it.
-        watch: Option<CallWatch>,
-    },
+    Call(Call),
     Run(Box<dyn Run>),
     Drop(ResourceHandle),
+}
+
+/// A call with arguments of the function's type and level.
+pub(crate) struct Call {
+    /// Where it stands in what was loaded when the call was made.
+    pub(crate) function: usize,
+    pub(crate) loaded: Arc<Loaded>,
+    pub(crate) arguments: Message,
+    /// Who waits for the answer, where components do.
+    pub(crate) chain: Option<Arc<Chain>>,
+    /// Whom the guest's words are told while it is at it.
+    pub(crate) watch: Option<CallWatch>,
+}
+
+impl Call {
+    fn name(&self) -> Arc<str> {
+        let functions = self.loaded.compiled.exports.functions();
+        let function = functions.get(self.function);
+        function.map_or_else(|| Arc::from("call"), |function| Arc::clone(&function.name))
+    }
 }
 
 impl Request for Invocation {
     fn name(&self) -> Arc<str> {
         match self {
-            Self::Call { name, .. } => Arc::clone(name),
+            Self::Call(call) => call.name(),
             Self::Run(_) => Arc::from("run"),
             Self::Drop(_) => Arc::from("drop"),
         }
@@ -68,11 +79,7 @@ impl Request for Invocation {
 
     fn fingerprint(&self) -> Option<u64> {
         match self {
-            Self::Call {
-                function,
-                arguments,
-                ..
-            } => Some(arguments.fingerprint(*function)),
+            Self::Call(call) => Some(call.arguments.fingerprint(call.function)),
             Self::Run(_) | Self::Drop(_) => None,
         }
     }
@@ -210,30 +217,34 @@ impl Instance {
     }
 
     /// Does what it is asked within the limits. After an error the instance must be dropped.
-    pub(crate) async fn serve(&mut self, invocation: Invocation) -> Result<Outcome, ExitCause> {
+    pub(crate) async fn serve(
+        &mut self,
+        invocation: Invocation,
+        now: Instant,
+    ) -> Result<Outcome, ExitCause> {
         let limit = self.limits.timeout();
-        let deadline = Instant::now() + limit;
+        let deadline = now + limit;
         arm(&mut self.store, &self.limits, deadline)
             .map_err(|error| exit_cause(Ending::Call, error, None, limit))?;
         self.store.data_mut().limiter.begin_call();
-        let pulse = Arc::clone(&self.loaded.compiled.engine.pulse);
-        let turn = Arc::clone(&self.turn);
-        let bounds = Bounds::new(&pulse, &turn, deadline, &self.limits);
+        // What the calls below do not change.
+        let (loaded, turn) = (Arc::clone(&self.loaded), Arc::clone(&self.turn));
+        let pulse = &loaded.compiled.engine.pulse;
+        let bounds = Bounds::new(pulse, &turn, deadline, &self.limits);
         self.store.data_mut().count_handles();
         self.store.set_hostcall_fuel(match invocation {
-            Invocation::Call { .. } | Invocation::Drop(_) => self.limits.max_memory_bytes(),
+            Invocation::Call(_) | Invocation::Drop(_) => self.limits.max_memory_bytes(),
             Invocation::Run(_) => HOSTCALL_BYTES,
         });
         self.store.data_mut().chain = None;
         let served = match invocation {
-            Invocation::Call {
+            Invocation::Call(Call {
                 function,
                 loaded,
                 arguments,
                 chain,
                 watch,
-                ..
-            } => {
+            }) => {
                 let function = match self.place_of(&loaded, function, &arguments) {
                     Ok(function) => function,
                     Err(outcome) => return Ok(outcome),
@@ -318,7 +329,7 @@ impl Instance {
     }
 
     async fn call(&mut self, function: usize, arguments: Message) -> Result<Outcome, Failed> {
-        let compiled = Arc::clone(&self.loaded.compiled);
+        let compiled = &self.loaded.compiled;
         let missing = || Failed::Host(internal(format!("no function at {function}")));
         let export = compiled
             .exports
@@ -340,7 +351,7 @@ impl Instance {
                 func
             }
         };
-        let passage = Arc::clone(&self.passage);
+        let passage = &self.passage;
         if export.has_handles
             && let Ok(bytes) = passage.messages.read(&arguments)
         {
@@ -350,12 +361,12 @@ impl Instance {
                 return Ok(Outcome::Refused(refused));
             }
         }
-        let arguments = match Arguments::new(Arc::clone(&passage), arguments) {
+        let arguments = match Arguments::new(Arc::clone(passage), arguments) {
             Ok(arguments) => arguments,
             Err(no_room) => return Ok(Outcome::Refused(ValueError::NoRoom(no_room))),
         };
-        let call = func.call_async(&mut self.store, arguments);
-        match with_passage(passage, call).await {
+        let call = pin!(func.call_async(&mut self.store, arguments));
+        match with_passage(Arc::clone(passage), call).await {
             Ok(Lifted { message, .. }) => Ok(match message {
                 Ok(message) => Outcome::Results(Returned {
                     loaded: Arc::clone(&self.loaded),
@@ -454,10 +465,10 @@ async fn bounded<T>(
         deadline,
         mut wait,
     }: Bounds<'_>,
-    guest: Pin<&mut impl Future<Output = T>>,
+    mut guest: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Cut> {
-    let mut guest = AssertUnwindSafe(guest).catch_unwind();
-    let guest = poll_fn(|context| {
+    let mut timer = None;
+    poll_fn(|context| {
         if let Some(wait) = &mut wait
             && wait.is_over(context)
         {
@@ -467,18 +478,24 @@ async fn bounded<T>(
         if !pulse.beat() {
             return Poll::Ready(Err(Cut::Stopped));
         }
-        let polled = guest.poll_unpin(context);
+        let polled = catch_unwind(AssertUnwindSafe(|| guest.as_mut().poll(context)));
         turn.polled();
-        if let Some(wait) = &mut wait
-            && polled.is_pending()
-        {
+        match polled {
+            Ok(Poll::Ready(ended)) => return Poll::Ready(Ok(ended)),
+            Err(payload) => return Poll::Ready(Err(Cut::Panic(payload))),
+            Ok(Poll::Pending) => {}
+        }
+        if let Some(wait) = &mut wait {
             wait.pending(turn.waits(), context);
         }
-        polled.map(|ended| ended.map_err(Cut::Panic))
-    });
-    tokio::time::timeout_at((deadline + TIMER_GRACE).into(), guest)
-        .await
-        .unwrap_or(Err(Cut::Deadline))
+        // Most calls need none. It is looked at also where the guest has used up the task's budget.
+        let timer = timer.get_or_insert_with(|| {
+            let over = sleep_until((deadline + TIMER_GRACE).into());
+            Box::pin(unconstrained(over))
+        });
+        timer.as_mut().poll(context).map(|()| Err(Cut::Deadline))
+    })
+    .await
 }
 
 fn waited(limit: Duration) -> ExitCause {

@@ -128,10 +128,12 @@ pub fn from_val(value: &Val, ty: &Type) -> Result<Value, JsonError> {
 /// # Errors
 /// [`JsonError`].
 pub fn to_val(value: &Value, ty: &Type) -> Result<Val, JsonError> {
-    let mut runs = Runs::new(unchecked());
+    let mut writer = unchecked();
+    let mut runs = Runs::new(&mut writer);
     encode::value(ty, value, &mut runs).map_err(Refused::unchecked)?;
-    let bytes = runs.finish();
-    let bytes = bytes.map_err(|error| Refused::Encode(error).unchecked())?;
+    let ended = runs.end();
+    ended.map_err(|error| Refused::Encode(error).unchecked())?;
+    let bytes = writer.finish();
     let mut values =
         payload::decode(std::iter::once(ty), &[], bytes.unverified()).map_err(too_large)?;
     values.pop().ok_or(JsonError::Value(ValueError::NoMemory))

@@ -219,21 +219,21 @@ impl Writer {
 }
 
 /// A writer that is handed whole blocks: each hand-over takes the tag of the block under way anew.
-pub(crate) struct Runs {
-    sink: Hittable,
+pub(crate) struct Runs<'w> {
+    sink: Hittable<'w>,
     run: [u8; BLOCK_BYTES],
     held: usize,
 }
 
 /// A writer, and where a test says so a hit on what it is given.
-struct Hittable {
-    writer: Writer,
+struct Hittable<'w> {
+    writer: &'w mut Writer,
     /// Happens once, to the bytes it falls on.
     #[cfg(feature = "fault-injection")]
     hit: Option<crate::fault::Hit>,
 }
 
-impl Hittable {
+impl Hittable<'_> {
     fn append(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         #[cfg(feature = "fault-injection")]
         if let Some(hit) = self.hit
@@ -246,8 +246,8 @@ impl Hittable {
     }
 }
 
-impl Runs {
-    pub(crate) fn new(writer: Writer) -> Self {
+impl<'w> Runs<'w> {
+    pub(crate) fn new(writer: &'w mut Writer) -> Self {
         Self {
             sink: Hittable {
                 writer,
@@ -289,9 +289,9 @@ impl Runs {
         self.sink.append(self.run.get(..held).unwrap_or_default())
     }
 
-    pub(crate) fn finish(mut self) -> Result<Message, EncodeError> {
-        self.flush()?;
-        Ok(self.sink.writer.finish())
+    /// Hands over what is left.
+    pub(crate) fn end(&mut self) -> Result<(), EncodeError> {
+        self.flush()
     }
 }
 

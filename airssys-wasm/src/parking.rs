@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use airssys_rt::{TaskHandle, TaskLimit, TaskRegistry, Work};
-use ractor::ActorRef;
+use airssys_rt::{TaskHandle, TaskLimit, TaskRegistry};
 use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::component_cell::ComponentCell;
 
 /// Watches how long an instance has been idle, and wakes its actor when that is long enough.
 pub(crate) struct Parking {
     idle: Duration,
     tasks: TaskRegistry,
-    actor: ActorRef<Work>,
+    cell: Arc<ComponentCell>,
+    generation: u64,
     began: Instant,
     /// When the last call ended, in microseconds since `began`.
     rested: Arc<AtomicU64>,
@@ -36,11 +38,17 @@ impl Drop for Timer {
 }
 
 impl Parking {
-    pub(crate) fn new(idle: Duration, tasks: TaskRegistry, actor: ActorRef<Work>) -> Self {
+    pub(crate) fn new(
+        idle: Duration,
+        tasks: TaskRegistry,
+        cell: Arc<ComponentCell>,
+        generation: u64,
+    ) -> Self {
         Self {
             idle,
             tasks,
-            actor,
+            cell,
+            generation,
             began: Instant::now(),
             rested: Arc::default(),
             timer: None,
@@ -55,16 +63,16 @@ impl Parking {
             return;
         }
         let (idle, began) = (self.idle, self.began);
-        let (rested, actor) = (Arc::clone(&self.rested), self.actor.clone());
+        let (rested, cell) = (Arc::clone(&self.rested), Arc::clone(&self.cell));
+        let generation = self.generation;
         let watch = async move {
             loop {
                 let over = began + Duration::from_micros(rested.load(Ordering::Relaxed)) + idle;
                 if Instant::now() < over {
                     sleep_until(over).await;
-                } else if actor.send_message(Work).is_err() {
-                    return;
                 } else {
                     // A call may have come first; its end is looked at in its time.
+                    cell.slot.nudge(generation);
                     sleep(idle).await;
                 }
             }

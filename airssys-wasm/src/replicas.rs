@@ -40,6 +40,13 @@ pub(crate) enum NoRoom {
     HandBack,
 }
 
+/// When a call began and by when it is to end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) began: Instant,
+    pub(crate) deadline: Instant,
+}
+
 /// Who served a call, and what came of it.
 pub(crate) type Served<'a> = (
     &'a Arc<ComponentCell>,
@@ -99,17 +106,19 @@ impl Replicas {
     pub(crate) async fn call(
         &self,
         request: Invocation,
-        deadline: Instant,
+        times: Times,
         no_room: NoRoom,
     ) -> Served<'_> {
         if self.cells.len() > 1 {
-            return self.spread(request, deadline, no_room).await;
+            // Its future is large, and most components have no replicas.
+            return Box::pin(self.spread(request, times, no_room)).await;
         }
+        let Times { began, deadline } = times;
         let only = &self.first;
         let _claim = only.replica.and_then(|_| self.claim(0));
         let served = match no_room {
-            NoRoom::Wait => only.slot.call(request, deadline).await,
-            NoRoom::HandBack => only.slot.try_call(request, deadline).await,
+            NoRoom::Wait => only.slot.call_since(request, began, deadline).await,
+            NoRoom::HandBack => only.slot.try_call_since(request, began, deadline).await,
         };
         (only, served)
     }
@@ -117,7 +126,7 @@ impl Replicas {
     async fn spread(
         &self,
         mut request: Invocation,
-        deadline: Instant,
+        Times { began, deadline }: Times,
         no_room: NoRoom,
     ) -> Served<'_> {
         let (mut full, mut stopped): (Set, Set) = (0, 0);
@@ -133,8 +142,8 @@ impl Replicas {
             };
             let slot = &claim.cell.slot;
             let served = match waits {
-                true => slot.call(request, deadline).await,
-                false => slot.try_call(request, deadline).await,
+                true => slot.call_since(request, began, deadline).await,
+                false => slot.try_call_since(request, began, deadline).await,
             };
             // What comes back has not been queued; all else has, and stays where it was.
             match served {

@@ -16,11 +16,12 @@ use dashmap::mapref::entry::Entry;
 use crate::capacity::{CapacityError, Live, Room};
 use crate::code_cache::CacheConfig;
 use crate::compiled::{Compiled, LoadError};
-use crate::component::ComponentRef;
+use crate::component::{ComponentRef, DEFAULT_QUEUE_WAIT};
 use crate::component_cell::ComponentCell;
-use crate::config::{CapabilitiesConfig, ComponentName};
+use crate::config::{CapabilitiesConfig, ComponentName, InstanceMode};
 use crate::coredumps::{CoredumpConfig, CoredumpCounts, Coredumps};
 use crate::engine::{Engine, EngineError, EngineKind, Metering};
+use crate::exports::Homeless;
 use crate::host_functions::HostFunctions;
 use crate::library::{Library, LoadEvent, LoadFailed, off_runtime};
 use crate::limits::{MAX_MEMORY_BYTES, ResourceLimits};
@@ -134,6 +135,10 @@ pub(crate) struct Loaded {
     pub(crate) coredumps: Option<Arc<Coredumps>>,
     pub(crate) granted: Arc<Granted>,
     pub(crate) reach: Arc<Reach>,
+    /// How long a call may take where its caller does not say.
+    pub(crate) patience: Duration,
+    /// Why handles have no instance to live in, where they have none.
+    pub(crate) homeless: Option<Homeless>,
 }
 
 impl fmt::Debug for Runtime {
@@ -344,6 +349,8 @@ impl Runtime {
             turns: shared.turns.clone(),
             guests: shared.panics.entry("guest"),
             coredumps: shared.coredumps.clone(),
+            patience: DEFAULT_QUEUE_WAIT + limits.timeout(),
+            homeless: homeless(config.instance.mode),
             granted: Arc::new(granted),
             reach: Arc::new(Reach {
                 runtime: self.downgrade(),
@@ -379,6 +386,13 @@ impl Runtime {
             false => open(),
         };
         opened.map_err(|error| LoadFailed::Load(LoadError::Grant(Arc::new(error))))
+    }
+}
+
+fn homeless(mode: InstanceMode) -> Option<Homeless> {
+    match mode {
+        InstanceMode::PerCall => Some(Homeless::PerCall),
+        InstanceMode::Persistent { park_after } => park_after.map(|_| Homeless::Parked),
     }
 }
 

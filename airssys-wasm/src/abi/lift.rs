@@ -97,19 +97,17 @@ fn message(
 ) -> Result<Message, Stop> {
     let bytes = size(guest, (ty, slot), passage.messages.limit(Way::Out))?;
     *charge = passage.charge(bytes)?;
-    // Not by `?`, which without optimisation keeps a second one on the stack.
-    match runs(passage, bytes) {
-        Ok(mut runs) => {
-            let mut writing = Writing {
-                runs: &mut runs,
-                handles: &passage.handles,
-                taken,
-            };
-            guest.results(ty, slot, &mut writing)?;
-            Ok(runs.finish()?)
-        }
-        Err(stop) => Err(stop),
-    }
+    let writer = passage.messages.writer(Way::Out, bytes);
+    let mut writer = writer.map_err(Stop::Unfit)?;
+    let mut runs = Runs::new(&mut writer);
+    let mut writing = Writing {
+        runs: &mut runs,
+        handles: &passage.handles,
+        taken,
+    };
+    guest.results(ty, slot, &mut writing)?;
+    runs.end()?;
+    Ok(writer.finish())
 }
 
 fn size(
@@ -120,13 +118,6 @@ fn size(
     let mut count = Count { bytes: 0, limit };
     guest.results(ty, slot, &mut count)?;
     Ok(count.bytes)
-}
-
-/// Each byte of stack that is in use while a guest's values are walked is one more of every
-/// instance's: what needs much of it is done in functions that have returned by then.
-fn runs(passage: &Passage, bytes: usize) -> Result<Runs, Stop> {
-    let writer = passage.messages.writer(Way::Out, bytes);
-    writer.map(Runs::new).map_err(Stop::Unfit)
 }
 
 /// Takes from the guest what the message has handles of.
@@ -178,8 +169,8 @@ struct Taken {
 }
 
 /// Writes the message.
-struct Writing<'p> {
-    runs: &'p mut Runs,
+struct Writing<'p, 'w> {
+    runs: &'p mut Runs<'w>,
     handles: &'p Handles,
     taken: &'p mut Vec<Taken>,
 }
@@ -227,7 +218,7 @@ impl Sink for Count {
     }
 }
 
-impl Sink for Writing<'_> {
+impl Sink for Writing<'_, '_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         Ok(self.runs.put(bytes)?)
     }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use airssys_rt::{Change, ExitCause, ExitKind, TaskLimit, Work};
-use ractor::ActorRef;
+use airssys_rt::{Change, ExitCause, ExitKind, TaskLimit};
 
 use super::{Serving, parking};
 use crate::instance::{Instance, Outcome};
@@ -115,7 +114,10 @@ impl Serving {
                 function: Handover::Save,
                 source,
             };
-            match instance.serve(saves.save(&old).map_err(unfit)?).await {
+            match instance
+                .serve(saves.save(&old).map_err(unfit)?, Instant::now())
+                .await
+            {
                 Ok(outcome) => state = Some(answered(outcome, &component, Handover::Save)?),
                 Err(cause) => {
                     // It cannot be entered again; the next call has a fresh one of the same release.
@@ -143,7 +145,7 @@ impl Serving {
                     function,
                     source,
                 })?;
-            let outcome = fresh.serve(call).await;
+            let outcome = fresh.serve(call, Instant::now()).await;
             let outcome = outcome.map_err(|cause| UpgradeError::Ended {
                 component: component.clone(),
                 function,
@@ -194,7 +196,7 @@ impl Serving {
     fn take_up(&mut self, release: &Arc<Release>) {
         self.release = Arc::clone(release);
         self.herald = Arc::new(self.herald.with_limits(release.limits));
-        self.parking = parking(release, &self.tasks, &self.standing);
+        self.parking = parking(release, &self.tasks, &self.cell, self.standing.generation);
         match &self.instance {
             Some(instance) => self.cell.set_meter(instance.meter()),
             None => self.cell.clear_meter(),
@@ -211,10 +213,10 @@ impl Serving {
 
     /// Wakes the actor when a probation is over.
     fn timer(&self, after: Duration) -> Option<Timer> {
-        let actor: ActorRef<Work> = self.standing.actor().clone();
+        let (cell, generation) = (Arc::clone(&self.cell), self.standing.generation);
         let wake = async move {
             tokio::time::sleep(after).await;
-            actor.send_message(Work).ok();
+            cell.slot.nudge(generation);
         };
         // Without it, the first call after the probation ends it.
         let task = self

@@ -31,13 +31,15 @@ pub(super) fn message(
         limit: messages.limit(Way::In),
     };
     Encoder::new(&mut count, kinds).arguments(params, arguments)?;
-    let mut runs = Runs::new(messages.writer(Way::In, count.bytes)?);
+    let mut writer = messages.writer(Way::In, count.bytes)?;
+    let mut runs = Runs::new(&mut writer);
     Encoder::new(&mut runs, kinds).arguments(params, arguments)?;
-    Ok(runs.finish()?)
+    runs.end()?;
+    Ok(writer.finish())
 }
 
 /// One value.
-pub(super) fn value(ty: &Type, value: &Value, runs: &mut Runs) -> Result<(), Refused> {
+pub(super) fn value(ty: &Type, value: &Value, runs: &mut Runs<'_>) -> Result<(), Refused> {
     Encoder::new(runs, &[]).value(ty, value)
 }
 
@@ -63,7 +65,7 @@ impl Sink for Count {
     }
 }
 
-impl Sink for Runs {
+impl Sink for Runs<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         Runs::put(self, bytes)
     }

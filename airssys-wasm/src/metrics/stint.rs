@@ -12,32 +12,39 @@ pub(crate) struct Stint {
     tally: Arc<Tally>,
     herald: Arc<Herald>,
     waited: Duration,
-    began: Option<Instant>,
+    began: Instant,
     ended: Option<Instant>,
     busy: Duration,
 }
 
 impl Stint {
-    /// A call is taken up that has waited for this long.
-    pub(crate) fn begin(tally: &Arc<Tally>, herald: &Arc<Herald>, waited: Duration) -> Self {
+    /// A call is taken up now, which has waited for this long.
+    pub(crate) fn begin(
+        tally: &Arc<Tally>,
+        herald: &Arc<Herald>,
+        waited: Duration,
+        now: Instant,
+    ) -> Self {
         tally.enter();
         Self {
             tally: Arc::clone(tally),
             herald: Arc::clone(herald),
             waited,
-            began: None,
+            began: now,
             ended: None,
             busy: Duration::ZERO,
         }
     }
 
     /// Polls the guest's work. Most calls end in their first poll: their service time is their busy
-    /// time, and the clock is read twice.
+    /// time, and the clock is read once.
     pub(crate) fn poll<T>(&mut self, work: impl FnOnce() -> Poll<T>) -> Poll<T> {
-        let began = Instant::now();
+        let began = match self.ended {
+            None => self.began,
+            Some(_) => Instant::now(),
+        };
         let polled = work();
         let ended = Instant::now();
-        self.began.get_or_insert(began);
         self.ended = Some(ended);
         self.busy += ended.saturating_duration_since(began);
         self.herald.tell(&self.tally);
@@ -48,10 +55,9 @@ impl Stint {
 impl Drop for Stint {
     fn drop(&mut self) {
         // A kill drops it between two polls: it has served until then.
-        let served = match (self.began, self.ended) {
-            (Some(began), Some(ended)) => ended.saturating_duration_since(began),
-            _ => Duration::ZERO,
-        };
+        let served = self.ended.map_or(Duration::ZERO, |ended| {
+            ended.saturating_duration_since(self.began)
+        });
         self.tally.worked(self.waited, served, self.busy);
     }
 }

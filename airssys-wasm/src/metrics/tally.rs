@@ -63,7 +63,7 @@ impl Tally {
     }
 
     pub(super) fn enter(&self) {
-        self.calls.fetch_add(1, Relaxed);
+        add(&self.calls, 1);
         self.in_flight.store(true, Relaxed);
     }
 
@@ -74,18 +74,18 @@ impl Tally {
 
     /// The call is over and is answered.
     pub(crate) fn answered(&self) {
-        self.leave();
-        self.answered.fetch_add(1, Relaxed);
+        self.in_flight.store(false, Relaxed);
+        add(&self.answered, 1);
     }
 
     pub(crate) fn burnt(&self, fuel: u64) {
         if fuel > 0 {
-            self.fuel.fetch_add(fuel, Relaxed);
+            add(&self.fuel, fuel);
         }
     }
 
     pub(super) fn worked(&self, waited: Duration, served: Duration, busy: Duration) {
-        self.busy_ns.fetch_add(nanoseconds(busy), Relaxed);
+        add(&self.busy_ns, nanoseconds(busy));
         let Some(times) = self.times.get_or_init(Times::new) else {
             return;
         };
@@ -93,8 +93,8 @@ impl Tally {
         // Within the range, so nothing is refused.
         times.wait.increment(waited.min(LONGEST_NS)).ok();
         times.service.increment(served.min(LONGEST_NS)).ok();
-        times.longest_wait_ns.fetch_max(waited, Relaxed);
-        times.longest_service_ns.fetch_max(served, Relaxed);
+        raise(&times.longest_wait_ns, waited);
+        raise(&times.longest_service_ns, served);
     }
 
     /// An instance is gone.
@@ -199,6 +199,19 @@ fn latency(histogram: &Histogram, max_ns: u64) -> Option<Latency> {
         p99_ns: p99?,
         max_ns,
     })
+}
+
+/// Adds to what nobody else writes: the lock that a processor takes for more than one writer is not
+/// needed.
+fn add(to: &AtomicU64, more: u64) {
+    to.store(to.load(Relaxed).wrapping_add(more), Relaxed);
+}
+
+/// As [`add`], of the largest.
+fn raise(to: &AtomicU64, at_least: u64) {
+    if to.load(Relaxed) < at_least {
+        to.store(at_least, Relaxed);
+    }
 }
 
 fn nanoseconds(time: Duration) -> u64 {

@@ -21,25 +21,33 @@ pub(crate) fn encode_arguments(
         let most = messages.limit(Way::In).max(bytes);
         bytes = bytes.saturating_mul(2).min(most);
     }
-    let encoder = Encoder::new(messages.writer(Way::In, bytes)?, kinds);
-    encoder.arguments(params, values)
+    let mut writer = messages.writer(Way::In, bytes)?;
+    Encoder::new(&mut writer, kinds).arguments(params, values)?;
+    Ok(writer.finish())
 }
 
 /// One value by itself.
 #[cfg(feature = "json")]
-pub(crate) fn encode_one(writer: Writer, ty: &Type, value: &Val) -> Result<Message, EncodeError> {
-    let mut encoder = Encoder::new(writer, &[]);
+pub(crate) fn encode_one(
+    mut writer: Writer,
+    ty: &Type,
+    value: &Val,
+) -> Result<Message, EncodeError> {
+    let mut encoder = Encoder::new(&mut writer, &[]);
     encoder.value(ty, value)?;
-    encoder.runs.finish()
+    encoder.runs.end()?;
+    Ok(writer.finish())
 }
 
 /// The one argument of a function that takes bytes or a text.
 pub(crate) fn encode_run(messages: &Messages, run: &[u8]) -> Result<Message, EncodeError> {
     let bytes = run.len().saturating_add(size_of::<u32>());
-    let mut runs = Runs::new(messages.writer(Way::In, bytes)?);
+    let mut writer = messages.writer(Way::In, bytes)?;
+    let mut runs = Runs::new(&mut writer);
     runs.put(&prefix(run.len())?)?;
     runs.put(run)?;
-    runs.finish()
+    runs.end()?;
+    Ok(writer.finish())
 }
 
 pub(crate) fn prefix(length: usize) -> Result<[u8; 4], ValueError> {
@@ -56,10 +64,11 @@ pub(crate) fn encode_with_hit(
     values: &[Val],
     hit: crate::fault::Hit,
 ) -> Result<Message, EncodeError> {
-    let writer = messages.writer(Way::In, bytes_of_all(values, 0))?;
-    let mut encoder = Encoder::new(writer, &[]);
+    let mut writer = messages.writer(Way::In, bytes_of_all(values, 0))?;
+    let mut encoder = Encoder::new(&mut writer, &[]);
     encoder.runs.hit(hit);
-    encoder.arguments(params, values)
+    encoder.arguments(params, values)?;
+    Ok(writer.finish())
 }
 
 /// The bytes that values take once encoded, as far as they are of one type each: the encoder
@@ -107,13 +116,13 @@ enum Step<'v> {
 }
 
 struct Encoder<'v> {
-    runs: Runs,
+    runs: Runs<'v>,
     path: Vec<Step<'v>>,
     kinds: &'v [Kind],
 }
 
 impl<'v> Encoder<'v> {
-    fn new(writer: Writer, kinds: &'v [Kind]) -> Self {
+    fn new(writer: &'v mut Writer, kinds: &'v [Kind]) -> Self {
         Self {
             runs: Runs::new(writer),
             path: Vec::new(),
@@ -125,7 +134,7 @@ impl<'v> Encoder<'v> {
         mut self,
         params: &'v [(String, Type)],
         values: &'v [Val],
-    ) -> Result<Message, EncodeError> {
+    ) -> Result<(), EncodeError> {
         if params.len() != values.len() {
             return Err(EncodeError::Value(ValueError::Arity {
                 expected: params.len(),
@@ -137,7 +146,7 @@ impl<'v> Encoder<'v> {
             self.value(ty, value)?;
             self.path.pop();
         }
-        self.runs.finish()
+        self.runs.end()
     }
 
     fn value(&mut self, ty: &Type, value: &'v Val) -> Result<(), EncodeError> {

@@ -19,9 +19,10 @@ use super::bindings::airssys::messaging::bus;
 use super::bindings::airssys::messaging::types::{self, Delivery, Undelivered};
 use super::chain::Chain;
 use super::gate::Gate;
-use crate::component::{ComponentRef, Letter};
+use crate::component::ComponentRef;
 use crate::config::{ComponentName, MessagingConfig};
 use crate::error::WasmError;
+use crate::instance::Call;
 use crate::message::Way;
 use crate::state::ComponentState;
 
@@ -198,7 +199,7 @@ struct Envelope<'a> {
 }
 
 /// The one argument of `handle`, encoded for the component.
-fn encode(to: &ComponentRef, envelope: &Envelope<'_>) -> Result<Letter, Undelivered> {
+fn encode(to: &ComponentRef, envelope: &Envelope<'_>) -> Result<Call, Undelivered> {
     let loaded = to.loaded().map_err(|_| Undelivered::NoReceiver)?;
     let found = to.callable(&loaded, HANDLE);
     let (position, function) = found.map_err(|_| Undelivered::NoReceiver)?;
@@ -228,11 +229,12 @@ fn encode(to: &ComponentRef, envelope: &Envelope<'_>) -> Result<Letter, Undelive
         append(envelope.payload)?;
         Some(writer.finish())
     };
-    Ok(Letter {
+    Ok(Call {
         arguments: written().ok_or(Undelivered::TooLarge)?,
-        name: Arc::clone(&function.name),
         function: position,
-        loaded: Arc::clone(&loaded),
+        loaded,
+        chain: None,
+        watch: None,
     })
 }
 
@@ -326,9 +328,12 @@ impl Gate {
         envelope: Envelope<'_>,
         chain: Option<Arc<Chain>>,
     ) -> Result<Posted, Undelivered> {
-        let letter = encode(&to, &envelope)?;
+        let letter = Call {
+            chain,
+            ..encode(&to, &envelope)?
+        };
         let call = async move {
-            let answer = to.deliver(letter, chain).await;
+            let answer = to.deliver(letter).await;
             let answer = answer.map_err(|error| undelivered(&error))?;
             let bytes = answer.read().map_err(|_| Undelivered::Failed)?;
             decode(bytes).ok_or(Undelivered::Failed)

@@ -7,7 +7,7 @@ use wasmtime::component::Type;
 use super::{Handover, UpgradeError};
 use crate::config::ComponentName;
 use crate::exports::Exports;
-use crate::instance::{Invocation, Outcome};
+use crate::instance::{Call, Invocation, Outcome};
 use crate::message::{Message, Way};
 use crate::payload::{EncodeError, ValueError, encode_run};
 use crate::runtime::Loaded;
@@ -58,7 +58,7 @@ impl Hooks {
     /// The call of `save`.
     pub(crate) fn save(self, loaded: &Arc<Loaded>) -> Result<Invocation, ValueError> {
         let nothing = loaded.messages.writer(Way::In, 0)?.finish();
-        Ok(call(loaded, self.save, SAVE, nothing))
+        Ok(call(loaded, self.save, nothing))
     }
 
     /// The call of `restore`.
@@ -68,22 +68,21 @@ impl Hooks {
         state: &[u8],
     ) -> Result<Invocation, ValueError> {
         match encode_run(&loaded.messages, state) {
-            Ok(message) => Ok(call(loaded, self.restore, RESTORE, message)),
+            Ok(message) => Ok(call(loaded, self.restore, message)),
             Err(EncodeError::Value(error)) => Err(error),
             Err(EncodeError::Damaged(_)) => Err(ValueError::NoMemory),
         }
     }
 }
 
-fn call(loaded: &Arc<Loaded>, function: usize, name: &str, arguments: Message) -> Invocation {
-    Invocation::Call {
-        name: Arc::from(name),
+fn call(loaded: &Arc<Loaded>, function: usize, arguments: Message) -> Invocation {
+    Invocation::Call(Call {
         function,
         loaded: Arc::clone(loaded),
         arguments,
         chain: None,
         watch: None,
-    }
+    })
 }
 
 /// What the guest answered: the bytes behind `ok`, which `restore` has none of.

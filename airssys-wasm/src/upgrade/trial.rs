@@ -81,9 +81,14 @@ impl Trial {
         self.change(|stage| stage.order = None);
     }
 
+    /// Whether there is an order or a probation.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending.load(Ordering::Acquire)
+    }
+
     /// The order to carry out, if somebody still waits for it.
     pub(crate) fn take_order(&self) -> Option<Order> {
-        if !self.pending.load(Ordering::Acquire) {
+        if !self.is_pending() {
             return None;
         }
         let order = self.change(|stage| stage.order.take());
@@ -96,7 +101,7 @@ impl Trial {
 
     /// How much of a probation is left; `None` where there is none.
     pub(crate) fn left(&self) -> Option<Duration> {
-        if !self.pending.load(Ordering::Acquire) {
+        if !self.is_pending() {
             return None;
         }
         let stage = self.lock();
@@ -106,7 +111,7 @@ impl Trial {
 
     /// Ends the probation, whatever comes of it.
     pub(crate) fn take_probation(&self) -> Option<Probation> {
-        if !self.pending.load(Ordering::Acquire) {
+        if !self.is_pending() {
             return None;
         }
         self.change(|stage| stage.probation.take())
