@@ -1,6 +1,7 @@
 //! The tagged blocks behind the buffers of the heap and of the pool: one way in, one way to check.
 
 use crate::block::{self, BLOCK_BYTES};
+use crate::crc32c::{Blank, blank};
 use crate::{Corrupt, Crc32c, SampleRate, VerificationLevel};
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
@@ -255,7 +256,7 @@ impl Blocks {
             self.held = end;
             return Ok(());
         }
-        self.sent.update_copying(part, data);
+        self.sent.update_copying(part, blank(data));
         let tag = self.sent.finish() ^ self.salt;
         let Some(slot) = self.tags.get_mut(index) else {
             return Err(no_room);
@@ -364,6 +365,82 @@ impl Blocks {
             self.check(index)?;
         }
         Ok(bytes)
+    }
+
+    /// The length, if it matches its tag, and so does the level.
+    pub(crate) fn checked_len(&self) -> Result<usize, Corrupt> {
+        self.of_tagged_length().map(<[u8]>::len)
+    }
+
+    /// As [`read`](Self::read), of a copy of the bytes from `from` on: what is stored at `target` is
+    /// what was checked. Ends with the shorter of the two; answers how many bytes those were. After
+    /// an error `target` holds some of them.
+    pub(crate) fn read_to(&self, from: usize, target: &mut [Blank]) -> Result<usize, Corrupt> {
+        let bytes = self.of_tagged_length()?;
+        let (first, step) = match self.level {
+            VerificationLevel::Off => (usize::MAX, 1),
+            VerificationLevel::Sampling(rate) => self.turn(rate),
+            _ => (0, 1),
+        };
+        let length = bytes.len().saturating_sub(from).min(target.len());
+        let mut next = first;
+        for (index, block) in bytes.chunks(BLOCK_BYTES).enumerate() {
+            let is_checked = index == next;
+            if is_checked {
+                next = next.saturating_add(step);
+            }
+            let offset = index * BLOCK_BYTES;
+            // Where the block goes: nowhere as far as it lies before `from`.
+            let to = offset.saturating_sub(from);
+            let room = target.get_mut(to.min(length)..length).unwrap_or_default();
+            let skipped = from.saturating_sub(offset).min(block.len());
+            let wanted = block.get(skipped..).unwrap_or_default();
+            let part = room.len().min(wanted.len());
+            let (room, _) = room.split_at_mut(part);
+            if is_checked && part == BLOCK_BYTES && self.level != VerificationLevel::Redundant {
+                self.pass_on(index, room)?;
+                continue;
+            }
+            if is_checked {
+                self.check(index)?;
+            }
+            room.write_copy_of_slice(wanted.get(..part).unwrap_or_default());
+        }
+        Ok(length)
+    }
+
+    /// As [`read_to`](Self::read_to), to memory of its own.
+    #[allow(unsafe_code, reason = "the memory need not be written twice")]
+    pub(crate) fn read_vec(&self, from: usize) -> Result<Vec<u8>, Corrupt> {
+        let mut copy = Vec::with_capacity(self.held.min(self.room()).saturating_sub(from));
+        let length = self.read_to(from, copy.spare_capacity_mut())?;
+        // SAFETY: so many bytes have been written, within the capacity.
+        unsafe { copy.set_len(length) };
+        Ok(copy)
+    }
+
+    /// Checks a whole block by the registers that are stored at `target`.
+    #[inline]
+    fn pass_on(&self, index: usize, target: &mut [Blank]) -> Result<(), Corrupt> {
+        let offset = index * BLOCK_BYTES;
+        let data: &[u8] = bytemuck::cast_slice(&self.data);
+        let data = data.get(offset..offset + BLOCK_BYTES).unwrap_or_default();
+        let mut crc = block::open(index);
+        crc.update_copying(data, target);
+        let found = crc.finish() ^ self.salt;
+        // A missing tag counts as one that differs.
+        let expected = self.tags.get(index).copied().unwrap_or(!found);
+        if found == expected {
+            return Ok(());
+        }
+        Err(Corrupt {
+            block: index,
+            offset,
+            len: data.len(),
+            expected,
+            found,
+            persistent: self.look(index).is_err(),
+        })
     }
 
     /// The first block this read checks, and the distance to the next.

@@ -1,8 +1,10 @@
 //! A buffer written once, from front to back, and checked before each read.
 
 use crate::blocks::{Blocks, VerifyError, mixed};
+use crate::crc32c::blank;
 use crate::{Corrupt, VerificationLevel};
 use alloc::collections::TryReserveError;
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -248,6 +250,32 @@ impl CheckedBuffer {
     /// [`Corrupt`] for the first mismatch found.
     pub fn read(&self) -> Result<&[u8], Corrupt> {
         self.blocks.read()
+    }
+
+    /// How many bytes the message holds, after the check of that number's tag.
+    ///
+    /// # Errors
+    /// [`Corrupt`].
+    pub fn checked_len(&self) -> Result<usize, Corrupt> {
+        self.blocks.checked_len()
+    }
+
+    /// As [`read`](Self::read), of a copy of the bytes from `from` on, made in the same pass: what is
+    /// at `target` is what was checked. Ends with the shorter of the two, and answers how many bytes
+    /// those were. After an error some of them are at `target`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_to(&self, from: usize, target: &mut [u8]) -> Result<usize, Corrupt> {
+        self.blocks.read_to(from, blank(target))
+    }
+
+    /// As [`read_to`](Self::read_to), to memory of its own.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_vec(&self, from: usize) -> Result<Vec<u8>, Corrupt> {
+        self.blocks.read_vec(from)
     }
 
     /// The bytes without any check.

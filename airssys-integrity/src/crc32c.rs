@@ -9,6 +9,7 @@ mod wide;
 mod zeros;
 
 use crate::atomic::Lane;
+use core::mem::MaybeUninit;
 
 pub(crate) use register::pinned;
 pub(crate) use tables::POLYNOMIAL;
@@ -94,10 +95,20 @@ impl Passage for Look<'_> {
     }
 }
 
+/// A byte that need not have been written before.
+pub(crate) type Blank = MaybeUninit<u8>;
+
+/// Bytes to be written to.
+#[allow(unsafe_code, reason = "a slice of what is more than it has to be")]
+pub(crate) fn blank(bytes: &mut [u8]) -> &mut [Blank] {
+    // SAFETY: both have one layout, and nothing here stores a byte that was not written.
+    unsafe { &mut *(core::ptr::from_mut(bytes) as *mut [Blank]) }
+}
+
 /// Bytes that are copied to other bytes.
 struct Copy<'a> {
     from: &'a [[u8; 8]; RUN],
-    to: &'a mut [[u8; 8]; RUN],
+    to: &'a mut [[Blank; 8]; RUN],
 }
 
 impl Passage for Copy<'_> {
@@ -111,7 +122,7 @@ impl Passage for Copy<'_> {
     fn row(&mut self, row: usize, wide: Wide) -> Row {
         let bytes = row_of(self.from, row).map_or(Row::ZERO, |bytes| wide.load(bytes));
         if let Some(slots) = row_of_mut(self.to, row) {
-            wide.store(bytes, slots);
+            wide.store_blank(bytes, slots);
         }
         bytes
     }
@@ -170,10 +181,10 @@ fn lane_of(run: &[[u8; 8]], lane: usize) -> u64 {
 
 /// Copies one lane by way of a register, which is the answer.
 #[inline(always)]
-fn copy_lane(lanes: &[[u8; 8]], slots: &mut [[u8; 8]], lane: usize) -> u64 {
+fn copy_lane(lanes: &[[u8; 8]], slots: &mut [[Blank; 8]], lane: usize) -> u64 {
     let word = pinned(lane_of(lanes, lane));
     if let Some(slot) = slots.get_mut(lane) {
-        *slot = word.to_le_bytes();
+        *slot = word.to_le_bytes().map(Blank::new);
     }
     word
 }
@@ -222,13 +233,18 @@ impl Crc32c {
         for run in runs {
             self.state = pass(self.state, &mut Look(run));
         }
-        self.state = fold(self.state, lanes.len(), |lane| lane_of(lanes, lane));
-        self.state = tail(self.state, rest);
+        // Most often there is a whole block, and nothing behind it.
+        if !lanes.is_empty() {
+            self.state = fold(self.state, lanes.len(), |lane| lane_of(lanes, lane));
+        }
+        if !rest.is_empty() {
+            self.state = tail(self.state, rest);
+        }
     }
 
     /// Adds `source` and writes it to `destination`, each word from the one
     /// register that also feeds the CRC. Stops at the end of the shorter slice.
-    pub(crate) fn update_copying(&mut self, source: &[u8], destination: &mut [u8]) {
+    pub(crate) fn update_copying(&mut self, source: &[u8], destination: &mut [Blank]) {
         // Unequal lengths would put the word loop and the byte loop out of step.
         let common = source.len().min(destination.len());
         let (source, _) = source.split_at(common);
@@ -240,13 +256,15 @@ impl Crc32c {
         for (from, to) in runs.iter().zip(slot_runs) {
             self.state = pass(self.state, &mut Copy { from, to });
         }
-        self.state = fold(self.state, lanes.len(), |lane| {
-            copy_lane(lanes, slots, lane)
-        });
+        if !lanes.is_empty() {
+            self.state = fold(self.state, lanes.len(), |lane| {
+                copy_lane(lanes, slots, lane)
+            });
+        }
         for (byte, slot) in rest.iter().zip(slots_rest) {
             let [byte, ..] = pinned(u64::from(*byte)).to_le_bytes();
             self.update_byte(byte);
-            *slot = byte;
+            slot.write(byte);
         }
     }
 
@@ -271,7 +289,7 @@ mod tests {
         reason = "a panic fails the test"
     )]
 
-    use super::{Crc32c, fold, lane_of, shift, tables};
+    use super::{Crc32c, blank, fold, lane_of, shift, tables};
     #[cfg(target_arch = "x86_64")]
     use super::{Passage, RUN, Row, Wide, sse42, wide};
     #[cfg(all(target_arch = "x86_64", not(loom)))]
@@ -398,7 +416,7 @@ mod tests {
         ) {
             let mut copied: Vec<u8> = vec![0; bytes.len()];
             let mut crc = Crc32c::new();
-            crc.update_copying(&bytes, &mut copied);
+            crc.update_copying(&bytes, blank(&mut copied));
             prop_assert_eq!(crc.finish(), oracle(&bytes));
             prop_assert_eq!(&copied, &bytes);
         }
@@ -419,7 +437,7 @@ mod tests {
                 assert_eq!(crc.finish(), oracle(bytes), "{len} from {from}");
                 room.fill(0xA5);
                 let mut crc = Crc32c::new();
-                crc.update_copying(bytes, &mut room[to..to + len]);
+                crc.update_copying(bytes, blank(&mut room[to..to + len]));
                 assert_eq!(crc.finish(), oracle(bytes), "{len} from {from} to {to}");
                 assert_eq!(&room[to..to + len], bytes);
                 let (before, after) = (&room[..to], &room[to + len..]);
@@ -472,7 +490,7 @@ mod tests {
         for room in 0..source.len() {
             let mut copied = vec![0; room];
             let mut crc = Crc32c::new();
-            crc.update_copying(&source, &mut copied);
+            crc.update_copying(&source, blank(&mut copied));
             let (held, _) = source.split_at(room);
             assert_eq!(copied, held);
             assert_eq!(crc.finish(), oracle(held));

@@ -3,6 +3,7 @@
 use crate::blocks::{Blocks, VerifyError, mixed};
 use crate::buffer::{AppendError, VerifiedBytes};
 use crate::cell::{AtomicUsize, Ordering, UnsafeCell};
+use crate::crc32c::blank;
 use crate::free_list::{Claim, FreeList};
 use crate::{Corrupt, VerificationLevel};
 use alloc::boxed::Box;
@@ -446,6 +447,32 @@ impl FrozenBuffer {
     /// does not; [`VerifyError::Unverified`] if there are no tags.
     pub fn verify(&self) -> Result<VerifiedBytes<'_>, VerifyError> {
         self.lease.shared().verify().map(VerifiedBytes::new)
+    }
+
+    /// How many bytes the message holds, after the check of that number's tag.
+    ///
+    /// # Errors
+    /// [`Corrupt`].
+    pub fn checked_len(&self) -> Result<usize, Corrupt> {
+        self.lease.shared().checked_len()
+    }
+
+    /// As [`read`](Self::read), of a copy of the bytes from `from` on, made in the same pass: what is
+    /// at `target` is what was checked. Ends with the shorter of the two, and answers how many bytes
+    /// those were. After an error some of them are at `target`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_to(&self, from: usize, target: &mut [u8]) -> Result<usize, Corrupt> {
+        self.lease.shared().read_to(from, blank(target))
+    }
+
+    /// As [`read_to`](Self::read_to), to memory of its own.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_vec(&self, from: usize) -> Result<Vec<u8>, Corrupt> {
+        self.lease.shared().read_vec(from)
     }
 
     /// The bytes without any check.

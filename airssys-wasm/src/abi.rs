@@ -136,8 +136,14 @@ unsafe impl Lower for Arguments {
     ) -> wasmtime::Result<()> {
         let slots = dst.write([ValRaw::u64(0); MAX_FLAT_PARAMS]);
         let carried = self.take()?;
-        let bytes = carried.passage.messages.read(&carried.message)?;
-        lower::parameters(cx, ty, bytes, slots, &carried.passage.handles)
+        let Carried {
+            passage, message, ..
+        } = &carried;
+        if lower::takes_bytes(cx, ty) {
+            return lower::bytes(cx, &passage.messages, message, slots);
+        }
+        let bytes = passage.messages.read(message)?;
+        lower::parameters(cx, ty, bytes, slots, &passage.handles)
     }
 
     fn linear_lower_to_memory<T>(

@@ -296,7 +296,7 @@ impl ComponentRef {
         let is_bytes = |ty: &Type| matches!(ty, Type::List(list) if list.ty() == Type::U8);
         let message = self.encode_run(function, "list<u8>", is_bytes, bytes)?;
         let results = self.call_encoded(function, message).await?;
-        Ok(results.bytes()?.to_vec())
+        results.to_bytes()
     }
 
     /// Calls a function that takes one `string` and returns one.

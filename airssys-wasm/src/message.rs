@@ -166,6 +166,39 @@ impl Messages {
             (_, Bytes::Heap(bytes)) => bytes.read(),
         }
     }
+
+    /// The length of a message that is to be read by [`Messages::read_to`], checked as its level
+    /// asks for.
+    pub(crate) fn len(&self, message: &Message) -> Result<usize, Corrupt> {
+        match (self.level, &message.bytes) {
+            (VerificationLevel::Off, _) => Ok(message.len()),
+            (_, Bytes::Pooled(bytes)) => bytes.checked_len(),
+            (_, Bytes::Heap(bytes)) => bytes.checked_len(),
+        }
+    }
+
+    /// Copies the bytes from `from` on to a target of their length, checked on the way as
+    /// [`Messages::read`] does it.
+    pub(crate) fn read_to(
+        &self,
+        message: &Message,
+        from: usize,
+        target: &mut [u8],
+    ) -> Result<(), Corrupt> {
+        match &message.bytes {
+            Bytes::Pooled(bytes) => bytes.read_to(from, target),
+            Bytes::Heap(bytes) => bytes.read_to(from, target),
+        }
+        .map(|_| ())
+    }
+
+    /// A copy of the bytes from `from` on, checked on the way.
+    pub(crate) fn read_vec(&self, message: &Message, from: usize) -> Result<Vec<u8>, Corrupt> {
+        match &message.bytes {
+            Bytes::Pooled(bytes) => bytes.read_vec(from),
+            Bytes::Heap(bytes) => bytes.read_vec(from),
+        }
+    }
 }
 
 /// A message being written.
@@ -340,8 +373,7 @@ impl Message {
         matches!(self.bytes, Bytes::Pooled(_))
     }
 
-    /// The bytes of a message that was made without tags.
-    #[cfg(feature = "json")]
+    /// The bytes of a message that was made without tags, or that have been checked.
     pub(crate) fn unverified(&self) -> &[u8] {
         match &self.bytes {
             Bytes::Pooled(bytes) => bytes.unverified(),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use airssys_integrity::Corrupt;
 use wasmtime::component::{Type, Val};
 
 use crate::component_cell::ComponentCell;
@@ -58,10 +59,26 @@ impl Results {
     /// # Errors
     /// [`WasmError::Results`] if it returns something else, [`WasmError::Damaged`].
     pub fn bytes(&self) -> Result<&[u8], WasmError> {
-        self.run(
-            "list<u8>",
-            |ty| matches!(ty, Type::List(list) if list.ty() == Type::U8),
-        )
+        self.run("list<u8>", is_bytes)
+    }
+
+    /// As [`Results::bytes`], copied out in one pass with the check.
+    ///
+    /// # Errors
+    /// As [`Results::bytes`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, WasmError> {
+        self.one("list<u8>", is_bytes)?;
+        let Returned {
+            loaded, message, ..
+        } = &self.returned;
+        let copy = loaded.messages.read_vec(message, size_of::<u32>());
+        let copy = copy.map_err(|source| self.damaged(source))?;
+        // It has been checked with the bytes behind it.
+        let length = Reader::new(message.unverified()).length();
+        match length {
+            Ok(length) if length == copy.len() => Ok(copy),
+            _ => Err(self.undecodable(DecodeError)),
+        }
     }
 
     /// The text of a function that returns one `string`, where it lies.
@@ -95,16 +112,7 @@ impl Results {
 
     /// What follows the length of a list of bytes or a text.
     fn run(&self, expected: &str, is: impl Fn(&Type) -> bool) -> Result<&[u8], WasmError> {
-        match self.types() {
-            [ty] if is(ty) => {}
-            types => {
-                return Err(self.unfit(ValueError::Type {
-                    place: String::from("result"),
-                    expected: expected.to_owned(),
-                    found: types.first().map_or("none", type_name),
-                }));
-            }
-        }
+        self.one(expected, is)?;
         let mut reader = Reader::new(self.read()?);
         let mut run = || {
             let length = reader.length()?;
@@ -113,6 +121,18 @@ impl Results {
             Ok(bytes)
         };
         run().map_err(|source| self.undecodable(source))
+    }
+
+    /// That there is one result, of a type that `is` tells.
+    fn one(&self, expected: &str, is: impl Fn(&Type) -> bool) -> Result<(), WasmError> {
+        match self.types() {
+            [ty] if is(ty) => Ok(()),
+            types => Err(self.unfit(ValueError::Type {
+                place: String::from("result"),
+                expected: expected.to_owned(),
+                found: types.first().map_or("none", type_name),
+            })),
+        }
     }
 
     pub(crate) fn kinds(&self) -> &[Kind] {
@@ -129,14 +149,16 @@ impl Results {
         let Returned {
             loaded, message, ..
         } = &self.returned;
-        loaded.messages.read(message).map_err(|source| {
-            let (cell, generation) = &self.source;
-            cell.condemn(*generation, source);
-            WasmError::Damaged {
-                component: self.component.clone(),
-                source,
-            }
-        })
+        let read = loaded.messages.read(message);
+        read.map_err(|source| self.damaged(source))
+    }
+
+    /// Ends the instance whose results they are.
+    fn damaged(&self, source: Corrupt) -> WasmError {
+        let (cell, generation) = &self.source;
+        cell.condemn(*generation, source);
+        let component = self.component.clone();
+        WasmError::Damaged { component, source }
     }
 
     fn unfit(&self, source: ValueError) -> WasmError {
@@ -148,4 +170,8 @@ impl Results {
         let component = self.component.clone();
         WasmError::Undecodable { component, source }
     }
+}
+
+fn is_bytes(ty: &Type) -> bool {
+    matches!(ty, Type::List(list) if list.ty() == Type::U8)
 }

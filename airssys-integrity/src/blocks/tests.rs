@@ -6,8 +6,9 @@
     reason = "a panic fails the test"
 )]
 
-use super::{BLOCK_BYTES, Blocks, VerifyError};
+use super::{BLOCK_BYTES, Blocks, VerifyError, blank};
 use crate::{SampleRate, VerificationLevel};
+use std::vec;
 use std::vec::Vec;
 
 const CHECKED: [VerificationLevel; 3] = [
@@ -278,4 +279,57 @@ fn a_wipe_leaves_nothing_of_data_mirror_and_tags() {
     assert!(blocks.has_residue());
     blocks.wipe();
     assert!(!blocks.has_residue());
+}
+
+#[test]
+fn a_copy_is_what_was_checked_from_wherever_it_begins() {
+    let levels = [
+        VerificationLevel::Off,
+        VerificationLevel::Sampling(SampleRate::ONE_IN_64),
+    ];
+    for level in levels.into_iter().chain(CHECKED) {
+        for len in [0, 1, 4, 511, 512, 513, 1_024, 1_500, 2_052] {
+            let blocks = sample(level, len);
+            assert_eq!(blocks.checked_len().unwrap(), len);
+            for from in [0, 1, 4, 511, 512, 600, len, len + 1] {
+                let all = source(len);
+                let rest = all.get(from..).unwrap_or_default();
+                assert_eq!(blocks.read_vec(from).unwrap(), rest, "{len} from {from}");
+                // A target that is too short or too long.
+                for room in [0, 1, rest.len().saturating_sub(1), rest.len() + 5] {
+                    let mut target = vec![0xA5; room];
+                    let copied = blocks.read_to(from, blank(&mut target)).unwrap();
+                    assert_eq!(copied, room.min(rest.len()));
+                    assert_eq!(target[..copied], rest[..copied]);
+                    assert!(target[copied..].iter().all(|byte| *byte == 0xA5));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_copy_of_a_damaged_block_is_refused_also_where_the_block_is_not_copied() {
+    let len = 3 * BLOCK_BYTES + 100;
+    for level in CHECKED {
+        for damaged in 0..4 {
+            for from in [0, 4, BLOCK_BYTES + 1] {
+                let mut blocks = sample(level, len);
+                blocks.data[damaged * BLOCK_BYTES / 8] ^= 1 << 40;
+                let corrupt = blocks.read_vec(from).unwrap_err();
+                assert_eq!(
+                    (corrupt.block, corrupt.persistent),
+                    (damaged, true),
+                    "{level:?}"
+                );
+            }
+        }
+        let mut blocks = sample(level, len);
+        blocks.tags[1] ^= 1;
+        assert_eq!(blocks.read_vec(4).unwrap_err().block, 1);
+        let mut blocks = sample(level, len);
+        blocks.held += 1;
+        blocks.read_vec(4).unwrap_err();
+        blocks.checked_len().unwrap_err();
+    }
 }

@@ -10,7 +10,7 @@
 )]
 
 use super::zeros::WEIGHTS;
-use super::{Passage, ROW};
+use super::{Blank, Passage, ROW};
 use crate::atomic::Lane;
 use core::arch::asm;
 use core::arch::x86_64::{
@@ -66,6 +66,13 @@ impl Wide {
     /// Stores bytes.
     #[inline(always)]
     pub(crate) fn store(self, row: Row, bytes: &mut [[u8; 8]; ROW]) {
+        // SAFETY: the CPU has AVX-512F, and the 64 bytes may be written.
+        unsafe { store(row, bytes.as_mut_ptr().cast()) }
+    }
+
+    /// Stores bytes where there may have been none.
+    #[inline(always)]
+    pub(crate) fn store_blank(self, row: Row, bytes: &mut [[Blank; 8]; ROW]) {
         // SAFETY: the CPU has AVX-512F, and the 64 bytes may be written.
         unsafe { store(row, bytes.as_mut_ptr().cast()) }
     }

@@ -2,6 +2,7 @@
 
 use super::{RingReadError, RingWriteError};
 use crate::block::{self, BLOCK_BYTES};
+use crate::crc32c::blank;
 use crate::{Corrupt, Crc32c};
 use core::hint::black_box;
 
@@ -63,7 +64,7 @@ pub(super) fn put<B: AsMut<[u8]>>(
         .zip(tags.chunks_mut(TAG_BYTES))
     {
         let mut crc = open(at, index);
-        crc.update_copying(block, room);
+        crc.update_copying(block, blank(room));
         tag.copy_from_slice(&crc.finish().to_le_bytes());
     }
     slot.len = message.len();
@@ -108,7 +109,7 @@ pub(super) fn take<B: AsRef<[u8]>>(
         .zip(tags.chunks(TAG_BYTES))
     {
         let mut crc = open(at, index);
-        crc.update_copying(block, room);
+        crc.update_copying(block, blank(room));
         let found = crc.finish();
         if found.to_le_bytes() != tag {
             destination.fill(0);

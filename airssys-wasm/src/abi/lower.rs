@@ -12,6 +12,7 @@ use wasmtime::component::{Lower, ResourceAny};
 
 use super::lift::plain_size;
 use crate::handles::{Handles, decoded};
+use crate::message::{Message, Messages};
 use crate::payload::{DecodeError, Reader};
 
 /// Lowers all parameters, into `slots` or, where they are more than fit there, into the guest's
@@ -46,6 +47,41 @@ pub(super) fn parameters<T>(
     }
     lowering.message.end()?;
     Ok(())
+}
+
+/// Whether the only parameter is a list of bytes.
+pub(super) fn takes_bytes<T>(cx: &LowerContext<'_, T>, ty: InterfaceType) -> bool {
+    let InterfaceType::Tuple(index) = ty else {
+        return false;
+    };
+    match &cx.types[index].types[..] {
+        [InterfaceType::List(list)] => cx.types[*list].element == InterfaceType::U8,
+        _ => false,
+    }
+}
+
+/// Lowers a list of bytes that is the only parameter. It is checked by the pass that copies it: bytes
+/// that are damaged end the instance before it runs again.
+pub(super) fn bytes<T>(
+    cx: &mut LowerContext<'_, T>,
+    messages: &Messages,
+    message: &Message,
+    slots: &mut [ValRaw; MAX_FLAT_PARAMS],
+) -> wasmtime::Result<()> {
+    let prefix = size_of::<u32>();
+    let length = messages.len(message)?;
+    let length = length.checked_sub(prefix).ok_or(DecodeError)?;
+    let at = cx.realloc(0, 0, 1, length)?;
+    let memory = cx.as_slice_mut().get_mut(at..);
+    let target = memory.and_then(|memory| memory.get_mut(..length));
+    messages.read_to(message, prefix, target.ok_or(DecodeError)?)?;
+    // The prefix has been checked with the bytes behind it.
+    if Reader::new(message.unverified()).length()? != length {
+        return Err(DecodeError.into());
+    }
+    let mut slots = slots.iter_mut();
+    next(&mut slots, pointer(at)?)?;
+    next(&mut slots, pointer(length)?)
 }
 
 /// Where a value goes.
