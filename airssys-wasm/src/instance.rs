@@ -132,12 +132,14 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Instantiates within the limits. This is the one place where a Store is made.
+    /// Instantiates within the limits. This is the one place where a Store is made. `coredump` has
+    /// the dump of a guest that traps meanwhile.
     pub(crate) async fn start(
         loaded: &Arc<Loaded>,
         limits: &ResourceLimits,
         limiter: ComponentResourceLimiter,
         caller: Caller,
+        coredump: &mut Option<Coredump>,
     ) -> Result<Self, ExitCause> {
         let compiled = &loaded.compiled;
         let limit = limits.start_timeout();
@@ -181,6 +183,10 @@ impl Instance {
         let instance = match attempt {
             Ok(Ok(instance)) => instance,
             Ok(Err(error)) => {
+                if let Some(coredumps) = &loaded.coredumps {
+                    let component = store.data().caller().component.clone();
+                    *coredump = coredumps.take(&error, &mut store, &component);
+                }
                 let state = store.data();
                 return Err(exit_cause(Ending::Start, error, Some(state), limit));
             }
