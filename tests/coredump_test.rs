@@ -322,6 +322,31 @@ async fn die(component: &ComponentRef, times: u64) {
 }
 
 #[test]
+fn coredumps_give_way_to_a_new_one_when_their_bytes_are_taken() {
+    let _machine = shared_machine();
+    block_on(async {
+        let tree = Tree::new().text("large", LARGE, 2 * MIB, "");
+        // Two of some 1.3 MiB.
+        let host = host(&tree, "directory = \"dumps\"\nmax_bytes = 3145728").await;
+        let large = host.component("large").unwrap();
+        let folder = tree.path().join("dumps");
+        for death in 1..=4 {
+            die(&large, 1).await;
+            let written = dumps(&host, &folder, |counts| counts.written == death).await;
+            assert_eq!(written.len() as u64, death.min(2), "{written:?}");
+            let latest = format!("large.{death}.");
+            let names = written.iter().map(|path| path.file_name().unwrap());
+            assert!(
+                names
+                    .into_iter()
+                    .any(|name| name.to_string_lossy().starts_with(&latest))
+            );
+        }
+        host.shutdown().await;
+    });
+}
+
+#[test]
 fn a_coredump_that_does_not_fit_or_comes_too_fast_is_left_out_and_counted() {
     let _machine = shared_machine();
     block_on(async {
