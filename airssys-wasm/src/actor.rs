@@ -102,7 +102,8 @@ impl Actor for ComponentActor {
         let served = match serving.standing.damage() {
             Some(cause) => Err(cause),
             None => match serving.cell.slot.take_waited(generation) {
-                Some((invocation, waited)) => {
+                Some((mut invocation, waited)) => {
+                    invocation.rise();
                     let served = serving.serve(invocation, waited).await;
                     served.or_else(|cause| serving.roll_back(cause))
                 }

@@ -169,28 +169,28 @@ impl ComponentRef {
         arguments: &[Val],
         deadline: Duration,
     ) -> Result<Vec<Val>, WasmError> {
-        let call = self.prepare(function, arguments)?;
-        let served = self
-            .replicas
-            .call(call, after(deadline), NoRoom::Wait)
-            .await;
+        let deadline = after(deadline);
+        let make = || self.prepare(function, arguments);
+        let call = self.seated(deadline, NoRoom::Wait, make).await?;
+        let served = self.replicas.call(call, deadline, NoRoom::Wait).await;
         self.results(served)?.values()
     }
 
     /// As [`ComponentRef::call`], but a full mailbox is an error at once.
     ///
     /// # Errors
-    /// As [`ComponentRef::call`], and [`WasmError::MailboxFull`].
+    /// As [`ComponentRef::call`], and [`WasmError::MailboxFull`] or [`WasmError::NoWaitingRoom`].
     pub async fn try_call(&self, function: &str, arguments: &[Val]) -> Result<Vec<Val>, WasmError> {
-        let call = self.prepare(function, arguments)?;
         let deadline = after(self.patience());
+        let make = || self.prepare(function, arguments);
+        let call = self.seated(deadline, NoRoom::HandBack, make).await?;
         let served = self.replicas.call(call, deadline, NoRoom::HandBack).await;
         self.results(served)?.values()
     }
 
     /// Calls with arguments that are encoded already, as [`ComponentRef::encode`] does it, and
     /// leaves the results as they came: for hosts that keep or forward messages, or whose bytes
-    /// need no values in between.
+    /// need no values in between. A message that waits for room is the caller's to bound.
     ///
     /// # Errors
     /// As [`ComponentRef::call`], and [`WasmError::OtherLevel`]; damaged arguments end the instance
@@ -215,10 +215,8 @@ impl ComponentRef {
         arguments: &[Val],
         options: CallOptions,
     ) -> Result<Vec<Val>, WasmError> {
-        let arguments = self.encode(function, arguments)?;
-        self.call_encoded_with(function, arguments, options)
-            .await?
-            .values()
+        let make = || self.prepare(function, arguments);
+        self.call_made(options, make).await?.values()
     }
 
     /// As [`ComponentRef::call_encoded`], with a deadline of its own, or told of while it goes on.
@@ -231,6 +229,44 @@ impl ComponentRef {
         arguments: Message,
         options: CallOptions,
     ) -> Result<Results, WasmError> {
+        let mut call = self.with_message(function, arguments)?;
+        let (deadline, no_room) = self.terms(&options);
+        if let Err(lack) = self.seat(&mut call) {
+            call.sit(lack.seat(self, deadline, no_room).await?);
+        }
+        let call = call.watched(options.watch);
+        let served = self.replicas.call(call, deadline, no_room).await;
+        self.results(served)
+    }
+
+    /// Calls what `make` makes, as the options say.
+    pub(crate) async fn call_made(
+        &self,
+        options: CallOptions,
+        make: impl Fn() -> Result<Invocation, WasmError>,
+    ) -> Result<Results, WasmError> {
+        let (deadline, no_room) = self.terms(&options);
+        let call = self.seated(deadline, no_room, make).await?;
+        let call = call.watched(options.watch);
+        let served = self.replicas.call(call, deadline, no_room).await;
+        self.results(served)
+    }
+
+    fn terms(&self, options: &CallOptions) -> (Instant, NoRoom) {
+        let deadline = after(options.deadline.unwrap_or_else(|| self.patience()));
+        let no_room = match options.no_wait {
+            true => NoRoom::HandBack,
+            false => NoRoom::Wait,
+        };
+        (deadline, no_room)
+    }
+
+    /// A call with a message that somebody has encoded.
+    pub(crate) fn with_message(
+        &self,
+        function: &str,
+        arguments: Message,
+    ) -> Result<Invocation, WasmError> {
         let loaded = self.loaded()?;
         let (position, function) = self.callable(&loaded, function)?;
         let messages = &loaded.messages;
@@ -246,21 +282,15 @@ impl ComponentRef {
             let too_large = ValueError::TooLarge { limit_bytes };
             return Err(self.not_encoded(too_large.into()));
         }
-        let call = Invocation::Call {
+        Ok(Invocation::Call {
             name: Arc::clone(&function.name),
             function: position,
             loaded: Arc::clone(&loaded),
             arguments,
             chain: None,
-            watch: options.watch,
-        };
-        let deadline = after(options.deadline.unwrap_or_else(|| self.patience()));
-        let no_room = match options.no_wait {
-            true => NoRoom::HandBack,
-            false => NoRoom::Wait,
-        };
-        let served = self.replicas.call(call, deadline, no_room).await;
-        self.results(served)
+            watch: None,
+            seat: None,
+        })
     }
 
     /// Calls a function with arguments that are of its type and level; a full mailbox is an error at
@@ -276,15 +306,19 @@ impl ComponentRef {
             function,
             arguments,
         } = letter;
-        let call = Invocation::Call {
+        let mut call = Invocation::Call {
             loaded,
             name,
             function,
             arguments,
             chain,
             watch: None,
+            seat: None,
         };
         let deadline = after(self.patience());
+        if let Err(lack) = self.seat(&mut call) {
+            call.sit(lack.seat(self, deadline, NoRoom::HandBack).await?);
+        }
         let served = self.replicas.call(call, deadline, NoRoom::HandBack).await;
         self.results(served)
     }
@@ -296,8 +330,9 @@ impl ComponentRef {
     /// function is of another type, in the latter case after the call.
     pub async fn call_bytes(&self, function: &str, bytes: &[u8]) -> Result<Vec<u8>, WasmError> {
         let is_bytes = |ty: &Type| matches!(ty, Type::List(list) if list.ty() == Type::U8);
-        let message = self.encode_run(function, "list<u8>", is_bytes, bytes)?;
-        let results = self.call_encoded(function, message).await?;
+        let encode = || self.encode_run(function, "list<u8>", is_bytes, bytes);
+        let make = || self.with_message(function, encode()?);
+        let results = self.call_made(CallOptions::default(), make).await?;
         Ok(results.bytes()?.to_vec())
     }
 
@@ -307,8 +342,9 @@ impl ComponentRef {
     /// As [`ComponentRef::call_bytes`].
     pub async fn call_text(&self, function: &str, text: &str) -> Result<String, WasmError> {
         let is_text = |ty: &Type| *ty == Type::String;
-        let message = self.encode_run(function, "string", is_text, text.as_bytes())?;
-        let results = self.call_encoded(function, message).await?;
+        let encode = || self.encode_run(function, "string", is_text, text.as_bytes());
+        let make = || self.with_message(function, encode()?);
+        let results = self.call_made(CallOptions::default(), make).await?;
         Ok(results.text()?.to_owned())
     }
 
@@ -494,6 +530,7 @@ impl ComponentRef {
             loaded: Arc::clone(&loaded),
             chain: None,
             watch: None,
+            seat: None,
         })
     }
 

@@ -30,6 +30,7 @@ use crate::services::{Chain, Gate, wasi_context};
 use crate::state::ComponentState;
 use crate::ticker::Pulse;
 use crate::turn::Turn;
+use crate::waiting_room::Seat;
 use crate::watch::CallWatch;
 
 /// How much later than a call's deadline the runtime's timer cuts it, so that a guest that
@@ -52,9 +53,43 @@ pub(crate) enum Invocation {
         chain: Option<Arc<Chain>>,
         /// Whom the guest's words are told while it is at it.
         watch: Option<CallWatch>,
+        /// What the arguments take up while they wait, where that counts.
+        seat: Option<Seat>,
     },
     Run(Box<dyn Run>),
     Drop(ResourceHandle),
+}
+
+impl Invocation {
+    /// What its arguments count as while they wait, in bytes.
+    pub(crate) fn footprint(&self) -> usize {
+        match self {
+            Self::Call {
+                loaded, arguments, ..
+            } => loaded.messages.footprint(arguments.len()),
+            Self::Run(_) | Self::Drop(_) => 0,
+        }
+    }
+
+    pub(crate) fn sit(&mut self, taken: Seat) {
+        if let Self::Call { seat, .. } = self {
+            *seat = Some(taken);
+        }
+    }
+
+    pub(crate) fn watched(mut self, by: Option<CallWatch>) -> Self {
+        if let Self::Call { watch, .. } = &mut self {
+            *watch = by;
+        }
+        self
+    }
+
+    /// It waits no more.
+    pub(crate) fn rise(&mut self) {
+        if let Self::Call { seat, .. } = self {
+            *seat = None;
+        }
+    }
 }
 
 impl Request for Invocation {

@@ -274,7 +274,7 @@ fn decode(bytes: &[u8]) -> Option<Result<Vec<u8>, String>> {
 
 fn undelivered(error: &WasmError) -> Undelivered {
     match error {
-        WasmError::MailboxFull { .. } => Undelivered::Full,
+        WasmError::MailboxFull { .. } | WasmError::NoWaitingRoom { .. } => Undelivered::Full,
         WasmError::Stopped { .. } | WasmError::NotStarted { .. } => Undelivered::Stopped,
         WasmError::Expired { .. } => Undelivered::Deadline,
         WasmError::Arguments { .. } => Undelivered::TooLarge,

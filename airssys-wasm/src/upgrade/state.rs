@@ -83,6 +83,7 @@ fn call(loaded: &Arc<Loaded>, function: usize, name: &str, arguments: Message) -
         arguments,
         chain: None,
         watch: None,
+        seat: None,
     }
 }
 
