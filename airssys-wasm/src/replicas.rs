@@ -196,47 +196,53 @@ impl Replicas {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
-    use std::sync::Barrier;
-
     use super::*;
     use crate::config::ComponentConfig;
 
     const TEXT: &str = "[component]\nname = \"tool\"\nversion = \"0.1.0\"\nwasm = \"tool.wasm\"\n\
         [resources.memory]\nmax_bytes = 1048576\n[instance]\nreplicas = 2\n";
 
+    const ROUNDS: u64 = 500;
+
     #[test]
     fn callers_at_the_same_moment_take_different_idle_replicas() {
         let config = ComponentConfig::parse("Component.toml", TEXT).unwrap();
-        let cells = ComponentCell::replicas(&config.name, &config);
-        let replicas = Replicas {
-            name: config.name,
-            first: Arc::clone(&cells[0]),
-            cells,
-            turn: AtomicU64::new(1),
-            supervisor: None,
-        };
-        // Both look, then both take: a caller sees in between what the other has not said yet.
-        let (arrived, taken) = (AtomicU64::new(0), Barrier::new(2));
-        let claims = || {
-            for round in 1..=20_000 {
-                arrived.fetch_add(1, Ordering::SeqCst);
-                while arrived.load(Ordering::SeqCst) < 2 * round {
-                    std::hint::spin_loop();
-                }
-                let claim = replicas.claim(0).unwrap();
-                taken.wait();
-                let each = replicas.cells.iter();
-                let calls: Vec<_> = each.map(|cell| cell.calls.load(Ordering::SeqCst)).collect();
-                assert_eq!(calls, [1, 1], "round {round}");
-                taken.wait();
-                drop(claim);
-                taken.wait();
+        let pair = |_| {
+            let cells = ComponentCell::replicas(&config.name, &config);
+            Replicas {
+                name: config.name.clone(),
+                first: Arc::clone(&cells[0]),
+                cells,
+                turn: AtomicU64::new(1),
+                supervisor: None,
             }
+        };
+        let pairs: Vec<_> = (0..ROUNDS).map(pair).collect();
+        // Both look, and then both take: each does so before the other's mark is there.
+        let arrived = AtomicU64::new(0);
+        let claims = || {
+            let mut claims = Vec::new();
+            for (round, pair) in (1..).zip(&pairs) {
+                arrived.fetch_add(1, Ordering::SeqCst);
+                let mut looks = 0_u32;
+                while arrived.load(Ordering::SeqCst) < 2 * round {
+                    looks += 1;
+                    if looks.is_multiple_of(10_000) {
+                        std::thread::yield_now();
+                    }
+                }
+                claims.push(pair.claim(0).unwrap());
+            }
+            claims
         };
         std::thread::scope(|scope| {
             let other = scope.spawn(claims);
-            claims();
-            other.join().unwrap();
+            let _ours = claims();
+            let _theirs = other.join().unwrap();
+            for pair in &pairs {
+                let calls = |cell: &Arc<ComponentCell>| cell.calls.load(Ordering::SeqCst);
+                assert_eq!(pair.cells.iter().map(calls).collect::<Vec<_>>(), [1, 1]);
+            }
         });
     }
 }
