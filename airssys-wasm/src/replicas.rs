@@ -194,7 +194,11 @@ impl Replicas {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a panic fails the test")]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a panic fails the test"
+    )]
 
     use super::*;
     use crate::config::ComponentConfig;

@@ -67,8 +67,8 @@ fn killed(directory: &Path) -> Option<u8> {
     let mut rest = String::new();
     told.read_to_string(&mut rest).unwrap();
     let whole = rest.split_inclusive('\n').filter(|l| l.ends_with('\n'));
-    let rounds = whole.filter_map(|line| line.trim_end().strip_prefix("written "));
-    rounds.last().map(|round| round.parse().unwrap())
+    let mut rounds = whole.filter_map(|line| line.trim_end().strip_prefix("written "));
+    rounds.next_back().map(|round| round.parse().unwrap())
 }
 
 /// Names and lengths of what a writer has left half way.
