@@ -200,53 +200,73 @@ mod tests {
         reason = "a panic fails the test"
     )]
 
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
     use super::*;
     use crate::config::ComponentConfig;
 
     const TEXT: &str = "[component]\nname = \"tool\"\nversion = \"0.1.0\"\nwasm = \"tool.wasm\"\n\
         [resources.memory]\nmax_bytes = 1048576\n[instance]\nreplicas = 2\n";
 
-    const ROUNDS: u64 = 500;
+    const ROUNDS: u64 = 20_000;
+    /// A machine that is busy does fewer rounds.
+    const LIMIT: Duration = Duration::from_secs(2);
+
+    /// Where two threads wait for each other, without sleeping: they go on in the same moment.
+    struct Crossing(AtomicU64);
+
+    impl Crossing {
+        fn meet(&self, meeting: &mut u64) {
+            *meeting += 1;
+            self.0.fetch_add(1, Ordering::SeqCst);
+            let mut looks = 0_u64;
+            while self.0.load(Ordering::SeqCst) < 2 * *meeting {
+                looks += 1;
+                if looks.is_multiple_of(1_000) {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
 
     #[test]
     fn callers_at_the_same_moment_take_different_idle_replicas() {
         let config = ComponentConfig::parse("Component.toml", TEXT).unwrap();
-        let pair = |_| {
-            let cells = ComponentCell::replicas(&config.name, &config);
-            Replicas {
-                name: config.name.clone(),
-                first: Arc::clone(&cells[0]),
-                cells,
-                turn: AtomicU64::new(1),
-                supervisor: None,
-            }
+        let cells = ComponentCell::replicas(&config.name, &config);
+        let replicas = Replicas {
+            name: config.name,
+            first: Arc::clone(&cells[0]),
+            cells,
+            turn: AtomicU64::new(1),
+            supervisor: None,
         };
-        let pairs: Vec<_> = (0..ROUNDS).map(pair).collect();
-        // Both look, and then both take: each does so before the other's mark is there.
-        let arrived = AtomicU64::new(0);
-        let claims = || {
-            let mut claims = Vec::new();
-            for (round, pair) in (1..).zip(&pairs) {
-                arrived.fetch_add(1, Ordering::SeqCst);
-                let mut looks = 0_u32;
-                while arrived.load(Ordering::SeqCst) < 2 * round {
-                    looks += 1;
-                    if looks.is_multiple_of(10_000) {
-                        std::thread::yield_now();
-                    }
-                }
-                claims.push(pair.claim(0).unwrap());
-            }
-            claims
-        };
-        std::thread::scope(|scope| {
-            let other = scope.spawn(claims);
-            let _ours = claims();
-            let _theirs = other.join().unwrap();
-            for pair in &pairs {
+        let (crossing, over) = (Crossing(AtomicU64::new(0)), AtomicBool::new(false));
+        let deadline = Instant::now() + LIMIT;
+        let clashes = || {
+            let (mut meeting, mut clashes) = (0, 0);
+            for _ in 0..ROUNDS {
+                crossing.meet(&mut meeting);
+                let claim = replicas.claim(0);
+                crossing.meet(&mut meeting);
                 let calls = |cell: &Arc<ComponentCell>| cell.calls.load(Ordering::SeqCst);
-                assert_eq!(pair.cells.iter().map(calls).collect::<Vec<_>>(), [1, 1]);
+                let is_apart = replicas.cells.iter().map(calls).eq([1, 1]);
+                clashes += u64::from(!is_apart);
+                if Instant::now() > deadline {
+                    over.store(true, Ordering::SeqCst);
+                }
+                crossing.meet(&mut meeting);
+                drop(claim);
+                if over.load(Ordering::SeqCst) {
+                    break;
+                }
             }
+            clashes
+        };
+        let all = std::thread::scope(|scope| {
+            let other = scope.spawn(clashes);
+            clashes() + other.join().unwrap()
         });
+        assert_eq!(all, 0);
     }
 }
