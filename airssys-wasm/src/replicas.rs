@@ -247,12 +247,8 @@ mod tests {
         fn meet(&self, meeting: &mut u64) {
             *meeting += 1;
             self.0.fetch_add(1, Ordering::SeqCst);
-            let mut looks = 0_u64;
             while self.0.load(Ordering::SeqCst) < 2 * *meeting {
-                looks += 1;
-                if looks.is_multiple_of(1_000) {
-                    std::thread::yield_now();
-                }
+                std::hint::spin_loop();
             }
         }
     }
