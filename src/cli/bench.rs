@@ -67,7 +67,7 @@ async fn row(name: &'static str, quick: bool) -> wasmtime::Result<Vec<Row>> {
         "growth" => vec![work::growth(rounds).await?],
         "epochs" => vec![work::epochs(rounds / 20).await?],
         "siblings" => vec![work::siblings(rounds * 5).await?],
-        "cache" => vec![cache::cache(rounds / 100).await?],
+        "cache" => vec![cache::cache(rounds / 40).await?],
         _ => density::rows(if quick { 1_000 } else { 10_000 }).await?,
     })
 }
