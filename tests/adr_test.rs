@@ -330,6 +330,9 @@ fn the_figures_in_the_code_are_those_of_the_adrs() {
         Some(ResourceLimits::DEFAULT_STACK_BYTES),
         integer(&stack.default).try_into().ok()
     );
+    let waiting = key(ConfigFile::Component, "resources.message.max_waiting_bytes");
+    assert_eq!(waiting.min, Some(airssys_wasm::MIN_WAITING_BYTES.into()));
+    assert_eq!(waiting.max, Some(airssys_wasm::MAX_WAITING_BYTES.into()));
     for (what, ceiling) in [
         (Counted::Memories, MAX_MEMORIES),
         (Counted::Tables, MAX_TABLES),

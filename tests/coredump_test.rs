@@ -3,9 +3,13 @@
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use airssys::{ComponentRef, CoredumpCounts, ExitKind, Host, HostBuilder, SystemConfig, Val};
+use airssys::{
+    ComponentRef, CoredumpCounts, ExitKind, Host, HostBuilder, HostFunctions, SystemConfig, Val,
+};
 use airssys_guests::{CRASHER, LEAKY, SPINNER};
 use airssys_wasm::COREDUMPS_WAITING;
 use wasmparser::{KnownCustom, Name, Parser, Payload};
@@ -16,11 +20,14 @@ const MIB: usize = 1_048_576;
 
 /// A host with these lines in `[system.coredumps]`.
 async fn host(tree: &Tree, lines: &str) -> Host {
+    builder(tree, lines).start().await.unwrap()
+}
+
+fn builder(tree: &Tree, lines: &str) -> HostBuilder {
     let path = tree.write();
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("[system.coredumps]\n{lines}\n{text}")).unwrap();
-    let config = SystemConfig::load(&path).unwrap();
-    HostBuilder::from(config).start().await.unwrap()
+    HostBuilder::from(SystemConfig::load(&path).unwrap())
 }
 
 fn crasher() -> Tree {
@@ -168,6 +175,94 @@ fn a_trap_leaves_a_coredump_with_the_names_of_its_frames() {
     });
 }
 
+/// Leaves words in its memory as it starts, and traps when the host says so.
+const STARTER: &str = r#"(component
+    (import "test:switch/switch@0.1.0" (instance $switch
+        (export "off" (func (param "n" u32) (result u32)))))
+    (core func $off (canon lower (func $switch "off")))
+    (core module $m
+        (import "switch" "off" (func $off (param i32) (result i32)))
+        (memory 1)
+        (data (i32.const 4096) "held at the start")
+        (func $begins (if (call $off (i32.const 0)) (then (unreachable))))
+        (start $begins)
+        (func (export "trap") (unreachable)))
+    (core instance $i (instantiate $m
+        (with "switch" (instance (export "off" (func $off))))))
+    (func (export "trap") (canon lift (core func $i "trap"))))"#;
+
+#[test]
+fn a_trap_in_a_start_function_leaves_a_coredump() {
+    let _machine = shared_machine();
+    block_on(async {
+        let wasm = wat::parse_str(STARTER).unwrap();
+        let lines = "[instance]\nreplicas = 2";
+        let tree = Tree::new().component("starter", &wasm, MIB, lines);
+        let refusals = Arc::new(AtomicU32::new(0));
+        let left = Arc::clone(&refusals);
+        let switch = move |_: &airssys::Caller, (_,): (u32,)| {
+            let less = |left: u32| left.checked_sub(1);
+            let refused = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+            Ok((u32::from(refused.is_ok()),))
+        };
+        let functions = HostFunctions::new().func("test:switch/switch@0.1.0", "off", switch);
+        let builder = builder(&tree, "directory = \"dumps\"\nmax_files = 3");
+        let host = builder.host_functions(functions).start().await.unwrap();
+        let folder = tree.path().join("dumps");
+        refusals.store(4, Ordering::SeqCst);
+        let replica = host.component("starter-1").unwrap();
+        exit(replica.call("trap", &[]).await);
+        // That of the call, and one of each start that fails.
+        let all = |counts: CoredumpCounts| counts.written + counts.dropped == 5;
+        let written = dumps(&host, &folder, all).await;
+        assert!(written.len() <= 3, "{written:?}");
+        let latest = written
+            .iter()
+            .max_by_key(|path| path.metadata().unwrap().modified().unwrap());
+        let latest = latest.unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(latest)), (0o700, 0o600));
+        let name = latest.file_name().unwrap().to_str().unwrap();
+        let generation = name.strip_prefix("starter-1.").unwrap();
+        let generation: u64 = generation.split('.').next().unwrap().parse().unwrap();
+        assert!(generation > 1, "{name}");
+        let dump = std::fs::read(latest).unwrap();
+        let (of, names) = frames(&dump, &wasm);
+        assert_eq!(of, "starter");
+        assert!(names.iter().any(|name| name == "begins"), "{names:?}");
+        let words = b"held at the start";
+        assert!(dump.windows(words.len()).any(|part| part == words));
+        host.shutdown().await;
+    });
+}
+
+#[test]
+fn a_coredump_of_a_component_that_never_started_outlives_its_host() {
+    let _machine = shared_machine();
+    block_on(async {
+        let never = "(component (core module $m (memory 1) (func $f unreachable) (start $f))
+            (core instance (instantiate $m)))";
+        let tree = Tree::new().text("never", never, MIB, "");
+        builder(&tree, "directory = \"dumps\"")
+            .start()
+            .await
+            .unwrap_err();
+        let folder = tree.path().join("dumps");
+        let whole = || {
+            std::fs::read_dir(&folder)
+                .into_iter()
+                .flatten()
+                .any(|file| {
+                    let name = file.unwrap().file_name();
+                    name.to_string_lossy().starts_with("never.1.")
+                })
+        };
+        while !whole() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
 #[test]
 fn coredumps_keep_within_their_bounds_and_the_oldest_go() {
     let _machine = shared_machine();
@@ -224,6 +319,31 @@ async fn die(component: &ComponentRef, times: u64) {
         let died = exit(component.call("trap", &[]).await);
         assert_eq!(died.kind(), ExitKind::Trap);
     }
+}
+
+#[test]
+fn coredumps_give_way_to_a_new_one_when_their_bytes_are_taken() {
+    let _machine = shared_machine();
+    block_on(async {
+        let tree = Tree::new().text("large", LARGE, 2 * MIB, "");
+        // Two of some 1.3 MiB.
+        let host = host(&tree, "directory = \"dumps\"\nmax_bytes = 3145728").await;
+        let large = host.component("large").unwrap();
+        let folder = tree.path().join("dumps");
+        for death in 1..=4 {
+            die(&large, 1).await;
+            let written = dumps(&host, &folder, |counts| counts.written == death).await;
+            assert_eq!(written.len() as u64, death.min(2), "{written:?}");
+            let latest = format!("large.{death}.");
+            let names = written.iter().map(|path| path.file_name().unwrap());
+            assert!(
+                names
+                    .into_iter()
+                    .any(|name| name.to_string_lossy().starts_with(&latest))
+            );
+        }
+        host.shutdown().await;
+    });
 }
 
 #[test]

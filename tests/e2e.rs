@@ -65,6 +65,7 @@ mod tools_test;
 mod top_test;
 mod traps_test;
 mod upgrade_test;
+mod waiting_room_test;
 mod watch_files_test;
 mod watch_test;
 mod watching_test;

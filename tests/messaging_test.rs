@@ -302,6 +302,23 @@ fn a_full_mailbox_is_told_to_the_sender() {
 }
 
 #[test]
+fn a_message_that_finds_no_room_to_wait_is_told_to_its_sender_as_full() {
+    block_on(async {
+        let room = "[resources.message]\nmax_waiting_bytes = 65536";
+        let tree = couriers(&[("a", &call("\"b\"")), ("b", room)]);
+        let host = host(&tree, "").await.unwrap();
+        assert_eq!(send(&host, "a", "b", "wait:3000").await, Ok(String::new()));
+        let large = "x".repeat(60_000);
+        assert_eq!(send(&host, "a", "b", &large).await, Ok(String::new()));
+        assert_eq!(send(&host, "a", "b", &large).await, err("full"));
+        assert_eq!(send(&host, "a", "b", "small").await, Ok(String::new()));
+        // All but the one that says to wait.
+        assert_eq!(received(&host, "b", 2).await.len(), 2);
+        assert_eq!(send(&host, "a", "b", &large).await, Ok(String::new()));
+    });
+}
+
+#[test]
 fn a_sender_sends_no_more_than_it_may() {
     block_on(async {
         let grants = "[capabilities.messaging]\ncall = [\"b\"]\nmax_per_second = 50\nmax_message_bytes = 1000";

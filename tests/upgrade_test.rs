@@ -9,6 +9,7 @@ use airssys::{
     MemoryCeiling, MemoryConfig, Received, SystemConfig, UpgradeError, Upgraded, Val, WasmError,
 };
 
+use crate::messaging_test::{couriers, desk, text};
 use crate::support::{Alone, Tree, block_on, number, shared_machine};
 
 const MIB: usize = 1_048_576;
@@ -285,6 +286,65 @@ fn a_caller_that_goes_away_does_not_end_a_probation() {
         ));
         // What was kept went with its actor.
         assert_eq!(bump(&alone).await, 1);
+    });
+}
+
+#[test]
+fn an_upgrade_on_probation_is_under_way_though_its_caller_has_gone() {
+    let _machine = shared_machine();
+    block_on(async {
+        let alone = counting(&[]).await;
+        let first = on_probation(&alone, &Counter::by(100)).await;
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        let second = upgrade(&alone, &Counter::by(10_000), AT_ONCE).await;
+        assert!(
+            matches!(second, Err(UpgradeError::UnderWay { .. })),
+            "{second:?}"
+        );
+        assert_eq!(bump(&alone).await, 100);
+        // It still gives way to what was there before.
+        alone.exit("fail", &[]).await;
+        assert_eq!(bump(&alone).await, 1);
+        upgrade(&alone, &Counter::by(10_000), AT_ONCE)
+            .await
+            .unwrap();
+        alone.host.shutdown().await;
+    });
+}
+
+#[test]
+fn a_release_is_sent_what_it_subscribes_to_and_no_more_what_the_one_before_did() {
+    let _machine = shared_machine();
+    block_on(async {
+        let subscribe =
+            |topic: &str| format!("[capabilities.messaging]\nsubscribe = [\"{topic}\"]");
+        let tree = couriers(&[
+            ("a", "[capabilities.messaging]\npublish = [\"**\"]"),
+            ("b", &subscribe("old.**")),
+        ]);
+        let host = tree.start().await.unwrap();
+        let delivered = async |topic: &str| {
+            let answer = desk(&host, "a", "publish", &[text(topic), text("")]).await;
+            let [Val::Result(Ok(Some(counts)))] = &answer[..] else {
+                panic!("{answer:?}")
+            };
+            match &**counts {
+                Val::Tuple(counts) => counts[0].clone(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let both = async || [delivered("old.news").await, delivered("new.news").await];
+        assert_eq!(both().await, [Val::U32(1), Val::U32(0)]);
+        let path = tree.path().join("b/Component.toml");
+        let toml = std::fs::read_to_string(&path).unwrap();
+        for (topic, expected) in [("new.**", [0, 1]), ("old.**", [1, 0])] {
+            let toml = toml.replace("old.**", topic);
+            let config = ComponentConfig::parse(&path, &format!("{toml}\n{AT_ONCE}")).unwrap();
+            host.component("b").unwrap().upgrade(config).await.unwrap();
+            assert_eq!(both().await, expected.map(Val::U32), "{topic}");
+        }
+        host.shutdown().await;
     });
 }
 

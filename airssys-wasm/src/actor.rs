@@ -17,6 +17,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use crate::component::ComponentRef;
 use crate::component_cell::{ComponentCell, Standing};
 use crate::config::{ComponentConfig, ComponentName, InstanceMode};
+use crate::coredumps::Coredump;
 use crate::host_functions::Caller;
 use crate::instance::{Answer, Instance, Invocation, Outcome};
 use crate::limits::ComponentResourceLimiter;
@@ -131,7 +132,10 @@ impl Serving {
                 return Err(cause);
             }
             match poll_fn(|context| cell.slot.poll_next(generation, context)).await {
-                Next::Request(invocation, turn) => self.answer(invocation, turn).await?,
+                Next::Request(mut invocation, turn) => {
+                    invocation.rise();
+                    self.answer(invocation, turn).await?;
+                }
                 Next::Nudged if cell.slot.waiting() == 0 => self.park_if_idle(),
                 Next::Nudged => {}
             }
@@ -193,7 +197,22 @@ impl Serving {
             replica: self.cell.replica.unwrap_or(0),
             generation: self.standing.generation,
         };
-        Instance::start(loaded, &release.limits, limiter, caller).await
+        let mut coredump = None;
+        let dump = &mut coredump;
+        let started = Instance::start(loaded, &release.limits, limiter, caller, dump).await;
+        self.keep(coredump, release);
+        started
+    }
+
+    /// Has a dump of an instance of this release written.
+    fn keep(&self, coredump: Option<Coredump>, release: &Release) {
+        if let Some(coredump) = coredump
+            && let Some(loaded) = release.loaded.get()
+            && let Some(coredumps) = &loaded.coredumps
+        {
+            let generation = self.standing.generation;
+            coredumps.write(coredump, &self.cell.name, generation, &self.tasks);
+        }
     }
 
     /// Serves one call, for as long as somebody waits for it.
@@ -204,13 +223,8 @@ impl Serving {
         drop(stint);
         if let Some(instance) = &mut self.instance {
             self.tally.burnt(instance.fuel_used());
-            if let Some(dump) = instance.coredump.take()
-                && let Some(loaded) = self.release.loaded.get()
-                && let Some(coredumps) = &loaded.coredumps
-            {
-                let generation = self.standing.generation;
-                coredumps.write(dump, &self.cell.name, generation, &self.tasks);
-            }
+            let coredump = instance.coredump.take();
+            self.keep(coredump, &self.release);
         }
         served
     }

@@ -155,11 +155,9 @@ impl ComponentRef {
     /// [`WasmError`]. After [`WasmError::OutOfMemory`] or [`WasmError::Exited`] a fresh instance
     /// serves the next call.
     pub async fn call(&self, function: &str, arguments: &[Val]) -> Result<Vec<Val>, WasmError> {
-        let began = Instant::now();
-        let call = self.prepare(function, arguments)?;
-        let deadline = began + call.loaded.patience;
-        let served = self.serve(call, began, deadline, NoRoom::Wait).await;
-        self.results(served)?.values()
+        let make = || self.prepare(function, arguments);
+        let options = CallOptions::default();
+        self.call_made(options, make).await?.values()
     }
 
     /// As [`ComponentRef::call`], ending by `deadline` from now.
@@ -172,28 +170,24 @@ impl ComponentRef {
         arguments: &[Val],
         deadline: Duration,
     ) -> Result<Vec<Val>, WasmError> {
-        let began = Instant::now();
-        let call = self.prepare(function, arguments)?;
-        let deadline = after(began, deadline);
-        let served = self.serve(call, began, deadline, NoRoom::Wait).await;
-        self.results(served)?.values()
+        let options = CallOptions::default().deadline(deadline);
+        let make = || self.prepare(function, arguments);
+        self.call_made(options, make).await?.values()
     }
 
     /// As [`ComponentRef::call`], but a full mailbox is an error at once.
     ///
     /// # Errors
-    /// As [`ComponentRef::call`], and [`WasmError::MailboxFull`].
+    /// As [`ComponentRef::call`], and [`WasmError::MailboxFull`] or [`WasmError::NoWaitingRoom`].
     pub async fn try_call(&self, function: &str, arguments: &[Val]) -> Result<Vec<Val>, WasmError> {
-        let began = Instant::now();
-        let call = self.prepare(function, arguments)?;
-        let deadline = began + call.loaded.patience;
-        let served = self.serve(call, began, deadline, NoRoom::HandBack).await;
-        self.results(served)?.values()
+        let options = CallOptions::default().no_wait();
+        let make = || self.prepare(function, arguments);
+        self.call_made(options, make).await?.values()
     }
 
     /// Calls with arguments that are encoded already, as [`ComponentRef::encode`] does it, and
     /// leaves the results as they came: for hosts that keep or forward messages, or whose bytes
-    /// need no values in between.
+    /// need no values in between. A message that waits for room is the caller's to bound.
     ///
     /// # Errors
     /// As [`ComponentRef::call`], and [`WasmError::OtherLevel`]; damaged arguments end the instance
@@ -218,10 +212,8 @@ impl ComponentRef {
         arguments: &[Val],
         options: CallOptions,
     ) -> Result<Vec<Val>, WasmError> {
-        let arguments = self.encode(function, arguments)?;
-        self.call_encoded_with(function, arguments, options)
-            .await?
-            .values()
+        let make = || self.prepare(function, arguments);
+        self.call_made(options, make).await?.values()
     }
 
     /// As [`ComponentRef::call_encoded`], with a deadline of its own, or told of while it goes on.
@@ -235,6 +227,37 @@ impl ComponentRef {
         options: CallOptions,
     ) -> Result<Results, WasmError> {
         let began = Instant::now();
+        let mut call = self.with_message(function, arguments)?;
+        let no_room = options.no_room();
+        let deadline = after(began, options.deadline.unwrap_or(call.loaded.patience));
+        call.watch = options.watch;
+        if let Err(lack) = self.seat(&mut call) {
+            call.seat = Some(lack.seat(self, deadline, no_room).await?);
+        }
+        let served = self.serve(call, Times { began, deadline }, no_room).await;
+        self.results(served)
+    }
+
+    /// Calls what `make` makes, as the options say.
+    pub(crate) async fn call_made(
+        &self,
+        options: CallOptions,
+        make: impl Fn() -> Result<Call, WasmError>,
+    ) -> Result<Results, WasmError> {
+        let began = Instant::now();
+        let no_room = options.no_room();
+        let (mut call, deadline) = self.seated(began, options.deadline, no_room, make).await?;
+        call.watch = options.watch;
+        let served = self.serve(call, Times { began, deadline }, no_room).await;
+        self.results(served)
+    }
+
+    /// A call with a message that somebody has encoded.
+    pub(crate) fn with_message(
+        &self,
+        function: &str,
+        arguments: Message,
+    ) -> Result<Call, WasmError> {
         let loaded = self.loaded()?;
         let (position, _) = self.callable(&loaded, function)?;
         let messages = &loaded.messages;
@@ -250,39 +273,23 @@ impl ComponentRef {
             let too_large = ValueError::TooLarge { limit_bytes };
             return Err(self.not_encoded(too_large.into()));
         }
-        let deadline = after(began, options.deadline.unwrap_or(loaded.patience));
-        let no_room = match options.no_wait {
-            true => NoRoom::HandBack,
-            false => NoRoom::Wait,
-        };
-        let call = Call {
-            function: position,
-            loaded,
-            arguments,
-            chain: None,
-            watch: options.watch,
-        };
-        let served = self.serve(call, began, deadline, no_room).await;
-        self.results(served)
+        Ok(Call::new(loaded, position, arguments))
     }
 
     /// Makes a call with arguments that are of the function's type and level; a full mailbox is an
     /// error at once.
-    pub(crate) async fn deliver(&self, call: Call) -> Result<Results, WasmError> {
+    pub(crate) async fn deliver(&self, mut call: Call) -> Result<Results, WasmError> {
         let began = Instant::now();
         let deadline = began + call.loaded.patience;
-        let served = self.serve(call, began, deadline, NoRoom::HandBack).await;
+        let no_room = NoRoom::HandBack;
+        if let Err(lack) = self.seat(&mut call) {
+            call.seat = Some(lack.seat(self, deadline, no_room).await?);
+        }
+        let served = self.serve(call, Times { began, deadline }, no_room).await;
         self.results(served)
     }
 
-    async fn serve(
-        &self,
-        call: Call,
-        began: Instant,
-        deadline: Instant,
-        no_room: NoRoom,
-    ) -> Served<'_> {
-        let times = Times { began, deadline };
+    async fn serve(&self, call: Call, times: Times, no_room: NoRoom) -> Served<'_> {
         let call = Invocation::Call(call);
         self.replicas.call(call, times, no_room).await
     }
@@ -294,8 +301,8 @@ impl ComponentRef {
     /// function is of another type, in the latter case after the call.
     pub async fn call_bytes(&self, function: &str, bytes: &[u8]) -> Result<Vec<u8>, WasmError> {
         let is_bytes = |ty: &Type| matches!(ty, Type::List(list) if list.ty() == Type::U8);
-        let message = self.encode_run(function, "list<u8>", is_bytes, bytes)?;
-        let results = self.call_encoded(function, message).await?;
+        let make = || self.prepare_run(function, "list<u8>", is_bytes, bytes);
+        let results = self.call_made(CallOptions::default(), make).await?;
         results.to_bytes()
     }
 
@@ -305,8 +312,8 @@ impl ComponentRef {
     /// As [`ComponentRef::call_bytes`].
     pub async fn call_text(&self, function: &str, text: &str) -> Result<String, WasmError> {
         let is_text = |ty: &Type| *ty == Type::String;
-        let message = self.encode_run(function, "string", is_text, text.as_bytes())?;
-        let results = self.call_encoded(function, message).await?;
+        let make = || self.prepare_run(function, "string", is_text, text.as_bytes());
+        let results = self.call_made(CallOptions::default(), make).await?;
         Ok(results.text()?.to_owned())
     }
 
@@ -453,19 +460,21 @@ impl ComponentRef {
         WasmError::Json { component, source }
     }
 
-    /// The one argument of a function that takes a run of bytes, of a type that `is` tells.
-    fn encode_run(
+    /// A call of a function that takes one run of bytes, of a type that `is` tells.
+    fn prepare_run(
         &self,
         function: &str,
         found: &'static str,
         is: impl Fn(&Type) -> bool,
         run: &[u8],
-    ) -> Result<Message, WasmError> {
+    ) -> Result<Call, WasmError> {
         let loaded = self.loaded()?;
-        let (_, function) = self.callable(&loaded, function)?;
+        let (position, function) = self.callable(&loaded, function)?;
         let refused = match &function.params[..] {
             [(_, ty)] if is(ty) => {
-                return encode_run(&loaded.messages, run).map_err(|error| self.not_encoded(error));
+                let arguments = encode_run(&loaded.messages, run);
+                let arguments = arguments.map_err(|error| self.not_encoded(error))?;
+                return Ok(Call::new(loaded, position, arguments));
             }
             [(name, ty)] => ValueError::Type {
                 place: name.clone(),
@@ -484,13 +493,7 @@ impl ComponentRef {
         let loaded = self.loaded()?;
         let (function, of) = self.callable(&loaded, name)?;
         let arguments = self.encoded(&loaded, of, arguments)?;
-        Ok(Call {
-            function,
-            loaded,
-            arguments,
-            chain: None,
-            watch: None,
-        })
+        Ok(Call::new(loaded, function, arguments))
     }
 
     fn no_function(&self, source: FunctionError) -> WasmError {
@@ -596,7 +599,7 @@ pub(crate) fn kinds_of<'l>(loaded: &'l Loaded, function: &Function) -> &'l [Kind
 }
 
 /// The moment `patience` after another; far ahead where that does not fit.
-fn after(began: Instant, patience: Duration) -> Instant {
+pub(crate) fn after(began: Instant, patience: Duration) -> Instant {
     let far = Duration::from_secs(365 * 24 * 3600);
     began + patience.min(far)
 }

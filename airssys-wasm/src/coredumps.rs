@@ -124,7 +124,7 @@ impl Coredumps {
         })
     }
 
-    /// Writes a dump, in a task of the tree, off the runtime. Returns at once.
+    /// Writes a dump, off the runtime, as a task of the tree. Returns at once.
     pub(crate) fn write(
         self: &Arc<Self>,
         dump: Coredump,
@@ -140,13 +140,11 @@ impl Coredumps {
         let ms = now.map_or(0, |since| since.as_millis());
         let name = format!("{component}.{generation}.{ms}{ENDING}");
         let (this, component) = (Arc::clone(self), component.clone());
-        let work = async move {
-            let written = tokio::task::spawn_blocking(move || this.put(&component, &name, &dump));
-            // It ends with the runtime at the latest.
-            written.await.ok();
-        };
-        // A tree that ends writes no more.
-        tasks.spawn("coredump", work).ok();
+        // At once, so that a tree that ends with the guest, as one that does not start, has it too.
+        let written = tokio::task::spawn_blocking(move || this.put(&component, &name, &dump));
+        // The task is how the work is listed; a tree that ends lists none.
+        let listed = async move { drop(written.await) };
+        tasks.spawn("coredump", listed).ok();
     }
 
     /// Blocks.

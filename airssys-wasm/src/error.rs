@@ -50,6 +50,20 @@ pub enum WasmError {
         /// Most calls that may wait.
         capacity: usize,
     },
+    /// The arguments find no room beside those of the calls that wait: try later, use `call`, which
+    /// waits for room, or raise `resources.message.max_waiting_bytes`.
+    #[error(
+        "{component}: no room for {requested_bytes} bytes of arguments beside the calls that wait, \
+         which may take {max_bytes}; raise resources.message.max_waiting_bytes"
+    )]
+    NoWaitingRoom {
+        /// The component.
+        component: ComponentName,
+        /// What the arguments count as, in bytes.
+        requested_bytes: usize,
+        /// Most bytes that may wait.
+        max_bytes: usize,
+    },
     /// The component is not running and will not be restarted by itself.
     #[error("{component}: stopped: {cause}")]
     Stopped {

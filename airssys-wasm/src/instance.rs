@@ -31,6 +31,7 @@ use crate::services::{Chain, Gate, wasi_context};
 use crate::state::ComponentState;
 use crate::ticker::Pulse;
 use crate::turn::Turn;
+use crate::waiting_room::Seat;
 use crate::watch::CallWatch;
 
 /// How much later than a call's deadline the runtime's timer cuts it, so that a guest that
@@ -58,13 +59,40 @@ pub(crate) struct Call {
     pub(crate) chain: Option<Arc<Chain>>,
     /// Whom the guest's words are told while it is at it.
     pub(crate) watch: Option<CallWatch>,
+    /// What the arguments take up while they wait, where that counts.
+    pub(crate) seat: Option<Seat>,
 }
 
 impl Call {
+    pub(crate) fn new(loaded: Arc<Loaded>, function: usize, arguments: Message) -> Self {
+        Self {
+            function,
+            loaded,
+            arguments,
+            chain: None,
+            watch: None,
+            seat: None,
+        }
+    }
+
+    /// What its arguments count as while they wait, in bytes.
+    pub(crate) fn footprint(&self) -> usize {
+        self.loaded.messages.footprint(self.arguments.len())
+    }
+
     fn name(&self) -> Arc<str> {
         let functions = self.loaded.compiled.exports.functions();
         let function = functions.get(self.function);
         function.map_or_else(|| Arc::from("call"), |function| Arc::clone(&function.name))
+    }
+}
+
+impl Invocation {
+    /// It waits no more.
+    pub(crate) fn rise(&mut self) {
+        if let Self::Call(call) = self {
+            call.seat = None;
+        }
     }
 }
 
@@ -139,12 +167,14 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Instantiates within the limits. This is the one place where a Store is made.
+    /// Instantiates within the limits. This is the one place where a Store is made. `coredump` has
+    /// the dump of a guest that traps meanwhile.
     pub(crate) async fn start(
         loaded: &Arc<Loaded>,
         limits: &ResourceLimits,
         limiter: ComponentResourceLimiter,
         caller: Caller,
+        coredump: &mut Option<Coredump>,
     ) -> Result<Self, ExitCause> {
         let compiled = &loaded.compiled;
         let limit = limits.start_timeout();
@@ -188,6 +218,10 @@ impl Instance {
         let instance = match attempt {
             Ok(Ok(instance)) => instance,
             Ok(Err(error)) => {
+                if let Some(coredumps) = &loaded.coredumps {
+                    let component = store.data().caller().component.clone();
+                    *coredump = coredumps.take(&error, &mut store, &component);
+                }
                 let state = store.data();
                 return Err(exit_cause(Ending::Start, error, Some(state), limit));
             }
@@ -244,6 +278,7 @@ impl Instance {
                 arguments,
                 chain,
                 watch,
+                seat: _,
             }) => {
                 let function = match self.place_of(&loaded, function, &arguments) {
                     Ok(function) => function,

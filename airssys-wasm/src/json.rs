@@ -33,6 +33,7 @@ use crate::error::WasmError;
 use crate::message::{Messages, Runs, Writer};
 use crate::payload::{self, EncodeError, MAX_VALUES_BYTES, Undecoded, ValueError};
 use crate::results::Results;
+use crate::watch::CallOptions;
 
 pub(crate) use docs::Docs;
 pub use docs::{MAX_DOCS_BYTES, without_docs};
@@ -188,8 +189,22 @@ impl ComponentRef {
         function: &str,
         arguments: &Map<String, Value>,
     ) -> Result<Outcome, WasmError> {
-        let message = self.encode_json(function, arguments)?;
-        self.call_encoded(function, message).await?.json()
+        self.call_json_with(function, arguments, CallOptions::default())
+            .await
+    }
+
+    /// As [`ComponentRef::call_json`], with a deadline of its own, or told of while it goes on.
+    ///
+    /// # Errors
+    /// As [`ComponentRef::call_json`], and as the options say.
+    pub async fn call_json_with(
+        &self,
+        function: &str,
+        arguments: &Map<String, Value>,
+        options: CallOptions,
+    ) -> Result<Outcome, WasmError> {
+        let make = || self.with_message(function, self.encode_json(function, arguments)?);
+        self.call_made(options, make).await?.json()
     }
 
     /// The JSON Schema of a function's parameters and results.

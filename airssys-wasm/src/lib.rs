@@ -43,6 +43,7 @@ mod state;
 mod ticker;
 mod turn;
 mod upgrade;
+mod waiting_room;
 mod watch;
 
 pub use abi::AbiViolation;
@@ -71,9 +72,10 @@ pub use library::{COMPILES_AT_ONCE, LoadChange, LoadEvent};
 pub use limits::{
     ComponentResourceLimiter, CountsConfig, DEFAULT_WARN_PERCENT, MAX_CORE_INSTANCES, MAX_HANDLES,
     MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_MEMORY_CEILING_BYTES, MAX_MESSAGE_BYTES, MAX_STACK_BYTES,
-    MAX_TABLE_ELEMENTS, MAX_TABLES, MIN_MEMORY_BYTES, MIN_MESSAGE_BYTES, MIN_STACK_BYTES,
-    MemoryCeiling, MemoryConfig, MemoryMetrics, MessageConfig, OnLimit, ResourceLimitError,
-    ResourceLimits, ResourceLimitsBuilder, StackConfig, TABLE_ELEMENT_BYTES,
+    MAX_TABLE_ELEMENTS, MAX_TABLES, MAX_WAITING_BYTES, MIN_MEMORY_BYTES, MIN_MESSAGE_BYTES,
+    MIN_STACK_BYTES, MIN_WAITING_BYTES, MemoryCeiling, MemoryConfig, MemoryMetrics, MessageConfig,
+    OnLimit, ResourceLimitError, ResourceLimits, ResourceLimitsBuilder, StackConfig,
+    TABLE_ELEMENT_BYTES,
 };
 pub use message::{MESSAGE_SLOTS, Message, UNCOUNTED_BYTES};
 pub use metrics::{ComponentMetrics, Counts, Figures, LastExit, Latency};

@@ -40,6 +40,12 @@ pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Least bytes that arguments, or results, may be bounded to (ADR-WASM-007).
 pub const MIN_MESSAGE_BYTES: usize = 1024;
 
+/// Least bytes that arguments of calls that wait may be bounded to (ADR-WASM-029).
+pub const MIN_WAITING_BYTES: u32 = 65_536;
+
+/// Most bytes that arguments of calls that wait may be allowed to take (ADR-WASM-029).
+pub const MAX_WAITING_BYTES: u32 = 64 * 1024 * 1024;
+
 /// What one table element is counted as, in bytes.
 pub const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
@@ -88,6 +94,15 @@ pub enum ResourceLimitError {
     Message {
         /// Bytes asked for.
         requested: usize,
+    },
+    /// A bound on arguments that wait outside [`MIN_WAITING_BYTES`] to [`MAX_WAITING_BYTES`].
+    #[error(
+        "a limit of {requested} bytes that wait is not within \
+         {MIN_WAITING_BYTES}..={MAX_WAITING_BYTES} (ADR-WASM-029)"
+    )]
+    Waiting {
+        /// Bytes asked for.
+        requested: u32,
     },
     /// A bound on a number of things outside 1 to its ceiling.
     #[error("a limit of {requested} {what} is not within 1..={ceiling} (ADR-WASM-013)")]
@@ -264,11 +279,13 @@ impl StackConfig {
     }
 }
 
-/// `[resources.message]`: bounds on messages that have been checked. The default is 1 MiB each.
+/// `[resources.message]`: bounds on messages that have been checked. The default is 1 MiB each, and
+/// 8 MiB for all arguments that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageConfig {
     max_argument_bytes: usize,
     max_result_bytes: usize,
+    max_waiting_bytes: u32,
 }
 
 impl Default for MessageConfig {
@@ -276,12 +293,14 @@ impl Default for MessageConfig {
         Self {
             max_argument_bytes: 1024 * 1024,
             max_result_bytes: 1024 * 1024,
+            max_waiting_bytes: 8 * 1024 * 1024,
         }
     }
 }
 
 impl MessageConfig {
-    /// Bounds from [`MIN_MESSAGE_BYTES`] to [`MAX_MESSAGE_BYTES`] bytes each.
+    /// Bounds from [`MIN_MESSAGE_BYTES`] to [`MAX_MESSAGE_BYTES`] bytes each, and the default for
+    /// what waits.
     ///
     /// # Errors
     /// [`ResourceLimitError::Message`].
@@ -297,7 +316,23 @@ impl MessageConfig {
         Ok(Self {
             max_argument_bytes,
             max_result_bytes,
+            ..Self::default()
         })
+    }
+
+    /// The same with a bound from [`MIN_WAITING_BYTES`] to [`MAX_WAITING_BYTES`] bytes on what
+    /// waits.
+    ///
+    /// # Errors
+    /// [`ResourceLimitError::Waiting`].
+    pub fn waiting(self, max_waiting_bytes: u32) -> Result<Self, ResourceLimitError> {
+        match max_waiting_bytes {
+            MIN_WAITING_BYTES..=MAX_WAITING_BYTES => Ok(Self {
+                max_waiting_bytes,
+                ..self
+            }),
+            requested => Err(ResourceLimitError::Waiting { requested }),
+        }
     }
 
     /// Most bytes the arguments of a call may take once encoded.
@@ -310,6 +345,13 @@ impl MessageConfig {
     #[must_use]
     pub fn max_result_bytes(self) -> usize {
         self.max_result_bytes
+    }
+
+    /// Most bytes that the arguments of all calls may take that wait for the component; a message
+    /// that is larger waits alone.
+    #[must_use]
+    pub fn max_waiting_bytes(self) -> u32 {
+        self.max_waiting_bytes
     }
 }
 

@@ -8,18 +8,22 @@ use tokio::sync::OnceCell;
 use crate::config::ComponentConfig;
 use crate::limits::ResourceLimits;
 use crate::runtime::Loaded;
+use crate::waiting_room::WaitingRoom;
 
 /// What an upgrade replaces as a whole. Replicas share it.
 pub(crate) struct Release {
     pub(crate) config: ComponentConfig,
     pub(crate) limits: ResourceLimits,
     pub(crate) loaded: OnceCell<Arc<Loaded>>,
+    pub(crate) waiting_room: WaitingRoom,
 }
 
 impl Release {
     pub(crate) fn new(config: ComponentConfig) -> Arc<Self> {
+        let limits = ResourceLimits::from(config.resources);
         Arc::new(Self {
-            limits: ResourceLimits::from(config.resources),
+            waiting_room: WaitingRoom::new(limits.messages().max_waiting_bytes()),
+            limits,
             config,
             loaded: OnceCell::new(),
         })

@@ -188,15 +188,106 @@ impl Replicas {
             let open = open.filter(|(bit, _)| refused & bit == 0);
             let open = open.map(|(bit, cell)| (cell.busy(), bit, cell));
             let ((_, calls, _), bit, cell) = open.min_by_key(|(busy, _, _)| *busy)?;
-            let one_more = |from| (tries == CLAIM_TRIES || from == calls).then_some(from + 1);
-            let claimed = cell
-                .calls
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-            if claimed.is_ok() {
+            let seen = (tries < CLAIM_TRIES).then_some(calls);
+            if one_more(cell, seen) {
                 cell.turn.store(turn, Ordering::Relaxed);
                 return Some(Claim { cell, bit });
             }
         }
         None
+    }
+}
+
+/// Marks one call more, if the replica still has as many as were seen; whether it did.
+fn one_more(cell: &ComponentCell, seen: Option<usize>) -> bool {
+    let one_more = |calls| seen.is_none_or(|seen| seen == calls).then_some(calls + 1);
+    cell.calls
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+        .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a panic fails the test"
+    )]
+
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::ComponentConfig;
+
+    const TEXT: &str = "[component]\nname = \"tool\"\nversion = \"0.1.0\"\nwasm = \"tool.wasm\"\n\
+        [resources.memory]\nmax_bytes = 1048576\n[instance]\nreplicas = 2\n";
+
+    /// As many rounds as come to pass; thousands, where both have a processor.
+    const LIMIT: Duration = Duration::from_millis(500);
+
+    fn pair() -> Replicas {
+        let config = ComponentConfig::parse("Component.toml", TEXT).unwrap();
+        let cells = ComponentCell::replicas(&config.name, &config);
+        Replicas {
+            name: config.name,
+            first: Arc::clone(&cells[0]),
+            cells,
+            turn: AtomicU64::new(1),
+            supervisor: None,
+        }
+    }
+
+    #[test]
+    fn a_replica_that_somebody_has_taken_since_it_was_looked_at_is_not_taken() {
+        let replicas = pair();
+        let cell = &replicas.first;
+        assert!(one_more(cell, Some(0)));
+        assert!(!one_more(cell, Some(0)) && !one_more(cell, Some(2)));
+        assert_eq!(cell.busy().1, 1);
+        assert!(one_more(cell, Some(1)) && one_more(cell, None));
+        assert_eq!(cell.busy().1, 3);
+    }
+
+    /// Where two threads wait for each other, without sleeping: they go on in the same moment.
+    struct Crossing(AtomicU64);
+
+    impl Crossing {
+        fn meet(&self, meeting: &mut u64) {
+            *meeting += 1;
+            self.0.fetch_add(1, Ordering::SeqCst);
+            while self.0.load(Ordering::SeqCst) < 2 * *meeting {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    #[test]
+    fn callers_at_the_same_moment_take_different_idle_replicas() {
+        let replicas = pair();
+        let (crossing, over) = (Crossing(AtomicU64::new(0)), AtomicBool::new(false));
+        let deadline = Instant::now() + LIMIT;
+        let clashes = || {
+            let (mut meeting, mut clashes) = (0, 0);
+            while !over.load(Ordering::SeqCst) {
+                crossing.meet(&mut meeting);
+                let claim = replicas.claim(0);
+                crossing.meet(&mut meeting);
+                let calls = |cell: &Arc<ComponentCell>| cell.calls.load(Ordering::SeqCst);
+                let is_apart = replicas.cells.iter().map(calls).eq([1, 1]);
+                clashes += u64::from(!is_apart);
+                if Instant::now() > deadline {
+                    over.store(true, Ordering::SeqCst);
+                }
+                crossing.meet(&mut meeting);
+                drop(claim);
+            }
+            clashes
+        };
+        let all = std::thread::scope(|scope| {
+            let other = scope.spawn(clashes);
+            clashes() + other.join().unwrap()
+        });
+        assert_eq!(all, 0);
     }
 }

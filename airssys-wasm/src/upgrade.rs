@@ -303,3 +303,6 @@ async fn place(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::replicas::NoRoom;
 use crate::services::{AccessDenied, OutputStreamName};
 
 /// Events kept for a reader that does not keep up; what comes on top is counted and left out.
@@ -146,6 +147,13 @@ pub struct CallOptions {
 }
 
 impl CallOptions {
+    pub(crate) fn no_room(&self) -> NoRoom {
+        match self.no_wait {
+            true => NoRoom::HandBack,
+            false => NoRoom::Wait,
+        }
+    }
+
     /// Ends the call by `deadline` from now; by default
     /// [`DEFAULT_QUEUE_WAIT`](crate::DEFAULT_QUEUE_WAIT) and the component's own time limit.
     #[must_use]

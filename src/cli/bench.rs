@@ -2,6 +2,7 @@
 //! on bare wasmtime and tokio, in one run.
 
 mod bare;
+mod cache;
 mod density;
 mod figures;
 mod tree;
@@ -17,8 +18,8 @@ use super::output::Output;
 use super::{BenchArgs, Exit, start};
 
 /// A measurement by its name. Each is a pair: ours, and the same done bare.
-pub(super) const NAMES: [&str; 8] = [
-    "call", "echo", "fresh", "recovery", "growth", "epochs", "siblings", "density",
+pub(super) const NAMES: [&str; 9] = [
+    "call", "echo", "fresh", "recovery", "growth", "epochs", "siblings", "cache", "density",
 ];
 
 pub(super) async fn bench(args: &BenchArgs, output: Output) -> Result<Exit, CliError> {
@@ -66,6 +67,7 @@ async fn row(name: &'static str, quick: bool) -> wasmtime::Result<Vec<Row>> {
         "growth" => vec![work::growth(rounds).await?],
         "epochs" => vec![work::epochs(rounds / 20).await?],
         "siblings" => vec![work::siblings(rounds * 5).await?],
+        "cache" => vec![cache::cache(rounds / 40).await?],
         _ => density::rows(if quick { 1_000 } else { 10_000 }).await?,
     })
 }

@@ -406,6 +406,7 @@ impl ExpectedError {
 fn limit_key(error: &WasmError) -> Option<&'static str> {
     match error {
         WasmError::OutOfMemory { .. } => Some("resources.memory.max_bytes"),
+        WasmError::NoWaitingRoom { .. } => Some("resources.message.max_waiting_bytes"),
         WasmError::Exited { cause, .. } => match **cause {
             ExitCause::Deadline { .. } => Some("resources.cpu.timeout_seconds"),
             ExitCause::OutOfFuel { .. } => Some("resources.cpu.max_fuel"),
@@ -422,6 +423,7 @@ fn call_kind(error: &WasmError) -> &'static str {
         WasmError::OutOfMemory { .. } => "oom",
         WasmError::Exited { cause, .. } => cause.kind().as_str(),
         WasmError::MailboxFull { .. } => "mailbox-full",
+        WasmError::NoWaitingRoom { .. } => "no-waiting-room",
         WasmError::Stopped { .. } => "stopped",
         WasmError::Expired { .. } => "expired",
         WasmError::NotStarted { .. } => "not-started",

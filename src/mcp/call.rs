@@ -80,10 +80,10 @@ async fn run(
     arguments: &serde_json::Map<String, Value>,
     options: CallOptions,
 ) -> Result<Outcome, WasmError> {
-    let component = &offer.component;
-    let message = component.encode_json(&offer.function, arguments)?;
-    let results = component.call_encoded_with(&offer.function, message, options);
-    results.await?.json()
+    let called = offer
+        .component
+        .call_json_with(&offer.function, arguments, options);
+    called.await
 }
 
 /// Takes in what the component says while the call runs, and passes it on to a client that wants to

@@ -81,6 +81,14 @@ fn facts(error: &WasmError) -> (&'static str, &str, Ending, Map<String, Value>) 
             let facts = json!({ "capacity": capacity });
             ("mailbox-full", component, Later, facts)
         }
+        WasmError::NoWaitingRoom {
+            component,
+            requested_bytes,
+            max_bytes,
+        } => {
+            let facts = json!({ "requested_bytes": requested_bytes, "max_bytes": max_bytes });
+            ("no-waiting-room", component, Later, facts)
+        }
         WasmError::Stopped { component, cause } => {
             let facts = json!({ "cause": cause.kind().as_str() });
             ("stopped", component, Final, facts)

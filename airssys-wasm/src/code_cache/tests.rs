@@ -5,6 +5,8 @@
     reason = "a failed set-up should fail the test"
 )]
 
+mod killed;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

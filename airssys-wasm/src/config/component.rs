@@ -283,11 +283,13 @@ impl ComponentConfig {
         let RawMessage {
             max_argument_bytes,
             max_result_bytes,
+            max_waiting_bytes,
         } = resources.message;
         let message = MessageConfig::new(
             message_bytes(max_argument_bytes, "resources.message.max_argument_bytes")?,
             message_bytes(max_result_bytes, "resources.message.max_result_bytes")?,
         )
+        .and_then(|config| max_waiting_bytes.map_or(Ok(config), |bytes| config.waiting(bytes)))
         .map_err(|error| broken("resources.message", &error.to_string()))?;
         let replicas = match instance.replicas {
             None => ReplicaCount::default(),
@@ -444,6 +446,7 @@ struct RawStack {
 struct RawMessage {
     max_argument_bytes: Option<usize>,
     max_result_bytes: Option<usize>,
+    max_waiting_bytes: Option<u32>,
 }
 
 #[derive(Deserialize, Default)]

@@ -104,6 +104,10 @@ const DECISIONS: &[(&str, &str)] = &[
         include_str!("../../../docs/adr/ADR-WASM-014-replicas-under-one-name.md"),
     ),
     (
+        "ADR-WASM-029",
+        include_str!("../../../docs/adr/ADR-WASM-029-room-for-arguments-that-wait.md"),
+    ),
+    (
         "ADR-SYS-003",
         include_str!("../../../docs/adr/ADR-SYS-003-tools-in-other-languages.md"),
     ),

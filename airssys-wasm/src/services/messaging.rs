@@ -229,13 +229,8 @@ fn encode(to: &ComponentRef, envelope: &Envelope<'_>) -> Result<Call, Undelivere
         append(envelope.payload)?;
         Some(writer.finish())
     };
-    Ok(Call {
-        arguments: written().ok_or(Undelivered::TooLarge)?,
-        function: position,
-        loaded,
-        chain: None,
-        watch: None,
-    })
+    let arguments = written().ok_or(Undelivered::TooLarge)?;
+    Ok(Call::new(loaded, position, arguments))
 }
 
 /// Whether a function is of the type it has in `wit/deps/messaging.wit`: only then are its values
@@ -276,7 +271,7 @@ fn decode(bytes: &[u8]) -> Option<Result<Vec<u8>, String>> {
 
 fn undelivered(error: &WasmError) -> Undelivered {
     match error {
-        WasmError::MailboxFull { .. } => Undelivered::Full,
+        WasmError::MailboxFull { .. } | WasmError::NoWaitingRoom { .. } => Undelivered::Full,
         WasmError::Stopped { .. } | WasmError::NotStarted { .. } => Undelivered::Stopped,
         WasmError::Expired { .. } => Undelivered::Deadline,
         WasmError::Arguments { .. } => Undelivered::TooLarge,

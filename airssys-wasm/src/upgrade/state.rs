@@ -76,13 +76,7 @@ impl Hooks {
 }
 
 fn call(loaded: &Arc<Loaded>, function: usize, arguments: Message) -> Invocation {
-    Invocation::Call(Call {
-        function,
-        loaded: Arc::clone(loaded),
-        arguments,
-        chain: None,
-        watch: None,
-    })
+    Invocation::Call(Call::new(Arc::clone(loaded), function, arguments))
 }
 
 /// What the guest answered: the bytes behind `ok`, which `restore` has none of.
