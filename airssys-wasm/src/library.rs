@@ -240,10 +240,11 @@ impl Library {
 
     /// Lets go of what nobody runs or waits for any more.
     pub(crate) fn weed(&self) {
-        self.known.weed();
         // Whoever waits for it holds it, and so does the list of the last ones.
         self.volumes
             .retain(|_, volume| Arc::strong_count(volume) > 1 || volume.is_in_use());
+        // Volumes hold the code.
+        self.known.weed();
     }
 
     /// Compiled components that somebody runs.
