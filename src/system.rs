@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use airssys_osl::{AuditConfig, OnFull, SandboxConfig, SecretPolicy};
-use airssys_wasm::config::{ConfigFile, Document, Problem, Rule, keys, parse_shutdown};
+use airssys_wasm::config::{ConfigFile, Document, Problem, Rule, Tables, keys, parse_shutdown};
 use airssys_wasm::grants::Policy;
 use airssys_wasm::{
     ComponentConfig, ComponentName, ComponentSpec, ConfigError, MemoryCeiling, PublicKey,
@@ -142,11 +142,12 @@ impl SystemConfig {
         let one = |error| ConfigErrors(vec![error]);
         let path = path.as_ref();
         let document = Document::read(path, ConfigFile::System).map_err(one)?;
-        if document.has_table("component") {
+        let tables = document.tables();
+        if tables.have("component") {
             let config = ComponentConfig::load(path).map_err(one)?;
             return Ok(Self::of_file(config, Some(path.to_path_buf())));
         }
-        Self::from_document(&document)
+        Self::from_tables(&document, tables)
     }
 
     /// A tree of one component under a supervisor named `components`.
@@ -194,10 +195,8 @@ impl SystemConfig {
         }
     }
 
-    fn from_document(document: &Document) -> Result<Self, ConfigErrors> {
-        let raw: Raw = document
-            .values()
-            .map_err(|error| ConfigErrors(vec![error]))?;
+    fn from_tables(document: &Document, tables: Tables<'_>) -> Result<Self, ConfigErrors> {
+        let raw: Raw = tables.values().map_err(|error| ConfigErrors(vec![error]))?;
         let mut reader = Reader {
             document,
             names: HashMap::new(),
@@ -205,6 +204,8 @@ impl SystemConfig {
             problems: Vec::new(),
             errors: Vec::new(),
             memory_ceiling: raw.policy.memory_ceiling(),
+            restart: default_of("supervisor.child.restart").unwrap_or(RawRestart::Permanent),
+            shutdown: default_of("supervisor.child.shutdown"),
         };
         let supervisors = raw
             .supervisor
@@ -360,6 +361,9 @@ struct Reader<'a> {
     problems: Vec<Problem>,
     errors: Vec<ConfigError>,
     memory_ceiling: MemoryCeiling,
+    /// Of a child that says nothing.
+    restart: RawRestart,
+    shutdown: Option<String>,
 }
 
 #[derive(Clone)]
@@ -452,18 +456,13 @@ impl Reader<'_> {
                 .count();
             (taken == 0).then_some(name)
         });
-        let restart = raw
-            .restart
-            .or_else(|| default_of("supervisor.child.restart"));
-        let shutdown = raw
-            .shutdown
-            .or_else(|| default_of("supervisor.child.shutdown"))
-            .and_then(|text| parse_shutdown(&text));
+        let shutdown = raw.shutdown.as_deref().or(self.shutdown.as_deref());
+        let shutdown = shutdown.and_then(parse_shutdown);
         Some(ComponentNode {
             name: name?,
             config: config?,
             file: Some(path),
-            restart: restart.unwrap_or(RawRestart::Permanent).into(),
+            restart: raw.restart.unwrap_or(self.restart).into(),
             shutdown: shutdown.unwrap_or(Shutdown::Timeout(airssys_rt::DEFAULT_SHUTDOWN)),
         })
     }

@@ -83,6 +83,40 @@ fn a_hundred_components_of_one_binary_compile_once() {
     });
 }
 
+#[test]
+fn an_unchanged_binary_is_not_read_again_and_a_changed_one_is_at_the_next_start() {
+    let _machine = shared_machine();
+    block_on(async {
+        let tree = Tree::new().guest("tool", CALCULATOR);
+        let host = empty().await;
+        let tools = host.supervisor("tools").unwrap();
+        let began = std::time::Instant::now();
+        for n in 0.. {
+            let mut loads = host.loads();
+            let spec = spec(&tree, &format!("tool-{n}"), |_| ());
+            tools.start_child(spec).await.unwrap();
+            match &heard(&mut loads).await[..] {
+                [LoadChange::Shared { .. }] => break,
+                all => assert!(matches!(all[0], LoadChange::Began { .. }), "{all:?}"),
+            }
+            assert!(began.elapsed() < Duration::from_secs(30));
+        }
+        std::fs::write(tree.path().join("tool/component.wasm"), NOTEBOOK.wasm).unwrap();
+        let mut loads = host.loads();
+        let changed = spec(&tree, "changed", |_| ());
+        tools.start_child(changed).await.unwrap();
+        assert_eq!(compiled(&heard(&mut loads).await), 1);
+        let changed = host.component("changed").unwrap();
+        assert!(
+            changed
+                .call("add", &[Val::U32(2), Val::U32(3)])
+                .await
+                .is_err()
+        );
+        host.shutdown().await;
+    });
+}
+
 fn start_cause(failed: SupervisorError) -> Arc<ExitCause> {
     match failed {
         SupervisorError::Refused(Refusal::StartFailed(_, cause)) => cause,

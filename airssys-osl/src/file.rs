@@ -4,6 +4,10 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+mod identity;
+
+pub use identity::FileIdentity;
+
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -45,6 +49,18 @@ pub enum ReadError {
 /// # Errors
 /// [`ReadError`]; a file that grows while it is read ends in [`ReadError::TooLarge`].
 pub fn read_regular_file(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, ReadError> {
+    read_identified_file(path, limit_bytes).map(|(bytes, _)| bytes)
+}
+
+/// As [`read_regular_file`], with what the file is known by afterwards; `None` where it changed
+/// while it was read, or where [`FileIdentity`] does not tell.
+///
+/// # Errors
+/// As [`read_regular_file`].
+pub fn read_identified_file(
+    path: &Path,
+    limit_bytes: u64,
+) -> Result<(Vec<u8>, Option<FileIdentity>), ReadError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => ReadError::Missing {
             path: path.to_path_buf(),
@@ -63,8 +79,9 @@ pub fn read_regular_file(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, ReadE
         });
     }
     let mut bytes = Vec::new();
-    File::open(path)
-        .map_err(failed)?
+    let mut file = File::open(path).map_err(failed)?;
+    let before = FileIdentity::of_open(&file);
+    (&mut file)
         .take(limit_bytes.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(failed)?;
@@ -74,7 +91,8 @@ pub fn read_regular_file(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, ReadE
             limit_bytes,
         });
     }
-    Ok(bytes)
+    let unchanged = before.filter(|before| FileIdentity::of_open(&file).as_ref() == Some(before));
+    Ok((bytes, unchanged))
 }
 
 #[cfg(test)]

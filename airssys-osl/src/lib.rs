@@ -22,7 +22,7 @@ pub use audit::{
     AuditReader, AuditRecord, AuditState, AuditSummary, AuditTag, AuditText, AuditVerdict,
     AuditedCall, OnFull, Unsettled, verify_audit,
 };
-pub use file::{ReadError, read_regular_file};
+pub use file::{FileIdentity, ReadError, read_identified_file, read_regular_file};
 pub use key_value::{
     KeyPage, KeyValueConfig, KeyValueError, KeyValueFault, KeyValueOpenError, KeyValueSpace,
     KeyValueStore, PendingWrite, Swapped,

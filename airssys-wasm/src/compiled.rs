@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use airssys_osl::{ReadError, read_regular_file};
+use airssys_osl::{ReadError, read_identified_file};
 use airssys_rt::CaughtPanic;
 use sha2::{Digest, Sha256};
 use wasmtime::ResourcesRequired;
@@ -13,6 +13,7 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::engine::Engine;
 use crate::exports::Exports;
+use crate::library::Seen;
 use crate::provenance::{NotGenuine, Provenance, WasmDigest};
 use crate::services::GrantError;
 use crate::state::ComponentState;
@@ -111,15 +112,24 @@ impl fmt::Debug for Compiled {
     }
 }
 
+/// A binary that is what it must be.
+pub(crate) struct Genuine {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: WasmDigest,
+    /// `None` where nothing would tell that one of its files was exchanged.
+    pub(crate) seen: Option<Seen>,
+}
+
 /// Reads a binary and takes its digest, if it is what it must be. Blocks.
-pub(crate) fn read_wasm(
-    path: &Path,
-    provenance: &Provenance,
-) -> Result<(Vec<u8>, WasmDigest), LoadError> {
-    let bytes = read_regular_file(path, MAX_WASM_BYTES)?;
+pub(crate) fn read_wasm(path: &Path, provenance: &Provenance) -> Result<Genuine, LoadError> {
+    let (bytes, wasm) = read_identified_file(path, MAX_WASM_BYTES)?;
     let digest = WasmDigest(Sha256::digest(&bytes).into());
     match provenance.check(&bytes, digest) {
-        Ok(()) => Ok((bytes, digest)),
+        Ok(signed) => Ok(Genuine {
+            bytes,
+            digest,
+            seen: wasm.and_then(|wasm| Seen::new(wasm, signed)),
+        }),
         Err(reason) => Err(LoadError::NotGenuine {
             path: path.to_path_buf(),
             reason: Arc::new(reason),

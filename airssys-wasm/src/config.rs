@@ -14,7 +14,7 @@ pub use component::{
     ComponentConfig, CpuConfig, InstanceConfig, InstanceMode, IntegrityConfig, MAX_REPLICAS,
     ReplicaCount, ReplicaCountError, ResourcesConfig, UpgradeConfig,
 };
-pub use document::{CONFIG_FILE_LIMIT, Document, parse_shutdown};
+pub use document::{CONFIG_FILE_LIMIT, Document, Tables, parse_shutdown};
 pub use keys::{ConfigFile, Key, KeyType, Keys, decision_title, keys};
 pub use name::{ComponentName, NameError};
 pub use problem::{ConfigError, MAX_PROBLEMS, Problem, Rule};

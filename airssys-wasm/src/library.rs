@@ -1,5 +1,7 @@
 //! Where components come from: each binary is compiled once for an engine, however many ask.
 
+mod known;
+
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +13,13 @@ use dashmap::DashMap;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::code_cache::{CacheConfig, CacheError, CodeCache, CodeId, EntryFault};
-use crate::compiled::{Compiled, LoadError, Unfit, compile, link, read_wasm};
+use crate::compiled::{Compiled, Genuine, LoadError, Unfit, compile, link, read_wasm};
 use crate::config::ComponentName;
 use crate::engine::{Engine, EngineError, EngineKind};
-use crate::provenance::{Provenance, WasmDigest};
+use crate::provenance::WasmDigest;
+
+use known::Known;
+pub(crate) use known::{Seen, Source};
 
 /// Binaries compiled at a time. wasmtime spreads one compilation over all processors; more of them
 /// at once take memory, and none is done earlier.
@@ -55,7 +60,8 @@ pub enum LoadChange {
         /// Reading, checking and linking.
         took: Duration,
     },
-    /// Another component of the same binary has brought the code, or does so at this time.
+    /// Another component of the same binary has brought the code, or does so at this time. Comes
+    /// without [`LoadChange::Began`] where the file was not read again, since it has not changed.
     Shared {
         /// How long it had to be waited for.
         waited: Duration,
@@ -116,6 +122,7 @@ type VolumeId = (WasmDigest, EngineKind);
 /// The compiled components of a runtime.
 pub(crate) struct Library {
     volumes: DashMap<VolumeId, Arc<Volume>>,
+    known: Known,
     reads: Semaphore,
     compiles: Semaphore,
     compiler: EntryPoint,
@@ -135,6 +142,7 @@ impl Library {
     ) -> Self {
         Self {
             volumes: DashMap::new(),
+            known: Known::default(),
             reads: Semaphore::new(READS_AT_ONCE),
             compiles: Semaphore::new(COMPILES_AT_ONCE),
             compiler,
@@ -145,24 +153,42 @@ impl Library {
         }
     }
 
+    /// The compiled component, where somebody runs it and its files have not changed since they were
+    /// read. Asks for their metadata on the caller's thread: they are on file systems of this
+    /// machine, and were read not long ago.
+    pub(crate) fn known(&self, name: &ComponentName, source: &Source) -> Option<Arc<Compiled>> {
+        let compiled = self.known.find(source)?;
+        let waited = Duration::ZERO;
+        self.tell(name, LoadChange::Shared { waited });
+        Some(compiled)
+    }
+
     /// The compiled component. `engine` is called off the runtime, where there is to be compiled.
     /// Waits for as long as it takes; the caller has the limit.
     pub(crate) async fn load<E>(
         self: &Arc<Self>,
         name: &ComponentName,
-        path: &Path,
-        provenance: Provenance,
-        kind: EngineKind,
+        source: Source,
         engine: E,
     ) -> Result<Arc<Compiled>, LoadFailed>
     where
         E: FnOnce() -> Result<Arc<Engine>, EngineError> + Clone + Send + Sync + 'static,
     {
-        let (bytes, digest) = {
+        let kind = source.kind;
+        let (genuine, source, read) = {
             let _turn = turn(&self.reads).await?;
-            let path = path.to_path_buf();
-            off_runtime(move || read_wasm(&path, &provenance)).await??
+            let read = move || {
+                let began = Instant::now();
+                let genuine = read_wasm(&source.path, &source.provenance);
+                genuine.map(|genuine| (genuine, source, (began, Instant::now())))
+            };
+            off_runtime(read).await??
         };
+        let Genuine {
+            bytes,
+            digest,
+            seen,
+        } = genuine;
         let began = LoadChange::Began {
             bytes: bytes.len() as u64,
         };
@@ -202,10 +228,13 @@ impl Library {
                     let waited = began.elapsed();
                     self.tell(name, LoadChange::Shared { waited });
                 }
+                if let Some(seen) = seen {
+                    self.known.note(source, seen, read, &compiled);
+                }
                 Ok(compiled)
             }
             // Nobody runs it, so the next load weeds it and tries again.
-            Err(unmade) => Err(unmade.at(path)),
+            Err(unmade) => Err(unmade.at(&source.path)),
         }
     }
 
@@ -214,6 +243,8 @@ impl Library {
         // Whoever waits for it holds it, and so does the list of the last ones.
         self.volumes
             .retain(|_, volume| Arc::strong_count(volume) > 1 || volume.is_in_use());
+        // Volumes hold the code.
+        self.known.weed();
     }
 
     /// Compiled components that somebody runs.

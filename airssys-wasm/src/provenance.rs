@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use airssys_osl::{ReadError, read_regular_file};
+use airssys_osl::{FileIdentity, ReadError, read_identified_file};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -142,8 +142,17 @@ pub enum NotGenuine {
     },
 }
 
+/// What a binary was found to be signed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signed {
+    /// Nobody asks for a signature.
+    Unasked,
+    /// By the signature in a file; `None` where nothing would tell that it was exchanged.
+    By(Option<FileIdentity>),
+}
+
 /// What a binary must be.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Provenance {
     pub(crate) digest: Option<WasmDigest>,
     pub(crate) signature: Option<PathBuf>,
@@ -152,8 +161,9 @@ pub(crate) struct Provenance {
 }
 
 impl Provenance {
-    /// Whether these bytes, of that digest, are what they must be. Blocks.
-    pub(crate) fn check(&self, bytes: &[u8], found: WasmDigest) -> Result<(), NotGenuine> {
+    /// Whether these bytes, of that digest, are what they must be, and what the file of the signature
+    /// is known by, where there is one. Blocks.
+    pub(crate) fn check(&self, bytes: &[u8], found: WasmDigest) -> Result<Signed, NotGenuine> {
         match self.digest {
             Some(expected) if expected != found => {
                 return Err(NotGenuine::Digest { expected, found });
@@ -161,18 +171,18 @@ impl Provenance {
             _ => {}
         }
         match (&self.signature, self.keys.is_empty()) {
-            (None, true) => Ok(()),
+            (None, true) => Ok(Signed::Unasked),
             (None, false) => Err(NotGenuine::Unsigned),
             (Some(_), true) => Err(NotGenuine::NoKeys),
             (Some(path), false) => self.verify(path, bytes),
         }
     }
 
-    fn verify(&self, path: &Path, bytes: &[u8]) -> Result<(), NotGenuine> {
+    fn verify(&self, path: &Path, bytes: &[u8]) -> Result<Signed, NotGenuine> {
         let malformed = || NotGenuine::Malformed {
             path: path.to_path_buf(),
         };
-        let held = read_regular_file(path, SIGNATURE_FILE_BYTES)?;
+        let (held, identity) = read_identified_file(path, SIGNATURE_FILE_BYTES)?;
         let signature = match held.len() {
             SIGNATURE_BYTES => held,
             _ => STANDARD
@@ -187,7 +197,7 @@ impl Provenance {
             key.verify(bytes, &signature).is_ok()
         };
         match self.keys.iter().any(signed) {
-            true => Ok(()),
+            true => Ok(Signed::By(identity)),
             false => Err(NotGenuine::Wrong {
                 path: path.to_path_buf(),
             }),

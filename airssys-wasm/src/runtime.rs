@@ -23,7 +23,7 @@ use crate::coredumps::{CoredumpConfig, CoredumpCounts, Coredumps};
 use crate::engine::{Engine, EngineError, EngineKind, Metering};
 use crate::exports::Homeless;
 use crate::host_functions::HostFunctions;
-use crate::library::{Library, LoadEvent, LoadFailed, off_runtime};
+use crate::library::{Library, LoadEvent, LoadFailed, Source, off_runtime};
 use crate::limits::{MAX_MEMORY_BYTES, ResourceLimits};
 use crate::message::{Messages, Pools};
 use crate::provenance::{Provenance, PublicKey};
@@ -275,8 +275,9 @@ impl Runtime {
         }
     }
 
-    /// Loads what a release needs to be instantiated by the cell. The work is a task of the tree: it
-    /// goes on when the start has no more time for it, and serves the next one.
+    /// Loads what a release needs to be instantiated by the cell. What is known already is there at
+    /// once. Otherwise the work is a task of the tree: it goes on when the start has no more time for
+    /// it, and serves the next one.
     pub(crate) async fn load(
         &self,
         cell: &Arc<ComponentCell>,
@@ -284,6 +285,12 @@ impl Runtime {
         tasks: &TaskRegistry,
     ) -> Result<(), ExitCause> {
         if release.loaded.get().is_some() {
+            return Ok(());
+        }
+        if let Some(loaded) = self.known(cell, &release, tasks).map_err(exit_cause)?
+            // An error says that a load is under way, which is waited for below, or is over.
+            && release.loaded.set(loaded).is_ok()
+        {
             return Ok(());
         }
         let limit = release.limits.load_timeout();
@@ -314,37 +321,74 @@ impl Runtime {
         }
     }
 
+    /// What a release needs, where its binary is known and nothing it is granted is on a disk.
+    fn known(
+        &self,
+        cell: &ComponentCell,
+        release: &Release,
+        tasks: &TaskRegistry,
+    ) -> Result<Option<Arc<Loaded>>, LoadFailed> {
+        let config = &release.config;
+        if touches_disk(&config.capabilities) {
+            return Ok(None);
+        }
+        self.within_ceiling(&release.limits)?;
+        let source = self.source(release);
+        let Some(compiled) = self.shared.library.known(&cell.name, &source) else {
+            return Ok(None);
+        };
+        let granted = self.open(&cell.component, &config.capabilities)?;
+        let loaded = self.assembled(cell, release, compiled, granted, tasks.clone());
+        Ok(Some(Arc::new(loaded)))
+    }
+
     async fn loaded(
         &self,
         cell: &ComponentCell,
         release: &Release,
         tasks: TaskRegistry,
     ) -> Result<Arc<Loaded>, LoadFailed> {
-        let shared = &self.shared;
         let Release { config, limits, .. } = release;
-        let kind = EngineKind::of(limits);
+        self.within_ceiling(limits)?;
+        let source = self.source(release);
         let engine = {
-            let shared = Arc::clone(shared);
+            let (shared, kind) = (Arc::clone(&self.shared), source.kind);
             move || shared.engine(kind)
         };
-        self.within_ceiling(limits)?;
-        let (name, path) = (&cell.name, &config.wasm);
-        let provenance = Provenance {
-            digest: config.digest,
-            signature: config.signature.clone(),
-            keys: Arc::clone(&shared.trusted_keys),
-        };
-        let compiled = shared
-            .library
-            .load(name, path, provenance, kind, engine)
-            .await?;
+        let library = &self.shared.library;
+        let compiled = library.load(&cell.name, source, engine).await?;
         let granted = self.granted(&cell.component, &config.capabilities).await?;
+        let loaded = self.assembled(cell, release, compiled, granted, tasks);
+        Ok(Arc::new(loaded))
+    }
+
+    fn source(&self, release: &Release) -> Source {
+        let config = &release.config;
+        Source {
+            path: config.wasm.clone(),
+            kind: EngineKind::of(&release.limits),
+            provenance: Provenance {
+                digest: config.digest,
+                signature: config.signature.clone(),
+                keys: Arc::clone(&self.shared.trusted_keys),
+            },
+        }
+    }
+
+    fn assembled(
+        &self,
+        cell: &ComponentCell,
+        Release { config, limits, .. }: &Release,
+        compiled: Arc<Compiled>,
+        granted: Granted,
+        tasks: TaskRegistry,
+    ) -> Loaded {
+        let shared = &self.shared;
         let level = config.integrity.level;
-        let messages = Messages::new(level, limits.messages(), name, &shared.pools);
-        let messages = Arc::new(messages);
-        Ok(Arc::new(Loaded {
+        let messages = Messages::new(level, limits.messages(), &cell.name, &shared.pools);
+        Loaded {
             compiled,
-            messages,
+            messages: Arc::new(messages),
             live: Arc::clone(&shared.live),
             turns: shared.turns.clone(),
             guests: shared.panics.entry("guest"),
@@ -360,7 +404,7 @@ impl Runtime {
                 audit: shared.audit.clone(),
                 secrets: shared.secrets.clone(),
             }),
-        }))
+        }
     }
 
     /// A limit is checked when its file is read; this is for what is started by other means.
@@ -377,14 +421,19 @@ impl Runtime {
         name: &ComponentName,
         config: &CapabilitiesConfig,
     ) -> Result<Granted, LoadFailed> {
-        let touches_disk = !config.directories.is_empty() || config.stdio.input.is_some();
-        let (name, config) = (name.clone(), config.clone());
-        let offers = Arc::clone(&self.shared.offers);
-        let open = move || Granted::open(&config, &name, &offers);
-        let opened = match touches_disk {
-            true => off_runtime(open).await?,
-            false => open(),
-        };
+        if !touches_disk(config) {
+            return self.open(name, config);
+        }
+        let (runtime, name, config) = (self.clone(), name.clone(), config.clone());
+        off_runtime(move || runtime.open(&name, &config)).await?
+    }
+
+    fn open(
+        &self,
+        name: &ComponentName,
+        config: &CapabilitiesConfig,
+    ) -> Result<Granted, LoadFailed> {
+        let opened = Granted::open(config, name, &self.shared.offers);
         opened.map_err(|error| LoadFailed::Load(LoadError::Grant(Arc::new(error))))
     }
 }
@@ -394,6 +443,11 @@ fn homeless(mode: InstanceMode) -> Option<Homeless> {
         InstanceMode::PerCall => Some(Homeless::PerCall),
         InstanceMode::Persistent { park_after } => park_after.map(|_| Homeless::Parked),
     }
+}
+
+/// Whether what is granted has to be opened.
+fn touches_disk(config: &CapabilitiesConfig) -> bool {
+    !config.directories.is_empty() || config.stdio.input.is_some()
 }
 
 fn exit_cause(failed: LoadFailed) -> ExitCause {

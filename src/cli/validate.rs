@@ -67,7 +67,7 @@ impl Checked {
             Ok(document) => document,
             Err(error) => return self.add(file, Some(error)),
         };
-        if document.has_table("component") {
+        if document.tables().have("component") {
             return self.component(file, MemoryCeiling::default());
         }
         if self.seen.contains(file) {

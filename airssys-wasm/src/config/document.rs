@@ -7,7 +7,7 @@ use std::time::Duration;
 use airssys_rt::Shutdown;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::keys::{ConfigFile, Key, KeyType, is_list, keys};
 use super::name::ComponentName;
@@ -96,15 +96,13 @@ impl Document {
         &self.text
     }
 
-    /// Whether it has a table of that name at its top; false where it is not even TOML.
+    /// Its tables, parsed. What is no TOML is told by [`Tables::values`].
     #[must_use]
-    pub fn has_table(&self, name: &str) -> bool {
-        DeTable::parse(&self.text).is_ok_and(|table| {
-            table
-                .get_ref()
-                .get(name)
-                .is_some_and(|value| matches!(value.get_ref(), DeValue::Table(_)))
-        })
+    pub fn tables(&self) -> Tables<'_> {
+        Tables {
+            document: self,
+            table: DeTable::parse(&self.text),
+        }
     }
 
     /// A path that stands in the document, taken from the document's own folder.
@@ -120,20 +118,7 @@ impl Document {
     /// # Errors
     /// [`ConfigError::Invalid`] with everything found wrong.
     pub fn values<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        let table =
-            DeTable::parse(&self.text).map_err(|error| self.invalid(vec![self.syntax(&error)]))?;
-        let mut check = Check {
-            document: self,
-            problems: Vec::new(),
-        };
-        check.table("", table.get_ref(), 0..0);
-        if !check.problems.is_empty() {
-            let mut problems = check.problems;
-            problems.sort_by_key(|problem| problem.span.start);
-            return Err(self.invalid(problems));
-        }
-        // The rules cover every key of `T`; a mismatch is a defect of ours, and still no panic.
-        toml::from_str(&self.text).map_err(|error| self.invalid(vec![self.syntax(&error)]))
+        self.tables().values()
     }
 
     /// A problem at a place in this document.
@@ -173,6 +158,45 @@ impl Document {
     fn syntax(&self, error: &toml::de::Error) -> Problem {
         let message = error.message().to_owned();
         self.problem(error.span().unwrap_or(0..0), None, Rule::Syntax { message })
+    }
+}
+
+/// A document's text, parsed once.
+#[derive(Debug)]
+pub struct Tables<'a> {
+    document: &'a Document,
+    table: Result<Spanned<DeTable<'a>>, toml::de::Error>,
+}
+
+impl Tables<'_> {
+    /// Whether there is a table of that name at the top; false where it is not even TOML.
+    #[must_use]
+    pub fn have(&self, name: &str) -> bool {
+        let table = self.table.as_ref().ok();
+        let value = table.and_then(|table| table.get_ref().get(name));
+        value.is_some_and(|value| matches!(value.get_ref(), DeValue::Table(_)))
+    }
+
+    /// The values, once every rule of every key holds.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with everything found wrong.
+    pub fn values<T: DeserializeOwned>(self) -> Result<T, ConfigError> {
+        let document = self.document;
+        let wrong = |error| document.invalid(vec![document.syntax(&error)]);
+        let table = self.table.map_err(wrong)?;
+        let mut check = Check {
+            document,
+            problems: Vec::new(),
+        };
+        check.table("", table.get_ref(), 0..0);
+        if !check.problems.is_empty() {
+            let mut problems = check.problems;
+            problems.sort_by_key(|problem| problem.span.start);
+            return Err(document.invalid(problems));
+        }
+        // The rules cover every key of `T`; a mismatch is a defect of ours, and still no panic.
+        T::deserialize(Deserializer::from(table)).map_err(wrong)
     }
 }
 

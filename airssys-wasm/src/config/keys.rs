@@ -1,5 +1,6 @@
 //! The rules of every configuration key, read from the front matter of the ADRs that decide them.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -286,7 +287,11 @@ pub(crate) fn is_list(file: ConfigFile, section: &str) -> bool {
 
 /// Every key there is.
 #[derive(Debug)]
-pub struct Keys(Vec<Key>);
+pub struct Keys {
+    all: Vec<Key>,
+    /// Where each stands in `all`.
+    places: HashMap<ConfigFile, HashMap<String, usize>>,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -300,20 +305,30 @@ struct FrontMatter {
 }
 
 impl Keys {
+    fn new(all: Vec<Key>) -> Self {
+        let mut places: HashMap<ConfigFile, HashMap<String, usize>> = HashMap::new();
+        for (place, key) in all.iter().enumerate() {
+            let file = places.entry(key.file).or_default();
+            file.insert(key.name.clone(), place);
+        }
+        Self { all, places }
+    }
+
     /// The key of that name in that file.
     #[must_use]
     pub fn get(&self, file: ConfigFile, name: &str) -> Option<&Key> {
-        self.of(file).find(|key| key.name == name)
+        let place = self.places.get(&file)?.get(name)?;
+        self.all.get(*place)
     }
 
     /// All keys of a file, in the order of their ADRs.
     pub fn of(&self, file: ConfigFile) -> impl Iterator<Item = &Key> {
-        self.0.iter().filter(move |key| key.file == file)
+        self.all.iter().filter(move |key| key.file == file)
     }
 
     /// All keys of all files.
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
-        self.0.iter()
+        self.all.iter()
     }
 
     /// Whether keys stand below `section` in that file.
@@ -347,12 +362,9 @@ impl Keys {
 /// `the_front_matter_of_every_adr_parses` turns into a failing test.
 pub fn keys() -> &'static Keys {
     static KEYS: LazyLock<Keys> = LazyLock::new(|| {
-        Keys(
-            DECISIONS
-                .iter()
-                .flat_map(|(adr, text)| Keys::read(adr, text).unwrap_or_default())
-                .collect(),
-        )
+        let adrs = DECISIONS.iter();
+        let all = adrs.flat_map(|(adr, text)| Keys::read(adr, text).unwrap_or_default());
+        Keys::new(all.collect())
     });
     &KEYS
 }

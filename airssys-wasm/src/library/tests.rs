@@ -11,6 +11,7 @@ use airssys_rt::{EventStream, PanicBoundary, Received};
 use super::*;
 use crate::engine::Metering;
 use crate::limits::ResourceLimits;
+use crate::provenance::{NotGenuine, Provenance, PublicKey};
 use crate::ticker::Ticker;
 
 const KIND: EngineKind = EngineKind {
@@ -45,6 +46,35 @@ impl Set {
         }
     }
 
+    fn path(&self) -> std::path::PathBuf {
+        self.dir.path().join("a.wasm")
+    }
+
+    fn source(&self) -> Source {
+        Source {
+            path: self.path(),
+            kind: KIND,
+            provenance: Provenance::default(),
+        }
+    }
+
+    /// Loads a source until it is known.
+    async fn settle(&self, source: &Source, engine: &Arc<Engine>) -> Arc<Compiled> {
+        let began = Instant::now();
+        loop {
+            let engine = Arc::clone(engine);
+            let load = self
+                .library
+                .load(&self.name, source.clone(), move || Ok(engine));
+            let compiled = load.await.unwrap();
+            if let Some(known) = self.library.known(&self.name, source) {
+                assert!(Arc::ptr_eq(&known, &compiled));
+                return compiled;
+            }
+            assert!(began.elapsed() < Duration::from_secs(20));
+        }
+    }
+
     fn engine(&self) -> Arc<Engine> {
         Arc::new(Engine::new(1, KIND, 0, false, self.ticker.pulse()).unwrap())
     }
@@ -53,11 +83,7 @@ impl Set {
     where
         E: FnOnce() -> Result<Arc<Engine>, EngineError> + Clone + Send + Sync + 'static,
     {
-        let path = self.dir.path().join("a.wasm");
-        let any = Provenance::default();
-        self.library
-            .load(&self.name, &path, any, KIND, engine)
-            .await
+        self.library.load(&self.name, self.source(), engine).await
     }
 
     async fn compiled(&mut self, times: usize) -> usize {
@@ -146,4 +172,123 @@ async fn code_that_nobody_took_in_time_is_there_for_the_next_and_is_weeded_in_th
     }
     set.library.weed();
     assert_eq!(set.library.volumes.len(), UNUSED_KEPT);
+}
+
+/// Of `pages` pages of memory, in as many bytes for each one-digit number.
+fn component(pages: u32) -> Vec<u8> {
+    wat::parse_str(format!("(component (core module $m (memory {pages})))")).unwrap()
+}
+
+#[tokio::test]
+async fn no_exchange_of_a_known_file_goes_unnoticed() {
+    let set = Set::new();
+    let (engine, source, path) = (set.engine(), set.source(), set.path());
+    let modified = || std::fs::metadata(set.path()).unwrap().modified().unwrap();
+    let in_place = || {
+        // Neither its length nor its time tells.
+        let (before, bytes) = (modified(), component(2));
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), bytes.len() as u64);
+        std::fs::write(&path, bytes).unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(before).unwrap();
+        assert_eq!(modified(), before);
+    };
+    let by_rename = || {
+        let before = modified();
+        let other = set.dir.path().join("b.wasm");
+        std::fs::write(&other, component(3)).unwrap();
+        let file = std::fs::File::options().write(true).open(&other).unwrap();
+        file.set_modified(before).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+    };
+    let gone = || std::fs::remove_file(&path).unwrap();
+    let exchanges: [&dyn Fn(); 3] = [&in_place, &by_rename, &gone];
+    for exchange in exchanges {
+        let _running = set.settle(&source, &engine).await;
+        exchange();
+        assert!(set.library.known(&set.name, &source).is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_known_once_it_was_read_long_enough_after_it_was_seen_like_that() {
+    let set = Set::new();
+    let (engine, source) = (set.engine(), set.source());
+    let compiled = set.settle(&source, &engine).await;
+    let other = set.source();
+    let other = Source {
+        path: other.path.with_extension("link"),
+        ..other
+    };
+    std::fs::hard_link(set.path(), &other.path).unwrap();
+    let read = read_wasm(&other.path, &other.provenance).unwrap();
+    let (seen, lag) = (read.seen.unwrap(), Duration::from_millis(20));
+    let (known, at) = (Known::default(), Instant::now());
+    let note = |began| {
+        known.note(other.clone(), seen, (began, began), &compiled);
+        known.find(&other).is_some()
+    };
+    assert!(!note(at));
+    assert!(!note(at + lag - Duration::from_nanos(1)));
+    assert!(note(at + lag));
+    // A read that began too early and ends late changes nothing.
+    let late = {
+        let bytes = component(9);
+        std::fs::write(set.path().with_extension("late"), &bytes).unwrap();
+        let source = Source {
+            path: set.path().with_extension("late"),
+            ..set.source()
+        };
+        set.settle(&source, &engine).await
+    };
+    known.note(other.clone(), seen, (at, at + lag), &late);
+    assert!(Arc::ptr_eq(&known.find(&other).unwrap(), &compiled));
+}
+
+#[tokio::test]
+async fn code_is_known_for_what_was_asked_of_it_and_no_longer_than_somebody_runs_it() {
+    let set = Set::new();
+    let (engine, source) = (set.engine(), set.source());
+    let running = set.settle(&source, &engine).await;
+    let mut pinned = source.clone();
+    pinned.provenance.digest = Some(WasmDigest([7; 32]));
+    assert!(set.library.known(&set.name, &pinned).is_none());
+    let fueled = Source {
+        kind: EngineKind {
+            metering: Metering::TimeAndFuel,
+            ..KIND
+        },
+        ..source.clone()
+    };
+    assert!(set.library.known(&set.name, &fueled).is_none());
+    drop(running);
+    set.library.kept.lock().unwrap().clear();
+    set.library.weed();
+    assert!(set.library.known(&set.name, &source).is_none());
+    assert!(set.library.known.is_empty());
+}
+
+#[tokio::test]
+async fn a_signature_that_was_exchanged_is_looked_at_again() {
+    use ring::signature::{Ed25519KeyPair, KeyPair as _};
+    let set = Set::new();
+    let (engine, mut source) = (set.engine(), set.source());
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let public = PublicKey::new(pair.public_key().as_ref().try_into().unwrap());
+    let signature = set.dir.path().join("a.sig");
+    let signed = pair.sign(&std::fs::read(set.path()).unwrap());
+    std::fs::write(&signature, signed.as_ref()).unwrap();
+    source.provenance.keys = Arc::from([public]);
+    source.provenance.signature = Some(signature.clone());
+    let _running = set.settle(&source, &engine).await;
+    let mut stranger = source.clone();
+    stranger.provenance.keys = Arc::from([PublicKey::new([9; 32])]);
+    assert!(set.library.known(&set.name, &stranger).is_none());
+    std::fs::write(&signature, [1; 64]).unwrap();
+    assert!(set.library.known(&set.name, &source).is_none());
+    let load = set.library.load(&set.name, source, move || Ok(engine));
+    let LoadFailed::Load(LoadError::NotGenuine { reason, .. }) = load.await.unwrap_err() else {
+        panic!("loaded");
+    };
+    assert!(matches!(*reason, NotGenuine::Wrong { .. }));
 }

@@ -94,8 +94,8 @@ pub(crate) struct Granted {
     pub(crate) network_policy: Option<NetworkRules>,
     pub(crate) directories: Vec<Directory>,
     pub(crate) resolver: Resolver,
-    /// The open directories; each instance has a copy of their handles.
-    pub(crate) filesystem: WasiFilesystemCtx,
+    /// The open directories, where there are any; each instance has a copy of their handles.
+    pub(crate) filesystem: Option<WasiFilesystemCtx>,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) arguments: Vec<String>,
     pub(crate) input: Option<Vec<u8>>,
@@ -152,29 +152,10 @@ impl Granted {
         if !excesses.is_empty() {
             return Err(GrantError::Excess(excesses));
         }
-        let mut wasi = WasiCtxBuilder::new();
-        let mut directories = Vec::with_capacity(config.directories.len());
-        for grant in &config.directories {
-            let open = grant.open(policy)?;
-            let (perms, max_bytes) = match grant.access {
-                DirectoryAccess::Read => (FsPerms::ReadOnly, None),
-                DirectoryAccess::ReadWrite { max_bytes } => (FsPerms::ReadWrite, Some(max_bytes)),
-            };
-            // By the handle: whatever is at the path now, this is what was checked.
-            wasi.preopened_dir(open.path(), &grant.guest, perms)
-                .map_err(|reason| GrantError::Preopen {
-                    guest: grant.guest.clone(),
-                    reason: reason.into(),
-                })?;
-            directories.push(Directory {
-                guest: grant.guest.clone(),
-                host: open.real_path().to_path_buf(),
-                quota: match max_bytes {
-                    Some(max_bytes) => Some((quotas.of(open)?, max_bytes)),
-                    None => None,
-                },
-            });
-        }
+        let (directories, filesystem) = match config.directories.is_empty() {
+            true => (Vec::new(), None),
+            false => open_directories(config, policy, quotas)?,
+        };
         let store = host.key_value.lock();
         let store = store.unwrap_or_else(PoisonError::into_inner).clone();
         let space = match (config.key_value_bytes, &store) {
@@ -188,7 +169,7 @@ impl Granted {
             network_policy: policy.network_rules(),
             directories,
             resolver: host.resolver.clone(),
-            filesystem: wasi.build().filesystem().clone(),
+            filesystem,
             environment: environment(config),
             arguments: config.environment.arguments.clone(),
             input: input.map(|path| read_input(path, policy)).transpose()?,
@@ -201,6 +182,39 @@ impl Granted {
             space,
         })
     }
+}
+
+type Directories = (Vec<Directory>, Option<WasiFilesystemCtx>);
+
+fn open_directories(
+    config: &CapabilitiesConfig,
+    policy: &Policy,
+    quotas: &Quotas,
+) -> Result<Directories, GrantError> {
+    let mut wasi = WasiCtxBuilder::new();
+    let mut directories = Vec::with_capacity(config.directories.len());
+    for grant in &config.directories {
+        let open = grant.open(policy)?;
+        let (perms, max_bytes) = match grant.access {
+            DirectoryAccess::Read => (FsPerms::ReadOnly, None),
+            DirectoryAccess::ReadWrite { max_bytes } => (FsPerms::ReadWrite, Some(max_bytes)),
+        };
+        // By the handle: whatever is at the path now, this is what was checked.
+        wasi.preopened_dir(open.path(), &grant.guest, perms)
+            .map_err(|reason| GrantError::Preopen {
+                guest: grant.guest.clone(),
+                reason: reason.into(),
+            })?;
+        directories.push(Directory {
+            guest: grant.guest.clone(),
+            host: open.real_path().to_path_buf(),
+            quota: match max_bytes {
+                Some(max_bytes) => Some((quotas.of(open)?, max_bytes)),
+                None => None,
+            },
+        });
+    }
+    Ok((directories, Some(wasi.build().filesystem().clone())))
 }
 
 /// A component's standard input, where the policy lets its file be read.

@@ -57,8 +57,8 @@ pub(crate) fn wasi_context(gate: &Arc<Gate>) -> WasiCtx {
         wasi.insecure_random_seed(Seeded::new(seed, "seed").next_u128());
     }
     let mut wasi = wasi.build();
-    if !granted.directories.is_empty() {
-        *wasi.filesystem() = granted.filesystem.clone();
+    if let Some(filesystem) = &granted.filesystem {
+        *wasi.filesystem() = filesystem.clone();
     }
     wasi
 }

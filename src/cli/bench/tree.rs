@@ -7,6 +7,8 @@ use airssys::{Host, HostBuilder, SystemConfig};
 use airssys_guests::Guest;
 use tempfile::TempDir;
 
+const SYSTEM: &str = "airssys.toml";
+
 /// A host over components of one guest, named by their number.
 pub(super) struct Tree {
     host: Host,
@@ -21,9 +23,19 @@ impl Deref for Tree {
     }
 }
 
+/// The files of a tree that is not started yet.
+pub(super) struct Files(TempDir);
+
 impl Tree {
     /// Starts so many components of each guest, under a supervisor with `keys`.
     pub(super) async fn start(guests: &[(Guest, &str)], each: usize) -> wasmtime::Result<Self> {
+        Files::write(guests, each)?.start().await
+    }
+}
+
+impl Files {
+    /// Writes what describes so many components of each guest.
+    pub(super) fn write(guests: &[(Guest, &str)], each: usize) -> wasmtime::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("airssys-bench-")
             .tempdir()?;
@@ -46,14 +58,17 @@ impl Tree {
                 )?;
             }
         }
-        let path = folder.path().join("airssys.toml");
-        std::fs::write(&path, system)?;
-        let host = HostBuilder::from(SystemConfig::load(&path)?)
-            .start()
-            .await?;
-        Ok(Self {
+        std::fs::write(folder.path().join(SYSTEM), system)?;
+        Ok(Self(folder))
+    }
+
+    /// Reads them and starts what they describe.
+    pub(super) async fn start(self) -> wasmtime::Result<Tree> {
+        let config = SystemConfig::load(self.0.path().join(SYSTEM))?;
+        let host = HostBuilder::from(config).start().await?;
+        Ok(Tree {
             host,
-            _folder: folder,
+            _folder: self.0,
         })
     }
 }
