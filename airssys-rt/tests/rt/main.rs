@@ -10,5 +10,6 @@
 
 mod beyond;
 mod otp;
+mod staying;
 mod supervision;
 mod worker;
