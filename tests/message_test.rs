@@ -200,6 +200,12 @@ fn at_off_damage_is_delivered() {
         assert_eq!(delivered.unwrap(), arguments);
         alone.component.flip_bit_of_next_result(tag);
         assert_eq!(alone.call("echo", &arguments).await.unwrap(), arguments);
+        // A list that says it is longer or shorter than what came is no list of this type.
+        for bit in [0, 2] {
+            let damaged = flipped(encode(), bit);
+            let ended = alone.component.call_encoded("echo", damaged).await;
+            assert!(matches!(ended, Err(WasmError::Exited { .. })), "{ended:?}");
+        }
         alone.host.shutdown().await;
     });
 }

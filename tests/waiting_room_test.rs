@@ -69,10 +69,14 @@ async fn spin(component: &ComponentRef) -> JoinHandle<Called> {
     spin
 }
 
+/// Waits for less than the time a guest may take that spins.
 async fn until(holds: impl Fn() -> bool) {
-    while !holds() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let soon = tokio::time::timeout(Duration::from_secs(40), async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    soon.await.expect("it does not come to that");
 }
 
 #[test]

@@ -47,3 +47,51 @@ async fn an_order_that_nobody_takes_up_is_taken_back_in_time() {
     drop(turn);
     assert!(cell.trial().begin().is_some());
 }
+
+/// Tells of each message it gets.
+struct Told(tokio::sync::mpsc::Sender<()>);
+
+impl ractor::Actor for Told {
+    type Msg = airssys_rt::Work;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        _: ractor::ActorRef<airssys_rt::Work>,
+        (): (),
+    ) -> Result<(), ractor::ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ractor::ActorRef<airssys_rt::Work>,
+        airssys_rt::Work: airssys_rt::Work,
+        (): &mut (),
+    ) -> Result<(), ractor::ActorProcessingErr> {
+        self.0.send(()).await?;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_incarnation_that_comes_after_the_order_is_told_of_it_without_a_call() {
+    for ordered in [true, false] {
+        let (cell, release) = unserved();
+        let (reply, _answer) = oneshot::channel();
+        if ordered {
+            cell.trial().order(Order {
+                release,
+                probation: Duration::ZERO,
+                reply,
+            });
+            cell.wake();
+        }
+        let (tell, mut told) = tokio::sync::mpsc::channel(1);
+        let (actor, _) = ractor::Actor::spawn(None, Told(tell), ()).await.unwrap();
+        cell.attach(1, actor);
+        let heard = tokio::time::timeout(Duration::from_secs(1), told.recv()).await;
+        assert_eq!(heard.is_ok(), ordered);
+    }
+}
