@@ -237,8 +237,13 @@ impl Serving {
     ) -> Result<Outcome, ExitCause> {
         let (cell, generation) = (Arc::clone(&self.cell), self.standing.generation);
         let work = async {
+            let is_there = self.instance.is_some();
             match self.instance().await {
-                Ok(instance) => instance.serve(invocation, taken).await,
+                Ok(instance) => {
+                    // What its start has taken is not the call's time.
+                    let began = if is_there { taken } else { Instant::now() };
+                    instance.serve(invocation, began).await
+                }
                 // It is not this call's fault, nor the component's: it stays as it is.
                 Err(cause) if cause.kind() == ExitKind::Capacity => {
                     Ok(Outcome::NoInstance(Arc::new(cause)))
