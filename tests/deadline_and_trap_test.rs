@@ -450,23 +450,24 @@ fn a_host_closure_that_panics_fails_or_hangs_ends_its_own_call_only() {
 #[test]
 fn the_start_of_an_instance_is_not_the_time_of_the_call_it_is_for() {
     let _machine = machine_to_itself();
-    // Its start and its call both last for more than a tick; its start for longer than a call may.
-    let spin = |name: &str, rounds: u64| {
-        format!(
-            "(func ${name} (export \"{name}\") (local i64) (local.set 0 (i64.const {rounds}))
-               (loop (local.set 0 (i64.sub (local.get 0) (i64.const 1)))
-                 (br_if 0 (i64.ne (local.get 0) (i64.const 0)))))"
-        )
-    };
-    let core = [
-        spin("begin", 2_500_000_000),
-        spin("work", 10_000_000),
-        String::from("(start $begin)"),
-    ];
-    let text = component(&core.concat(), false, &[("work", "")]);
+    // By its own clock: its start lasts for longer than a call may, and its call for some ticks.
+    let text = r#"(component
+        (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+            (export "now" (func (result u64)))))
+        (core func $now (canon lower (func $clock "now")))
+        (core module $m
+            (import "h" "now" (func $now (result i64)))
+            (func $spin (param i64)
+                (local.set 0 (i64.add (call $now) (local.get 0)))
+                (loop (br_if 0 (i64.lt_u (call $now) (local.get 0)))))
+            (func $begin (call $spin (i64.const 1200000000)))
+            (func (export "work") (call $spin (i64.const 20000000)))
+            (start $begin))
+        (core instance $i (instantiate $m (with "h" (instance (export "now" (func $now))))))
+        (func (export "work") (canon lift (core func $i "work"))))"#;
     let lines = "timeout_seconds = 1\nstart_timeout_seconds = 60\n[instance]\nmode = \"per-call\"";
     block_on(async {
-        let alone = Alone::text(&text, MIB, lines).await;
+        let alone = Alone::text(text, MIB, lines).await;
         let began = Instant::now();
         alone.call("work", &[]).await.unwrap();
         let took = began.elapsed();
