@@ -50,6 +50,27 @@ pub(crate) fn pass(state: u32, passage: &mut impl Passage) -> u32 {
     tables::fold(state, RUN, &mut lane_at)
 }
 
+/// The tags of blocks of one run each, the first of which has the index `first`: each block is passed
+/// on once, and `each` says whether to go on with the next.
+#[inline(always)]
+pub(crate) fn pass_blocks<P: Passage>(
+    first: usize,
+    mut blocks: impl Iterator<Item = P>,
+    mut each: impl FnMut(u32) -> bool,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if wide::pass_blocks(first, &mut blocks, &mut each).is_some() {
+        return;
+    }
+    for (at, mut block) in blocks.enumerate() {
+        let mut crc = crate::block::open(first.wrapping_add(at));
+        crc.state = pass(crc.state, &mut block);
+        if !each(crc.finish()) {
+            return;
+        }
+    }
+}
+
 /// Copies words to bytes, without a sum, as far as that goes by whole rows; answers how many lanes
 /// are done.
 #[inline(always)]
@@ -80,7 +101,7 @@ pub(crate) fn row_of_mut<T>(run: &mut [T; RUN], row: usize) -> Option<&mut [T; R
 }
 
 /// Bytes that are only looked at.
-struct Look<'a>(&'a [[u8; 8]; RUN]);
+pub(crate) struct Look<'a>(pub(crate) &'a [[u8; 8]; RUN]);
 
 impl Passage for Look<'_> {
     #[inline(always)]
@@ -106,9 +127,9 @@ pub(crate) fn blank(bytes: &mut [u8]) -> &mut [Blank] {
 }
 
 /// Bytes that are copied to other bytes.
-struct Copy<'a> {
-    from: &'a [[u8; 8]; RUN],
-    to: &'a mut [[Blank; 8]; RUN],
+pub(crate) struct Copy<'a> {
+    pub(crate) from: &'a [[u8; 8]; RUN],
+    pub(crate) to: &'a mut [[Blank; 8]; RUN],
 }
 
 impl Passage for Copy<'_> {

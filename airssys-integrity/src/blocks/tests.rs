@@ -6,7 +6,7 @@
     reason = "a panic fails the test"
 )]
 
-use super::{BLOCK_BYTES, Blocks, VerifyError, blank};
+use super::{BLOCK_BYTES, Blocks, LINES_PER_BLOCK, Line, VerifyError, blank};
 use crate::{SampleRate, VerificationLevel};
 use std::vec;
 use std::vec::Vec;
@@ -50,8 +50,8 @@ fn swap_first_blocks<T>(memory: &mut [T], per_block: usize) {
 fn swapped_blocks_are_caught_even_when_their_tags_move_along() {
     for tags_too in [false, true] {
         let mut blocks = sample(VerificationLevel::Redundant, 3 * BLOCK_BYTES);
-        swap_first_blocks(&mut blocks.data, BLOCK_BYTES / 8);
-        swap_first_blocks(&mut blocks.mirror, BLOCK_BYTES / 8);
+        swap_first_blocks(&mut blocks.data, LINES_PER_BLOCK);
+        swap_first_blocks(&mut blocks.mirror, LINES_PER_BLOCK);
         if tags_too {
             blocks.tags.swap(0, 1);
         }
@@ -77,7 +77,7 @@ fn a_shorter_or_longer_length_is_caught_by_the_length_tag() {
 fn blocks_cut_off_with_their_tags_are_caught() {
     let mut blocks = sample(VerificationLevel::Standard, 3 * BLOCK_BYTES);
     blocks.held = BLOCK_BYTES;
-    blocks.data.truncate(BLOCK_BYTES / 8);
+    blocks.data.truncate(LINES_PER_BLOCK);
     blocks.tags.truncate(1);
     corrupt(&blocks);
 }
@@ -85,7 +85,7 @@ fn blocks_cut_off_with_their_tags_are_caught() {
 #[test]
 fn memory_shorter_than_the_tagged_length_is_corrupt() {
     let mut blocks = sample(VerificationLevel::Standard, 2 * BLOCK_BYTES);
-    blocks.data.truncate(BLOCK_BYTES / 8);
+    blocks.data.truncate(LINES_PER_BLOCK);
     assert_eq!(corrupt(&blocks).len, 0);
 }
 
@@ -146,8 +146,8 @@ fn reserved_memory_stays_under_the_limit_rounded_up_to_a_block() {
         }
         blocks.append(&[7]).unwrap();
     }
-    assert!(blocks.data.capacity() * 8 <= 5 * BLOCK_BYTES);
-    assert!(blocks.mirror.capacity() * 8 <= 5 * BLOCK_BYTES);
+    assert!(blocks.data.capacity() * size_of::<Line>() <= 5 * BLOCK_BYTES);
+    assert!(blocks.mirror.capacity() * size_of::<Line>() <= 5 * BLOCK_BYTES);
 }
 
 /// Each bit of the second part of a message, hit on its way into memory.
@@ -239,7 +239,7 @@ fn the_mirror_tells_data_and_tag_that_changed_together() {
 fn catches(seed: u64, rate: SampleRate, count: usize, damaged: usize, reads: usize) -> Vec<bool> {
     let mut blocks = sample(VerificationLevel::Sampling(rate), count * BLOCK_BYTES);
     blocks.seed = seed;
-    blocks.data[damaged * BLOCK_BYTES / 8] ^= 1;
+    blocks.data[damaged * LINES_PER_BLOCK].0[0] ^= 1;
     (0..reads).map(|_| blocks.read().is_err()).collect()
 }
 
@@ -315,7 +315,7 @@ fn a_copy_of_a_damaged_block_is_refused_also_where_the_block_is_not_copied() {
         for damaged in 0..4 {
             for from in [0, 4, BLOCK_BYTES + 1] {
                 let mut blocks = sample(level, len);
-                blocks.data[damaged * BLOCK_BYTES / 8] ^= 1 << 40;
+                blocks.data[damaged * LINES_PER_BLOCK].0[0] ^= 1 << 40;
                 let corrupt = blocks.read_vec(from).unwrap_err();
                 assert_eq!(
                     (corrupt.block, corrupt.persistent),
@@ -331,5 +331,46 @@ fn a_copy_of_a_damaged_block_is_refused_also_where_the_block_is_not_copied() {
         blocks.held += 1;
         blocks.read_vec(4).unwrap_err();
         blocks.checked_len().unwrap_err();
+    }
+}
+
+#[test]
+fn the_tags_are_the_same_in_whatever_parts_the_bytes_come() {
+    let all = source(5 * BLOCK_BYTES + 100);
+    for level in CHECKED {
+        let by_bytes = {
+            let mut blocks = empty(level, all.len());
+            for byte in all.chunks(1) {
+                blocks.append(byte).unwrap();
+            }
+            blocks
+        };
+        for part in [1, 4, 511, 512, 513, 1_024, 1_700, all.len()] {
+            for first in [0, 4, 512] {
+                let mut blocks = empty(level, all.len());
+                blocks.append(&all[..first]).unwrap();
+                for part in all[first..].chunks(part) {
+                    blocks.append(part).unwrap();
+                }
+                let tags = &blocks.tags;
+                assert_eq!(tags, &by_bytes.tags, "{level:?}, {first} and by {part}");
+                blocks.close();
+                assert_eq!(blocks.read().unwrap(), all);
+                assert_eq!(blocks.verify().unwrap(), all);
+            }
+        }
+    }
+}
+
+#[test]
+fn of_what_has_no_room_nothing_is_held() {
+    let all = source(2 * BLOCK_BYTES);
+    for level in CHECKED {
+        let mut blocks = empty(level, BLOCK_BYTES);
+        blocks.append(&all).unwrap_err();
+        assert_eq!(blocks.len(), 0);
+        blocks.append(&all[..BLOCK_BYTES]).unwrap();
+        blocks.close();
+        assert_eq!(blocks.read().unwrap(), &all[..BLOCK_BYTES], "{level:?}");
     }
 }

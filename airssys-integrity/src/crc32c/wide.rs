@@ -178,8 +178,45 @@ pub(super) fn pass(state: u32, passage: &mut impl Passage) -> Option<u32> {
     Some(unsafe { pass_wide(state, passage, wide) })
 }
 
+/// As [`pass_blocks`](super::pass_blocks); `None` before the first where the CPU cannot.
+#[inline(always)]
+pub(super) fn pass_blocks<P: Passage>(
+    first: usize,
+    blocks: impl Iterator<Item = P>,
+    each: impl FnMut(u32) -> bool,
+) -> Option<()> {
+    let wide = Wide::of_this_cpu()?;
+    // SAFETY: the CPU has all of it, as `wide` says.
+    unsafe { pass_blocks_wide(first, blocks, each, wide) };
+    Some(())
+}
+
 #[target_feature(enable = "avx512f,vpclmulqdq,sse4.2")]
 fn pass_wide<P: Passage>(state: u32, passage: &mut P, wide: Wide) -> u32 {
+    sum(state, passage, wide)
+}
+
+/// One function for all blocks, so that the weights stay in registers and the end of a block's sum
+/// goes on beside the next one's begin.
+#[target_feature(enable = "avx512f,vpclmulqdq,sse4.2")]
+fn pass_blocks_wide<P: Passage>(
+    first: usize,
+    blocks: impl Iterator<Item = P>,
+    mut each: impl FnMut(u32) -> bool,
+    wide: Wide,
+) {
+    for (at, mut block) in blocks.enumerate() {
+        let index = first.wrapping_add(at) as u64;
+        let opened = _mm_crc32_u64(u64::from(u32::MAX), index) as u32;
+        if !each(!sum(opened, &mut block, wide)) {
+            return;
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,vpclmulqdq,sse4.2")]
+#[inline]
+fn sum<P: Passage>(state: u32, passage: &mut P, wide: Wide) -> u32 {
     // The register counts as if it had been added to the first four bytes.
     let mut first = _mm512_set_epi64(0, 0, 0, 0, 0, 0, 0, i64::from(state));
     let mut sum = _mm512_setzero_si512();
