@@ -5,24 +5,31 @@
 //! A request is handed out at most once, unless it says that it may be handed out again.
 
 mod alarm;
+mod call_error;
 mod poison;
+mod replies;
+mod room;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use ractor::ActorRef;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::task::coop::poll_proceed;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use alarm::Alarm;
+pub use call_error::CallError;
 pub use poison::Poison;
 use poison::Suspects;
+use replies::{Key, Replies, Sent};
+use room::Room;
+use waiting::Waiting;
 
 use crate::{DeadLetter, ExitCause, ExitKind};
 
@@ -90,14 +97,17 @@ pub struct SlotLimits {
 /// A request's way into one actor after another.
 pub struct Slot<T, R> {
     inner: Mutex<Inner<T, R>>,
-    room: Semaphore,
+    /// Those that wait for room, in the order of coming: a permit is a unit of it for the first.
+    wanting: Semaphore,
     capacity: usize,
     attempts: u32,
 }
 
 struct Inner<T, R> {
-    queue: VecDeque<Envelope<T, R>>,
-    in_flight: Option<InFlight<T, R>>,
+    queue: VecDeque<Envelope<T>>,
+    in_flight: Option<InFlight<T>>,
+    replies: Replies<Outcome<R>>,
+    room: Room,
     state: State,
     /// The incarnation that may take requests.
     serving: Option<u64>,
@@ -111,9 +121,9 @@ struct Inner<T, R> {
     recovery: Option<Duration>,
 }
 
-struct Envelope<T, R> {
+struct Envelope<T> {
     request: T,
-    reply: Reply<R>,
+    reply: Key,
     began: Instant,
     deadline: Instant,
     /// Incarnations that ended over it.
@@ -123,8 +133,10 @@ struct Envelope<T, R> {
 }
 
 /// What stays here of a request that the actor works on.
-struct InFlight<T, R> {
-    reply: Reply<R>,
+struct InFlight<T> {
+    reply: Key,
+    /// To be woken when the caller goes.
+    watcher: Option<Waker>,
     again: Option<T>,
     fingerprint: Option<u64>,
     /// Only where it can come to a dead letter.
@@ -134,13 +146,12 @@ struct InFlight<T, R> {
     deaths: u32,
 }
 
-type Reply<R> = oneshot::Sender<Outcome<R>>;
-
 enum Outcome<R> {
     Answer(R),
     Exited(Arc<ExitCause>),
     Closed(Arc<ExitCause>),
     Poisonous(u32, Arc<ExitCause>),
+    Expired,
 }
 
 /// What the serving actor knows of what waits.
@@ -163,60 +174,6 @@ enum State {
     Closed(Arc<ExitCause>),
 }
 
-/// Why a call got no answer from the actor.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum CallError<T> {
-    /// The mailbox is full; the request comes back.
-    #[error("mailbox full: {capacity} requests are waiting")]
-    Full {
-        /// What was not taken.
-        request: T,
-        /// Most requests that may wait.
-        capacity: usize,
-    },
-    /// Nobody serves this slot any more; the request comes back.
-    #[error("stopped: {cause}")]
-    Stopped {
-        /// What was not taken; `None` if it had been waiting already.
-        request: Option<T>,
-        /// Why nobody serves it.
-        cause: Arc<ExitCause>,
-    },
-    /// The deadline passed before an answer came.
-    #[error("no answer within {waited:?}")]
-    Expired {
-        /// From the call to its end.
-        waited: Duration,
-    },
-    /// The actor ended while it worked on this request.
-    #[error(transparent)]
-    Exited(Arc<ExitCause>),
-    /// Requests like this one have ended too many incarnations; the request comes back.
-    #[error("refused: {deaths} incarnations ended over requests like this one; the last: {cause}")]
-    Poisonous {
-        /// What was not taken; `None` if it had been waiting already.
-        request: Option<T>,
-        /// Incarnations that ended.
-        deaths: u32,
-        /// How the last one did.
-        cause: Arc<ExitCause>,
-    },
-}
-
-impl<T> fmt::Debug for CallError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full { .. } => "Full: ",
-            Self::Stopped { .. } => "Stopped: ",
-            Self::Expired { .. } => "Expired: ",
-            Self::Exited(_) => "Exited: ",
-            Self::Poisonous { .. } => "Poisonous: ",
-        })?;
-        fmt::Display::fmt(self, f)
-    }
-}
-
 impl<T: Request, R: Send> Slot<T, R> {
     /// A slot in which at most `capacity` requests wait (1 at least), with [`DEFAULT_ATTEMPTS`]
     /// and nothing refused for what it did.
@@ -237,6 +194,8 @@ impl<T: Request, R: Send> Slot<T, R> {
             inner: Mutex::new(Inner {
                 queue: VecDeque::new(),
                 in_flight: None,
+                replies: Replies::new(),
+                room: Room::new(capacity),
                 state: State::Down,
                 serving: None,
                 suspects: limits.poison.map(Suspects::new),
@@ -246,7 +205,7 @@ impl<T: Request, R: Send> Slot<T, R> {
                 died: None,
                 recovery: None,
             }),
-            room: Semaphore::new(capacity),
+            wanting: Semaphore::new(0),
             capacity,
             attempts: limits.attempts,
         }
@@ -271,27 +230,16 @@ impl<T: Request, R: Send> Slot<T, R> {
         began: Instant,
         deadline: Instant,
     ) -> Result<R, CallError<T>> {
-        // Most often there is room, and no need for a timer.
-        if let Ok(permit) = self.room.try_acquire() {
-            permit.forget();
-            return self.send(request, began, deadline).await;
+        let request = match self.send(request, began, deadline, false).await {
+            Err(CallError::Full { request, .. }) => request,
+            done => return done,
+        };
+        if !self.wait_for_room(deadline).await {
+            return Err(CallError::Expired {
+                waited: began.elapsed(),
+            });
         }
-        match timeout_at(deadline, self.room.acquire()).await {
-            Ok(Ok(permit)) => permit.forget(),
-            // The semaphore is never closed; were it, the slot would be as good as full.
-            Ok(Err(_)) => {
-                return Err(CallError::Full {
-                    request,
-                    capacity: self.capacity,
-                });
-            }
-            Err(_) => {
-                return Err(CallError::Expired {
-                    waited: began.elapsed(),
-                });
-            }
-        }
-        self.send(request, began, deadline).await
+        self.send(request, began, deadline, true).await
     }
 
     /// As [`Slot::call`], but a full mailbox hands the request back at once.
@@ -312,80 +260,98 @@ impl<T: Request, R: Send> Slot<T, R> {
         began: Instant,
         deadline: Instant,
     ) -> Result<R, CallError<T>> {
-        match self.room.try_acquire() {
-            Ok(permit) => permit.forget(),
-            Err(_) => {
-                return Err(CallError::Full {
-                    request,
-                    capacity: self.capacity,
-                });
-            }
-        }
-        self.send(request, began, deadline).await
+        self.send(request, began, deadline, false).await
     }
 
-    /// Owns one unit of room, which the queue gives back when the request leaves it.
-    async fn send(&self, request: T, began: Instant, deadline: Instant) -> Result<R, CallError<T>> {
-        let (reply, mut answer) = oneshot::channel();
-        let kept = {
-            let mut inner = self.lock();
-            if let State::Closed(cause) = &inner.state {
-                let cause = Arc::clone(cause);
-                drop(inner);
-                self.room.add_permits(1);
-                return Err(CallError::Stopped {
-                    request: Some(request),
-                    cause,
-                });
+    async fn send(
+        &self,
+        request: T,
+        began: Instant,
+        deadline: Instant,
+        has_room: bool,
+    ) -> Result<R, CallError<T>> {
+        let mut waiting = Waiting::new(self);
+        let mut request = Some(request);
+        let outcome = poll_fn(|context| {
+            let Some(request) = request.take() else {
+                return waiting.poll(context).map(Ok);
+            };
+            match self.enter(request, (began, deadline), has_room, context) {
+                Ok((reply, kept)) => {
+                    let alarm = Alarm::at(kept, deadline + DEADLINE_GRACE);
+                    waiting.begin(reply, alarm, context).map(Ok)
+                }
+                Err(refused) => Poll::Ready(Err(refused)),
             }
-            if let Some((deaths, cause)) = inner.refuses(&request) {
-                drop(inner);
-                self.room.add_permits(1);
-                return Err(CallError::Poisonous {
-                    request: Some(request),
-                    deaths,
-                    cause,
-                });
-            }
-            inner.queue.push_back(Envelope {
-                request,
-                reply,
-                began,
-                deadline,
-                deaths: 0,
-                roomy: true,
-            });
-            let kept = inner.alarm.take();
-            let woken = inner.wake();
-            drop(inner);
-            woken.wake();
-            kept
-        };
-        let mut alarm = Alarm::at(kept, deadline + DEADLINE_GRACE);
-        let outcome = poll_fn(|context| match Pin::new(&mut answer).poll(context) {
-            Poll::Ready(outcome) => Poll::Ready(outcome.ok()),
-            Poll::Pending => alarm.poll(context).map(|()| None),
         });
-        let outcome = outcome.await;
-        alarm.rest();
-        self.lock().alarm = Some(alarm);
-        match outcome {
-            Some(Outcome::Answer(answer)) => Ok(answer),
-            Some(Outcome::Exited(cause)) => Err(CallError::Exited(cause)),
-            Some(Outcome::Closed(cause)) => Err(CallError::Stopped {
+        match outcome.await? {
+            Outcome::Answer(answer) => Ok(answer),
+            Outcome::Exited(cause) => Err(CallError::Exited(cause)),
+            Outcome::Closed(cause) => Err(CallError::Stopped {
                 request: None,
                 cause,
             }),
-            Some(Outcome::Poisonous(deaths, cause)) => Err(CallError::Poisonous {
+            Outcome::Poisonous(deaths, cause) => Err(CallError::Poisonous {
                 request: None,
                 deaths,
                 cause,
             }),
             // Let go by `take`, since its deadline passed while it was waiting; or just now.
-            None => Err(CallError::Expired {
+            Outcome::Expired => Err(CallError::Expired {
                 waited: began.elapsed(),
             }),
         }
+    }
+
+    /// Queues a request that has a unit of room, or finds one. What is kept of the alarm of the
+    /// call before comes with its key.
+    fn enter(
+        &self,
+        request: T,
+        (began, deadline): (Instant, Instant),
+        has_room: bool,
+        context: &mut Context<'_>,
+    ) -> Result<(Key, Option<Alarm>), CallError<T>> {
+        let mut inner = self.lock();
+        let refused = match &inner.state {
+            State::Closed(cause) => Some(CallError::Stopped {
+                request: None,
+                cause: Arc::clone(cause),
+            }),
+            _ => inner
+                .refuses(&request)
+                .map(|(deaths, cause)| CallError::Poisonous {
+                    request: None,
+                    deaths,
+                    cause,
+                }),
+        };
+        if let Some(refused) = refused {
+            let granted = inner.room.give_back(usize::from(has_room));
+            drop(inner);
+            self.grant(granted);
+            return Err(refused.with(request));
+        }
+        if !has_room && !inner.room.take() {
+            return Err(CallError::Full {
+                request,
+                capacity: self.capacity,
+            });
+        }
+        let reply = inner.replies.await_by(context.waker().clone());
+        inner.queue.push_back(Envelope {
+            request,
+            reply,
+            began,
+            deadline,
+            deaths: 0,
+            roomy: true,
+        });
+        let kept = inner.alarm.take();
+        let woken = inner.wake();
+        drop(inner);
+        woken.wake();
+        Ok((reply, kept))
     }
 
     /// Opens the slot for an incarnation that is ready to serve. Waiting requests are announced.
@@ -408,12 +374,12 @@ impl<T: Request, R: Send> Slot<T, R> {
             return None;
         }
         inner.nudged = false;
-        let (request, left) = inner.take();
+        let (request, passed) = inner.take();
         if request.is_none() {
             inner.actor = Told::No;
         }
         drop(inner);
-        self.room.add_permits(left);
+        self.let_go(passed);
         request.map(|(request, _)| request)
     }
 
@@ -432,20 +398,25 @@ impl<T: Request, R: Send> Slot<T, R> {
             budget.made_progress();
             return Poll::Ready(Next::Nudged);
         }
-        let (request, left) = inner.take();
+        let (request, passed) = inner.take();
         if request.is_none() {
             inner.actor = Told::Waits(context.waker().clone());
         }
         drop(inner);
-        if left > 0 {
-            self.room.add_permits(left);
-        }
+        self.let_go(passed);
         match request {
             Some((request, turn)) => {
                 budget.made_progress();
                 Poll::Ready(Next::Request(request, turn))
             }
             None => Poll::Pending,
+        }
+    }
+
+    fn let_go(&self, passed: Passed<T, R>) {
+        self.grant(passed.granted);
+        for (_, sent) in passed.requests {
+            sent.finish();
         }
     }
 
@@ -495,11 +466,11 @@ impl<T: Request, R: Send> Slot<T, R> {
             inner.actor = Told::No;
         }
         let woken = inner.wake_for_work();
+        let sent = answered.map(|of| inner.replies.send(of.reply, Outcome::Answer(answer)));
         drop(inner);
         woken.wake();
-        if let Some(answered) = answered {
-            // A caller that has gone does not want the answer.
-            answered.reply.send(Outcome::Answer(answer)).ok();
+        if let Some(sent) = sent {
+            sent.finish();
         }
     }
 
@@ -511,10 +482,20 @@ impl<T: Request, R: Send> Slot<T, R> {
         if inner.serving != Some(generation) {
             return Poll::Pending;
         }
-        match &mut inner.in_flight {
-            Some(in_flight) => in_flight.reply.poll_closed(context),
-            None => Poll::Pending,
+        let Inner {
+            in_flight, replies, ..
+        } = &mut *inner;
+        let Some(in_flight) = in_flight else {
+            return Poll::Pending;
+        };
+        if !replies.is_wanted(in_flight.reply) {
+            return Poll::Ready(());
         }
+        match &mut in_flight.watcher {
+            Some(watcher) => watcher.clone_from(context.waker()),
+            watcher => *watcher = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 
     /// Notes the moment an incarnation died, for [`Slot::recovery`].
@@ -548,22 +529,25 @@ impl<T: Request, R: Send> Slot<T, R> {
             began,
             deadline,
             deaths,
+            watcher: _,
         } = inner.in_flight.take()?;
         // A request is not to blame for an actor that was told to end.
         let deaths = deaths + u32::from(cause.is_abnormal());
         let conviction = inner.convict(fingerprint, cause);
-        let mut refused = Vec::new();
-        let mut room = 0;
-        if let (Some(fingerprint), Some((_, true))) = (fingerprint, conviction) {
-            refused = inner.evict(fingerprint);
-            room = refused.iter().filter(|envelope| envelope.roomy).count();
-        }
+        let total = conviction.map_or(deaths, |(total, _)| total.max(deaths));
         let evicted = matches!(conviction, Some((_, true)));
+        let mut passed = Passed::none();
+        if let (Some(fingerprint), true) = (fingerprint, evicted) {
+            let refused = inner.evict(fingerprint);
+            inner.refuse(refused, &mut passed, || {
+                Outcome::Poisonous(total, Arc::clone(cause))
+            });
+        }
         let closed = matches!(inner.state, State::Closed(_));
         let tries_left = deaths < self.attempts && deadline > Instant::now() && !closed;
         let redeliverable = again.is_some();
-        let returned = match again {
-            Some(request) if tries_left && !evicted && !reply.is_closed() => {
+        let sent = match again {
+            Some(request) if tries_left && !evicted && inner.replies.is_wanted(reply) => {
                 inner.queue.push_front(Envelope {
                     request,
                     reply,
@@ -574,17 +558,15 @@ impl<T: Request, R: Send> Slot<T, R> {
                 });
                 None
             }
-            _ => Some(reply),
+            again => {
+                let exited = Outcome::Exited(Arc::clone(cause));
+                Some((again, inner.replies.send(reply, exited)))
+            }
         };
         drop(inner);
-        self.room.add_permits(room);
-        let total = conviction.map_or(deaths, |(total, _)| total.max(deaths));
-        for envelope in refused {
-            let outcome = Outcome::Poisonous(total, Arc::clone(cause));
-            envelope.reply.send(outcome).ok();
-        }
-        let reply = returned?;
-        reply.send(Outcome::Exited(Arc::clone(cause))).ok();
+        self.let_go(passed);
+        let (_, sent) = sent?;
+        sent.finish();
         let given_up = evicted || (redeliverable && deaths >= self.attempts);
         given_up.then(|| DeadLetter {
             message: name.unwrap_or_else(|| Arc::from("request")),
@@ -600,12 +582,10 @@ impl<T: Request, R: Send> Slot<T, R> {
         inner.state = State::Closed(Arc::clone(cause));
         inner.died = None;
         let waiting = std::mem::take(&mut inner.queue);
+        let mut passed = Passed::none();
+        inner.refuse(waiting, &mut passed, || Outcome::Closed(Arc::clone(cause)));
         drop(inner);
-        let room = waiting.iter().filter(|envelope| envelope.roomy).count();
-        self.room.add_permits(room);
-        for envelope in waiting {
-            envelope.reply.send(Outcome::Closed(Arc::clone(cause))).ok();
-        }
+        self.let_go(passed);
     }
 
     /// From the last death to the incarnation that serves now taking work.
@@ -629,6 +609,22 @@ impl<T: Request, R: Send> Slot<T, R> {
     fn lock(&self) -> MutexGuard<'_, Inner<T, R>> {
         // Nothing panics under this lock, so a poisoned one still holds a whole state.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Requests that nobody will work on. What is in them may do anything when it is dropped, so that
+/// waits until the lock is free.
+struct Passed<T, R> {
+    requests: Vec<(T, Sent<Outcome<R>>)>,
+    granted: usize,
+}
+
+impl<T, R> Passed<T, R> {
+    fn none() -> Self {
+        Self {
+            requests: Vec::new(),
+            granted: 0,
+        }
     }
 }
 
@@ -678,27 +674,40 @@ impl<T, R> Inner<T, R> {
 }
 
 impl<T: Request, R> Inner<T, R> {
-    /// The next request somebody waits for, and how much room those have left that were passed.
-    fn take(&mut self) -> (Option<(T, Turn)>, usize) {
-        let mut left = 0;
+    /// The next request somebody waits for, and those that were passed.
+    fn take(&mut self) -> (Option<(T, Turn)>, Passed<T, R>) {
+        let mut passed = Passed::none();
         if self.queue.is_empty() {
-            return (None, left);
+            return (None, passed);
         }
         let taken = Instant::now();
         while let Some(envelope) = self.queue.pop_front() {
-            left += usize::from(envelope.roomy);
-            if envelope.deadline > taken && !envelope.reply.is_closed() {
+            if envelope.deadline > taken && self.replies.is_wanted(envelope.reply) {
+                passed.granted += self.room.give_back(usize::from(envelope.roomy));
                 let waited = taken.saturating_duration_since(envelope.began);
-                return (
-                    Some((self.hand_out(envelope), Turn { taken, waited })),
-                    left,
-                );
+                let request = self.hand_out(envelope);
+                return (Some((request, Turn { taken, waited })), passed);
             }
+            self.refuse([envelope], &mut passed, || Outcome::Expired);
         }
-        (None, left)
+        (None, passed)
     }
 
-    fn hand_out(&mut self, envelope: Envelope<T, R>) -> T {
+    /// Answers requests that nobody will work on.
+    fn refuse(
+        &mut self,
+        envelopes: impl IntoIterator<Item = Envelope<T>>,
+        passed: &mut Passed<T, R>,
+        outcome: impl Fn() -> Outcome<R>,
+    ) {
+        for envelope in envelopes {
+            passed.granted += self.room.give_back(usize::from(envelope.roomy));
+            let sent = self.replies.send(envelope.reply, outcome());
+            passed.requests.push((envelope.request, sent));
+        }
+    }
+
+    fn hand_out(&mut self, envelope: Envelope<T>) -> T {
         let request = envelope.request;
         let again = request.again();
         let suspects = self.suspects.as_ref();
@@ -706,6 +715,7 @@ impl<T: Request, R> Inner<T, R> {
         let named = again.is_some() || fingerprint.is_some();
         self.in_flight = Some(InFlight {
             reply: envelope.reply,
+            watcher: None,
             again,
             fingerprint,
             name: named.then(|| request.name()),
@@ -736,7 +746,7 @@ impl<T: Request, R> Inner<T, R> {
     }
 
     /// Takes what waits and is like this out of the queue.
-    fn evict(&mut self, fingerprint: u64) -> Vec<Envelope<T, R>> {
+    fn evict(&mut self, fingerprint: u64) -> Vec<Envelope<T>> {
         let queue = std::mem::take(&mut self.queue);
         let (evicted, stay): (Vec<_>, Vec<_>) = queue
             .into_iter()

@@ -12,8 +12,9 @@
 mod lift;
 mod lower;
 
+use std::cell::Cell;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use airssys_rt::OutOfMemory;
 use wasmtime::ValRaw;
@@ -50,44 +51,43 @@ impl Passage {
 }
 
 tokio::task_local! {
-    /// The passage of the call under way. wasmtime hands nothing of ours to a lift, and the call
-    /// may go on in another thread than it began in.
-    static PASSAGE: Arc<Passage>;
+    /// What the call under way takes with it. wasmtime hands nothing of ours to a lift, and the
+    /// call may go on in another thread than it began in.
+    static LUGGAGE: Luggage;
 }
 
-/// Makes `call`, whose results take this passage.
-pub(crate) fn with_passage<F: Future>(
-    passage: Arc<Passage>,
-    call: F,
-) -> impl Future<Output = F::Output> {
-    PASSAGE.scope(passage, call)
+/// What one call takes with it through wasmtime. Nothing of it is borrowed while the guest runs,
+/// which may be in another poll, and on another thread, when it comes back.
+pub(crate) struct Luggage {
+    /// Away while the arguments are lowered.
+    passage: Cell<Option<Arc<Passage>>>,
+    carried: Cell<Option<Carried>>,
 }
 
-/// The arguments of one call, whatever the function. The message goes once they are in the guest.
-pub(crate) struct Arguments(Mutex<Option<Carried>>);
-
+/// The message goes once its values are in the guest.
 struct Carried {
-    passage: Arc<Passage>,
     message: Message,
     _charge: Option<Charge>,
 }
 
-impl Arguments {
+impl Luggage {
     /// Fails where the instance has no room for the message beside what it holds.
     pub(crate) fn new(passage: Arc<Passage>, message: Message) -> Result<Self, OutOfMemory> {
         let _charge = passage.charge(message.len())?;
-        Ok(Self(Mutex::new(Some(Carried {
-            passage,
-            message,
-            _charge,
-        }))))
+        Ok(Self {
+            passage: Cell::new(Some(passage)),
+            carried: Cell::new(Some(Carried { message, _charge })),
+        })
     }
 
-    fn take(&self) -> wasmtime::Result<Carried> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.take().ok_or_else(out_of_turn)
+    /// Makes `call`, of a function with these arguments.
+    pub(crate) fn with<F: Future>(self, call: F) -> impl Future<Output = F::Output> {
+        LUGGAGE.scope(self, call)
     }
 }
+
+/// The arguments of the call under way, whatever the function.
+pub(crate) struct Arguments;
 
 /// The results of one call.
 pub(crate) struct Lifted {
@@ -135,15 +135,18 @@ unsafe impl Lower for Arguments {
         dst: &mut MaybeUninit<Self::Lower>,
     ) -> wasmtime::Result<()> {
         let slots = dst.write([ValRaw::u64(0); MAX_FLAT_PARAMS]);
-        let carried = self.take()?;
-        let Carried {
-            passage, message, ..
-        } = &carried;
+        let taken = LUGGAGE.try_with(|luggage| (luggage.passage.take(), luggage.carried.take()))?;
+        let (Some(passage), Some(carried)) = taken else {
+            return Err(out_of_turn());
+        };
+        let message = &carried.message;
         if lower::takes_bytes(cx, ty) {
-            return lower::bytes(cx, &passage.messages, message, slots);
+            lower::bytes(cx, &passage.messages, message, slots)?;
+        } else {
+            let bytes = passage.messages.read(message)?;
+            lower::parameters(cx, ty, bytes, slots, &passage.handles)?;
         }
-        let bytes = passage.messages.read(message)?;
-        lower::parameters(cx, ty, bytes, slots, &passage.handles)
+        Ok(LUGGAGE.try_with(|luggage| luggage.passage.set(Some(passage)))?)
     }
 
     fn linear_lower_to_memory<T>(
@@ -178,7 +181,9 @@ unsafe impl Lift for Lifted {
         ty: InterfaceType,
         src: &ValRaw,
     ) -> wasmtime::Result<Self> {
-        PASSAGE.try_with(|passage| lift::results(cx, ty, *src, passage))?
+        let passage = LUGGAGE.try_with(|luggage| luggage.passage.take())?;
+        let passage = passage.ok_or_else(out_of_turn)?;
+        lift::results(cx, ty, *src, &passage)
     }
 
     fn linear_lift_from_memory(

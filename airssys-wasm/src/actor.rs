@@ -217,10 +217,17 @@ impl Serving {
 
     /// Serves one call, for as long as somebody waits for it.
     async fn serve(&mut self, invocation: Invocation, turn: Turn) -> Result<Outcome, ExitCause> {
+        let generation = self.standing.generation;
         let taken = turn.taken.into_std();
-        let mut stint = Stint::begin(&self.tally, &self.herald, turn.waited, taken);
-        let served = self.work(invocation, taken, &mut stint).await;
-        drop(stint);
+        let served = match &mut self.instance {
+            Some(instance) => {
+                let mut stint = Stint::begin(&self.tally, &self.herald, turn.waited, taken);
+                let work = instance.serve(invocation, taken);
+                attend(&self.cell, generation, &mut stint, work).await
+            }
+            // Seldom, and large.
+            None => Box::pin(self.serve_afresh(invocation, turn)).await,
+        };
         if let Some(instance) = &mut self.instance {
             self.tally.burnt(instance.fuel_used());
             let coredump = instance.coredump.take();
@@ -229,21 +236,19 @@ impl Serving {
         served
     }
 
-    async fn work(
+    /// As [`Serving::serve`], by an instance that is made for it. What its start takes is not the
+    /// call's time.
+    async fn serve_afresh(
         &mut self,
         invocation: Invocation,
-        taken: Instant,
-        stint: &mut Stint,
+        turn: Turn,
     ) -> Result<Outcome, ExitCause> {
         let (cell, generation) = (Arc::clone(&self.cell), self.standing.generation);
+        let (tally, herald) = (Arc::clone(&self.tally), Arc::clone(&self.herald));
+        let mut stint = Stint::begin(&tally, &herald, turn.waited, turn.taken.into_std());
         let work = async {
-            let is_there = self.instance.is_some();
             match self.instance().await {
-                Ok(instance) => {
-                    // What its start has taken is not the call's time.
-                    let began = if is_there { taken } else { Instant::now() };
-                    instance.serve(invocation, began).await
-                }
+                Ok(instance) => instance.serve(invocation, Instant::now()).await,
                 // It is not this call's fault, nor the component's: it stays as it is.
                 Err(cause) if cause.kind() == ExitKind::Capacity => {
                     Ok(Outcome::NoInstance(Arc::new(cause)))
@@ -251,22 +256,7 @@ impl Serving {
                 Err(cause) => Err(cause),
             }
         };
-        let mut work = pin!(work);
-        let mut began = false;
-        poll_fn(|context| {
-            // A call that answers at once is not asked about.
-            if std::mem::replace(&mut began, true)
-                && cell.slot.poll_abandoned(generation, context).is_ready()
-            {
-                return Poll::Ready(Err(ExitCause::Cancelled));
-            }
-            if let Poll::Ready(served) = stint.poll(|| work.as_mut().poll(context)) {
-                return Poll::Ready(served);
-            }
-            let abandoned = cell.slot.poll_abandoned(generation, context);
-            abandoned.map(|()| Err(ExitCause::Cancelled))
-        })
-        .await
+        attend(&cell, generation, &mut stint, work).await
     }
 
     /// After the start, and after each call.
@@ -293,6 +283,31 @@ impl Serving {
         self.instance = None;
         self.cell.clear_meter();
     }
+}
+
+/// Does a call's work, for as long as somebody waits for it.
+async fn attend(
+    cell: &ComponentCell,
+    generation: u64,
+    stint: &mut Stint<'_>,
+    work: impl Future<Output = Result<Outcome, ExitCause>>,
+) -> Result<Outcome, ExitCause> {
+    let mut work = pin!(work);
+    let mut began = false;
+    poll_fn(|context| {
+        // A call that answers at once is not asked about.
+        if std::mem::replace(&mut began, true)
+            && cell.slot.poll_abandoned(generation, context).is_ready()
+        {
+            return Poll::Ready(Err(ExitCause::Cancelled));
+        }
+        if let Poll::Ready(served) = stint.poll(|| work.as_mut().poll(context)) {
+            return Poll::Ready(served);
+        }
+        let abandoned = cell.slot.poll_abandoned(generation, context);
+        abandoned.map(|()| Err(ExitCause::Cancelled))
+    })
+    .await
 }
 
 /// What watches for idleness, where the release may be parked.

@@ -24,7 +24,7 @@ use crate::payload::{
     DecodeError, EncodeError, ValueError, encode_arguments, encode_run, type_name,
 };
 use crate::replicas::{NoRoom, Replicas, Served, Times};
-use crate::results::Results;
+use crate::results::{Reply, Results};
 use crate::runtime::{Loaded, Runtime};
 use crate::state::ComponentState;
 use crate::watch::CallOptions;
@@ -157,7 +157,7 @@ impl ComponentRef {
     pub async fn call(&self, function: &str, arguments: &[Val]) -> Result<Vec<Val>, WasmError> {
         let make = || self.prepare(function, arguments);
         let options = CallOptions::default();
-        self.call_made(options, make).await?.values()
+        self.call_made(options, make).await?.reading().values()
     }
 
     /// As [`ComponentRef::call`], ending by `deadline` from now.
@@ -172,7 +172,7 @@ impl ComponentRef {
     ) -> Result<Vec<Val>, WasmError> {
         let options = CallOptions::default().deadline(deadline);
         let make = || self.prepare(function, arguments);
-        self.call_made(options, make).await?.values()
+        self.call_made(options, make).await?.reading().values()
     }
 
     /// As [`ComponentRef::call`], but a full mailbox is an error at once.
@@ -182,7 +182,7 @@ impl ComponentRef {
     pub async fn try_call(&self, function: &str, arguments: &[Val]) -> Result<Vec<Val>, WasmError> {
         let options = CallOptions::default().no_wait();
         let make = || self.prepare(function, arguments);
-        self.call_made(options, make).await?.values()
+        self.call_made(options, make).await?.reading().values()
     }
 
     /// Calls with arguments that are encoded already, as [`ComponentRef::encode`] does it, and
@@ -213,7 +213,7 @@ impl ComponentRef {
         options: CallOptions,
     ) -> Result<Vec<Val>, WasmError> {
         let make = || self.prepare(function, arguments);
-        self.call_made(options, make).await?.values()
+        self.call_made(options, make).await?.reading().values()
     }
 
     /// As [`ComponentRef::call_encoded`], with a deadline of its own, or told of while it goes on.
@@ -235,7 +235,7 @@ impl ComponentRef {
             call.seat = Some(lack.seat(self, deadline, no_room).await?);
         }
         let served = self.serve(call, Times { began, deadline }, no_room).await;
-        self.results(served)
+        Ok(self.reply(served)?.kept())
     }
 
     /// Calls what `make` makes, as the options say.
@@ -243,13 +243,13 @@ impl ComponentRef {
         &self,
         options: CallOptions,
         make: impl Fn() -> Result<Call, WasmError>,
-    ) -> Result<Results, WasmError> {
+    ) -> Result<Reply<'_>, WasmError> {
         let began = Instant::now();
         let no_room = options.no_room();
         let (mut call, deadline) = self.seated(began, options.deadline, no_room, make).await?;
         call.watch = options.watch;
         let served = self.serve(call, Times { began, deadline }, no_room).await;
-        self.results(served)
+        self.reply(served)
     }
 
     /// A call with a message that somebody has encoded.
@@ -286,7 +286,7 @@ impl ComponentRef {
             call.seat = Some(lack.seat(self, deadline, no_room).await?);
         }
         let served = self.serve(call, Times { began, deadline }, no_room).await;
-        self.results(served)
+        Ok(self.reply(served)?.kept())
     }
 
     async fn serve(&self, call: Call, times: Times, no_room: NoRoom) -> Served<'_> {
@@ -302,8 +302,8 @@ impl ComponentRef {
     pub async fn call_bytes(&self, function: &str, bytes: &[u8]) -> Result<Vec<u8>, WasmError> {
         let is_bytes = |ty: &Type| matches!(ty, Type::List(list) if list.ty() == Type::U8);
         let make = || self.prepare_run(function, "list<u8>", is_bytes, bytes);
-        let results = self.call_made(CallOptions::default(), make).await?;
-        results.to_bytes()
+        let reply = self.call_made(CallOptions::default(), make).await?;
+        reply.reading().to_bytes()
     }
 
     /// Calls a function that takes one `string` and returns one.
@@ -313,8 +313,8 @@ impl ComponentRef {
     pub async fn call_text(&self, function: &str, text: &str) -> Result<String, WasmError> {
         let is_text = |ty: &Type| *ty == Type::String;
         let make = || self.prepare_run(function, "string", is_text, text.as_bytes());
-        let results = self.call_made(CallOptions::default(), make).await?;
-        Ok(results.text()?.to_owned())
+        let reply = self.call_made(CallOptions::default(), make).await?;
+        Ok(reply.reading().text()?.to_owned())
     }
 
     /// Encodes the arguments of a call, checked against the function's type, at the component's
@@ -504,7 +504,7 @@ impl ComponentRef {
         }
     }
 
-    fn results(&self, (cell, answer): Served<'_>) -> Result<Results, WasmError> {
+    fn reply<'c>(&'c self, (cell, answer): Served<'c>) -> Result<Reply<'c>, WasmError> {
         let Answer {
             generation,
             outcome,
@@ -540,8 +540,12 @@ impl ComponentRef {
             cell.flip.carry_out(&mut returned.message);
             returned
         };
-        let source = (Arc::clone(cell), generation);
-        Ok(Results::new(self.name().clone(), source, returned))
+        Ok(Reply {
+            component: self.name(),
+            cell,
+            generation,
+            returned,
+        })
     }
 
     fn no_instance(&self, cell: &ComponentCell, cause: Arc<ExitCause>) -> WasmError {

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use wasmtime::component::types::ComponentItem;
@@ -216,6 +216,8 @@ pub(crate) struct Handles {
     /// The kinds as types of this instance, in their order.
     types: OnceLock<Box<[Option<ResourceType>]>>,
     held: Mutex<HashMap<u64, ResourceAny>>,
+    /// How many those are, for who does not want the lock. Changes under it.
+    count: AtomicUsize,
 }
 
 /// Why the bytes of arguments do not name what may be used.
@@ -236,6 +238,7 @@ impl Handles {
             generation,
             types: OnceLock::new(),
             held: Mutex::default(),
+            count: AtomicUsize::new(0),
         }
     }
 
@@ -254,7 +257,7 @@ impl Handles {
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.held().len()
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Names one that is about to be held.
@@ -264,7 +267,9 @@ impl Handles {
     }
 
     pub(crate) fn hold(&self, number: u64, resource: ResourceAny) {
-        self.held().insert(number, resource);
+        let mut held = self.held();
+        held.insert(number, resource);
+        self.count.store(held.len(), Ordering::Relaxed);
     }
 
     /// One that is lent to the guest.
@@ -274,7 +279,10 @@ impl Handles {
 
     /// One that is given to the guest, or dropped.
     pub(crate) fn give(&self, number: u64) -> Option<ResourceAny> {
-        self.held().remove(&number)
+        let mut held = self.held();
+        let given = held.remove(&number);
+        self.count.store(held.len(), Ordering::Relaxed);
+        given
     }
 
     /// Whether all handles in the arguments may be used as the parameters say. Bytes that do not

@@ -15,7 +15,7 @@ use tokio::time::sleep_until;
 use wasmtime::component::{self, TypedFunc};
 use wasmtime::{AsContextMut, Store, StoreContextMut, UpdateDeadline};
 
-use crate::abi::{Arguments, Lifted, Passage, with_passage};
+use crate::abi::{Arguments, Lifted, Luggage, Passage};
 use crate::capacity::{Place, fits, initial_bytes};
 use crate::coredumps::Coredump;
 use crate::ending::{Ending, exit_cause};
@@ -153,17 +153,22 @@ pub(crate) trait Run: Send {
 }
 
 pub(crate) struct Instance {
-    store: Store<ComponentState>,
-    instance: component::Instance,
+    guest: Guest,
     loaded: Arc<Loaded>,
-    passage: Arc<Passage>,
     turn: Arc<Turn>,
     limits: ResourceLimits,
-    functions: Vec<Option<TypedFunc<Arguments, Lifted>>>,
     /// Of the trap that ended it.
     pub(crate) coredump: Option<Coredump>,
     /// Given back once the Store is dropped: fields are dropped in order.
     _place: Place,
+}
+
+/// What a call enters; what bounds the call stands beside it.
+struct Guest {
+    store: Store<ComponentState>,
+    instance: component::Instance,
+    passage: Arc<Passage>,
+    functions: Vec<Option<TypedFunc<Arguments, Lifted>>>,
 }
 
 impl Instance {
@@ -237,14 +242,17 @@ impl Instance {
         };
         let kinds = compiled.exports.kinds();
         passage.handles.instantiated(kinds, &mut store, &instance);
+        let functions = vec![None; compiled.exports.functions().len()];
         Ok(Self {
-            functions: vec![None; compiled.exports.functions().len()],
+            guest: Guest {
+                store,
+                instance,
+                passage,
+                functions,
+            },
             loaded: Arc::clone(loaded),
-            passage,
             turn,
             limits: *limits,
-            store,
-            instance,
             coredump: None,
             _place: place,
         })
@@ -258,19 +266,25 @@ impl Instance {
     ) -> Result<Outcome, ExitCause> {
         let limit = self.limits.timeout();
         let deadline = now + limit;
-        arm(&mut self.store, &self.limits, deadline)
+        let Self {
+            guest,
+            loaded: own,
+            turn,
+            limits,
+            coredump,
+            _place,
+        } = self;
+        arm(&mut guest.store, limits, deadline)
             .map_err(|error| exit_cause(Ending::Call, error, None, limit))?;
-        self.store.data_mut().limiter.begin_call();
-        // What the calls below do not change.
-        let (loaded, turn) = (Arc::clone(&self.loaded), Arc::clone(&self.turn));
-        let pulse = &loaded.compiled.engine.pulse;
-        let bounds = Bounds::new(pulse, &turn, deadline, &self.limits);
-        self.store.data_mut().count_handles();
-        self.store.set_hostcall_fuel(match invocation {
-            Invocation::Call(_) | Invocation::Drop(_) => self.limits.max_memory_bytes(),
+        let bounds = Bounds::new(&own.compiled.engine.pulse, turn, deadline, limits);
+        guest.store.set_hostcall_fuel(match invocation {
+            Invocation::Call(_) | Invocation::Drop(_) => limits.max_memory_bytes(),
             Invocation::Run(_) => HOSTCALL_BYTES,
         });
-        self.store.data_mut().chain = None;
+        let state = guest.store.data_mut();
+        state.limiter.begin_call();
+        state.count_handles();
+        state.chain = None;
         let served = match invocation {
             Invocation::Call(Call {
                 function,
@@ -280,13 +294,13 @@ impl Instance {
                 watch,
                 seat: _,
             }) => {
-                let function = match self.place_of(&loaded, function, &arguments) {
-                    Ok(function) => function,
+                let (function, loaded) = match place_of(own, loaded, function, &arguments) {
+                    Ok(place) => place,
                     Err(outcome) => return Ok(outcome),
                 };
-                self.store.data_mut().chain = chain;
-                let watched = watch.map(|watch| Watched::new(self.store.data().gate(), watch));
-                let call = pin!(self.call(function, arguments));
+                state.chain = chain;
+                let watched = watch.map(|watch| Watched::new(state.gate(), watch));
+                let call = pin!(guest.call(loaded, function, arguments));
                 let served = bounded(bounds, call).await;
                 drop(watched);
                 served
@@ -294,24 +308,24 @@ impl Instance {
             Invocation::Run(body) => {
                 // Called inside, since the closure may panic before it gives a future.
                 let body = pin!(async {
-                    let body = body.run(self.store.as_context_mut(), &self.instance);
+                    let body = body.run(guest.store.as_context_mut(), &guest.instance);
                     body.await.map(Outcome::Ran).map_err(Failed::Guest)
                 });
                 bounded(bounds, body).await
             }
             Invocation::Drop(handle) => {
-                let drop = pin!(self.drop_resource(&handle));
+                let drop = pin!(guest.drop_resource(own, &handle));
                 bounded(bounds, drop).await
             }
         };
         match served {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(Failed::Guest(error))) => {
-                if let Some(coredumps) = &self.loaded.coredumps {
-                    let component = self.store.data().caller().component.clone();
-                    self.coredump = coredumps.take(&error, &mut self.store, &component);
+                if let Some(coredumps) = &own.coredumps {
+                    let component = guest.store.data().caller().component.clone();
+                    *coredump = coredumps.take(&error, &mut guest.store, &component);
                 }
-                let state = self.store.data();
+                let state = guest.store.data();
                 Err(exit_cause(Ending::Call, error, Some(state), limit))
             }
             Ok(Err(Failed::Host(cause))) => Err(cause),
@@ -323,48 +337,56 @@ impl Instance {
                 },
             }),
             Err(Cut::Waited(stretch)) => Err(waited(stretch)),
-            Err(Cut::Panic(payload)) => Err(self.loaded.guests.caught(payload).into()),
+            Err(Cut::Panic(payload)) => Err(own.guests.caught(payload).into()),
             Err(Cut::Stopped) => Err(ExitCause::Shutdown),
         }
     }
 
     /// What it holds.
     pub(crate) fn meter(&self) -> Arc<MemoryMeter> {
-        Arc::clone(&self.passage.meter)
+        Arc::clone(&self.guest.passage.meter)
     }
 
     /// Fuel the last call has used; 0 where fuel is not metered.
     pub(crate) fn fuel_used(&self) -> u64 {
-        match self.store.data().fuel {
+        let store = &self.guest.store;
+        match store.data().fuel {
             0 => 0,
-            granted => granted.saturating_sub(self.store.get_fuel().unwrap_or(granted)),
+            granted => granted.saturating_sub(store.get_fuel().unwrap_or(granted)),
         }
     }
+}
 
-    /// Where the function of a call stands in the code that runs here, which may be another than
-    /// the call was made for.
-    fn place_of(
-        &self,
-        made_for: &Arc<Loaded>,
+/// Where the function of a call stands in the code that runs here, which may be another than the
+/// call was made for; and that code.
+fn place_of(
+    own: &Arc<Loaded>,
+    made_for: Arc<Loaded>,
+    function: usize,
+    arguments: &Message,
+) -> Result<(usize, Arc<Loaded>), Outcome> {
+    if Arc::ptr_eq(&made_for, own) {
+        return Ok((function, made_for));
+    }
+    let of = made_for.compiled.exports.functions().get(function);
+    let place = of.map_or(Ok(function), |of| own.compiled.exports.same(of));
+    let place = place.map_err(Outcome::Changed)?;
+    let limit_bytes = own.messages.limit(Way::In);
+    match arguments.len() > limit_bytes {
+        true => Err(Outcome::Refused(ValueError::TooLarge { limit_bytes })),
+        false => Ok((place, Arc::clone(own))),
+    }
+}
+
+impl Guest {
+    /// Calls a function of what is loaded here.
+    async fn call(
+        &mut self,
+        loaded: Arc<Loaded>,
         function: usize,
-        arguments: &Message,
-    ) -> Result<usize, Outcome> {
-        if Arc::ptr_eq(made_for, &self.loaded) {
-            return Ok(function);
-        }
-        let of = made_for.compiled.exports.functions().get(function);
-        let exports = &self.loaded.compiled.exports;
-        let place = of.map_or(Ok(function), |of| exports.same(of));
-        let place = place.map_err(Outcome::Changed)?;
-        let limit_bytes = self.loaded.messages.limit(Way::In);
-        match arguments.len() > limit_bytes {
-            true => Err(Outcome::Refused(ValueError::TooLarge { limit_bytes })),
-            false => Ok(place),
-        }
-    }
-
-    async fn call(&mut self, function: usize, arguments: Message) -> Result<Outcome, Failed> {
-        let compiled = &self.loaded.compiled;
+        arguments: Message,
+    ) -> Result<Outcome, Failed> {
+        let compiled = &loaded.compiled;
         let missing = || Failed::Host(internal(format!("no function at {function}")));
         let export = compiled
             .exports
@@ -396,15 +418,15 @@ impl Instance {
                 return Ok(Outcome::Refused(refused));
             }
         }
-        let arguments = match Arguments::new(Arc::clone(passage), arguments) {
-            Ok(arguments) => arguments,
+        let luggage = match Luggage::new(Arc::clone(passage), arguments) {
+            Ok(luggage) => luggage,
             Err(no_room) => return Ok(Outcome::Refused(ValueError::NoRoom(no_room))),
         };
-        let call = pin!(func.call_async(&mut self.store, arguments));
-        match with_passage(Arc::clone(passage), call).await {
+        let call = pin!(luggage.with(func.call_async(&mut self.store, Arguments)));
+        match call.await {
             Ok(Lifted { message, .. }) => Ok(match message {
                 Ok(message) => Outcome::Results(Returned {
-                    loaded: Arc::clone(&self.loaded),
+                    loaded,
                     function,
                     message,
                 }),
@@ -414,8 +436,12 @@ impl Instance {
         }
     }
 
-    async fn drop_resource(&mut self, handle: &ResourceHandle) -> Result<Outcome, Failed> {
-        let kinds = self.loaded.compiled.exports.kinds();
+    async fn drop_resource(
+        &mut self,
+        loaded: &Loaded,
+        handle: &ResourceHandle,
+    ) -> Result<Outcome, Failed> {
+        let kinds = loaded.compiled.exports.kinds();
         match self.passage.handles.remove(kinds, handle) {
             Ok(resource) => match resource.resource_drop_async(&mut self.store).await {
                 Ok(()) => Ok(Outcome::Ran(Box::new(()))),

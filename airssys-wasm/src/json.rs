@@ -32,7 +32,7 @@ use crate::component::{ComponentRef, kinds_of};
 use crate::error::WasmError;
 use crate::message::{Messages, Runs, Writer};
 use crate::payload::{self, EncodeError, MAX_VALUES_BYTES, Undecoded, ValueError};
-use crate::results::Results;
+use crate::results::{Reading, Results};
 use crate::watch::CallOptions;
 
 pub(crate) use docs::Docs;
@@ -204,7 +204,7 @@ impl ComponentRef {
         options: CallOptions,
     ) -> Result<Outcome, WasmError> {
         let make = || self.with_message(function, self.encode_json(function, arguments)?);
-        self.call_made(options, make).await?.json()
+        self.call_made(options, make).await?.reading().json()
     }
 
     /// The JSON Schema of a function's parameters and results.
@@ -226,6 +226,12 @@ impl Results {
     /// # Errors
     /// [`WasmError::Results`] with [`ValueError::TooLargeAsValues`], [`WasmError::Damaged`].
     pub fn json(&self) -> Result<Outcome, WasmError> {
+        self.reading().json()
+    }
+}
+
+impl Reading<'_> {
+    pub(crate) fn json(self) -> Result<Outcome, WasmError> {
         let bytes = self.read()?;
         decode::outcome(self.types(), self.kinds(), bytes)
             .map_err(|undecoded| self.not_read(undecoded))

@@ -22,8 +22,26 @@ use crate::payload::{
 pub struct Results {
     component: ComponentName,
     /// Who returned it.
-    source: (Arc<ComponentCell>, u64),
+    cell: Arc<ComponentCell>,
+    generation: u64,
     returned: Returned,
+}
+
+/// What a call returned, where nobody keeps it.
+pub(crate) struct Reply<'c> {
+    pub(crate) component: &'c ComponentName,
+    pub(crate) cell: &'c Arc<ComponentCell>,
+    pub(crate) generation: u64,
+    pub(crate) returned: Returned,
+}
+
+/// What is read of either.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'r> {
+    component: &'r ComponentName,
+    cell: &'r ComponentCell,
+    generation: u64,
+    returned: &'r Returned,
 }
 
 impl fmt::Debug for Results {
@@ -36,15 +54,12 @@ impl fmt::Debug for Results {
 }
 
 impl Results {
-    pub(crate) fn new(
-        component: ComponentName,
-        source: (Arc<ComponentCell>, u64),
-        returned: Returned,
-    ) -> Self {
-        Self {
-            component,
-            source,
-            returned,
+    pub(crate) fn reading(&self) -> Reading<'_> {
+        Reading {
+            component: &self.component,
+            cell: &self.cell,
+            generation: self.generation,
+            returned: &self.returned,
         }
     }
 
@@ -59,7 +74,7 @@ impl Results {
     /// # Errors
     /// [`WasmError::Results`] if it returns something else, [`WasmError::Damaged`].
     pub fn bytes(&self) -> Result<&[u8], WasmError> {
-        self.run("list<u8>", is_bytes)
+        self.reading().run("list<u8>", is_bytes)
     }
 
     /// As [`Results::bytes`], copied out in one pass with the check.
@@ -67,10 +82,53 @@ impl Results {
     /// # Errors
     /// As [`Results::bytes`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, WasmError> {
+        self.reading().to_bytes()
+    }
+
+    /// The text of a function that returns one `string`, where it lies.
+    ///
+    /// # Errors
+    /// As [`Results::bytes`].
+    pub fn text(&self) -> Result<&str, WasmError> {
+        self.reading().text()
+    }
+
+    /// The results as values, which take at most [`MAX_VALUES_BYTES`]. A handle is a string, which
+    /// parses as a [`ResourceHandle`](crate::ResourceHandle).
+    ///
+    /// # Errors
+    /// [`WasmError::Results`] with [`ValueError::TooLargeAsValues`], [`WasmError::Damaged`].
+    pub fn values(&self) -> Result<Vec<Val>, WasmError> {
+        self.reading().values()
+    }
+}
+
+impl Reply<'_> {
+    pub(crate) fn reading(&self) -> Reading<'_> {
+        Reading {
+            component: self.component,
+            cell: self.cell,
+            generation: self.generation,
+            returned: &self.returned,
+        }
+    }
+
+    pub(crate) fn kept(self) -> Results {
+        Results {
+            component: self.component.clone(),
+            cell: Arc::clone(self.cell),
+            generation: self.generation,
+            returned: self.returned,
+        }
+    }
+}
+
+impl<'r> Reading<'r> {
+    pub(crate) fn to_bytes(self) -> Result<Vec<u8>, WasmError> {
         self.one("list<u8>", is_bytes)?;
         let Returned {
             loaded, message, ..
-        } = &self.returned;
+        } = self.returned;
         let copy = loaded.messages.read_vec(message, size_of::<u32>());
         let copy = copy.map_err(|source| self.damaged(source))?;
         // It has been checked with the bytes behind it.
@@ -81,27 +139,18 @@ impl Results {
         }
     }
 
-    /// The text of a function that returns one `string`, where it lies.
-    ///
-    /// # Errors
-    /// As [`Results::bytes`].
-    pub fn text(&self) -> Result<&str, WasmError> {
+    pub(crate) fn text(self) -> Result<&'r str, WasmError> {
         let bytes = self.run("string", |ty| *ty == Type::String)?;
         std::str::from_utf8(bytes).map_err(|_| self.undecodable(DecodeError))
     }
 
-    /// The results as values, which take at most [`MAX_VALUES_BYTES`]. A handle is a string, which
-    /// parses as a [`ResourceHandle`](crate::ResourceHandle).
-    ///
-    /// # Errors
-    /// [`WasmError::Results`] with [`ValueError::TooLargeAsValues`], [`WasmError::Damaged`].
-    pub fn values(&self) -> Result<Vec<Val>, WasmError> {
+    pub(crate) fn values(self) -> Result<Vec<Val>, WasmError> {
         let bytes = self.read()?;
         decode(self.types().iter(), self.kinds(), bytes)
             .map_err(|undecoded| self.not_read(undecoded))
     }
 
-    pub(crate) fn not_read(&self, undecoded: Undecoded) -> WasmError {
+    pub(crate) fn not_read(self, undecoded: Undecoded) -> WasmError {
         match undecoded {
             Undecoded::Malformed(source) => self.undecodable(source),
             Undecoded::TooLarge => self.unfit(ValueError::TooLargeAsValues {
@@ -111,7 +160,7 @@ impl Results {
     }
 
     /// What follows the length of a list of bytes or a text.
-    fn run(&self, expected: &str, is: impl Fn(&Type) -> bool) -> Result<&[u8], WasmError> {
+    fn run(self, expected: &str, is: impl Fn(&Type) -> bool) -> Result<&'r [u8], WasmError> {
         self.one(expected, is)?;
         let mut reader = Reader::new(self.read()?);
         let mut run = || {
@@ -124,7 +173,7 @@ impl Results {
     }
 
     /// That there is one result, of a type that `is` tells.
-    fn one(&self, expected: &str, is: impl Fn(&Type) -> bool) -> Result<(), WasmError> {
+    fn one(self, expected: &str, is: impl Fn(&Type) -> bool) -> Result<(), WasmError> {
         match self.types() {
             [ty] if is(ty) => Ok(()),
             types => Err(self.unfit(ValueError::Type {
@@ -135,38 +184,37 @@ impl Results {
         }
     }
 
-    pub(crate) fn kinds(&self) -> &[Kind] {
+    pub(crate) fn kinds(self) -> &'r [Kind] {
         self.returned.loaded.compiled.exports.kinds()
     }
 
-    pub(crate) fn types(&self) -> &[Type] {
+    pub(crate) fn types(self) -> &'r [Type] {
         let functions = self.returned.loaded.compiled.exports.functions();
         let function = functions.get(self.returned.function);
         function.map_or(&[], |function| &function.results)
     }
 
-    pub(crate) fn read(&self) -> Result<&[u8], WasmError> {
+    pub(crate) fn read(self) -> Result<&'r [u8], WasmError> {
         let Returned {
             loaded, message, ..
-        } = &self.returned;
+        } = self.returned;
         let read = loaded.messages.read(message);
         read.map_err(|source| self.damaged(source))
     }
 
     /// Ends the instance whose results they are.
-    fn damaged(&self, source: Corrupt) -> WasmError {
-        let (cell, generation) = &self.source;
-        cell.condemn(*generation, source);
+    fn damaged(self, source: Corrupt) -> WasmError {
+        self.cell.condemn(self.generation, source);
         let component = self.component.clone();
         WasmError::Damaged { component, source }
     }
 
-    fn unfit(&self, source: ValueError) -> WasmError {
+    fn unfit(self, source: ValueError) -> WasmError {
         let component = self.component.clone();
         WasmError::Results { component, source }
     }
 
-    fn undecodable(&self, source: DecodeError) -> WasmError {
+    fn undecodable(self, source: DecodeError) -> WasmError {
         let component = self.component.clone();
         WasmError::Undecodable { component, source }
     }

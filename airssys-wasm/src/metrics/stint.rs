@@ -1,6 +1,5 @@
 //! One call of a generation, while it is worked on.
 
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -8,27 +7,27 @@ use super::herald::Herald;
 use super::tally::Tally;
 
 /// Counts its call when it begins, and the call's times when it is dropped.
-pub(crate) struct Stint {
-    tally: Arc<Tally>,
-    herald: Arc<Herald>,
+pub(crate) struct Stint<'a> {
+    tally: &'a Tally,
+    herald: &'a Herald,
     waited: Duration,
     began: Instant,
     ended: Option<Instant>,
     busy: Duration,
 }
 
-impl Stint {
+impl<'a> Stint<'a> {
     /// A call is taken up now, which has waited for this long.
     pub(crate) fn begin(
-        tally: &Arc<Tally>,
-        herald: &Arc<Herald>,
+        tally: &'a Tally,
+        herald: &'a Herald,
         waited: Duration,
         now: Instant,
     ) -> Self {
         tally.enter();
         Self {
-            tally: Arc::clone(tally),
-            herald: Arc::clone(herald),
+            tally,
+            herald,
             waited,
             began: now,
             ended: None,
@@ -47,12 +46,12 @@ impl Stint {
         let ended = Instant::now();
         self.ended = Some(ended);
         self.busy += ended.saturating_duration_since(began);
-        self.herald.tell(&self.tally);
+        self.herald.tell(self.tally);
         polled
     }
 }
 
-impl Drop for Stint {
+impl Drop for Stint<'_> {
     fn drop(&mut self) {
         // A kill drops it between two polls: it has served until then.
         let served = self.ended.map_or(Duration::ZERO, |ended| {

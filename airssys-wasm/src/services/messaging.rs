@@ -330,7 +330,7 @@ impl Gate {
         let call = async move {
             let answer = to.deliver(letter).await;
             let answer = answer.map_err(|error| undelivered(&error))?;
-            let bytes = answer.read().map_err(|_| Undelivered::Failed)?;
+            let bytes = answer.reading().read().map_err(|_| Undelivered::Failed)?;
             decode(bytes).ok_or(Undelivered::Failed)
         };
         let mut call = Box::pin(call);
