@@ -3,7 +3,7 @@
 mod swap;
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -222,7 +222,7 @@ impl Serving {
         let served = match &mut self.instance {
             Some(instance) => {
                 let mut stint = Stint::begin(&self.tally, &self.herald, turn.waited, taken);
-                let work = instance.serve(invocation, taken);
+                let work = pin!(instance.serve(invocation, taken));
                 attend(&self.cell, generation, &mut stint, work).await
             }
             // Seldom, and large.
@@ -256,7 +256,7 @@ impl Serving {
                 Err(cause) => Err(cause),
             }
         };
-        attend(&cell, generation, &mut stint, work).await
+        attend(&cell, generation, &mut stint, pin!(work)).await
     }
 
     /// After the start, and after each call.
@@ -290,9 +290,8 @@ async fn attend(
     cell: &ComponentCell,
     generation: u64,
     stint: &mut Stint<'_>,
-    work: impl Future<Output = Result<Outcome, ExitCause>>,
+    mut work: Pin<&mut impl Future<Output = Result<Outcome, ExitCause>>>,
 ) -> Result<Outcome, ExitCause> {
-    let mut work = pin!(work);
     let mut began = false;
     poll_fn(|context| {
         // A call that answers at once is not asked about.

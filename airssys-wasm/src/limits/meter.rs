@@ -138,8 +138,10 @@ impl MemoryMeter {
 
     /// Counts handles, which are there already.
     pub(crate) fn set_handles(&self, bytes: usize) {
-        self.handles.store(bytes, Ordering::Relaxed);
-        self.peak.fetch_max(self.held(), Ordering::Relaxed);
+        if self.handles.load(Ordering::Relaxed) != bytes {
+            self.handles.store(bytes, Ordering::Relaxed);
+            self.peak.fetch_max(self.held(), Ordering::Relaxed);
+        }
     }
 
     /// Whether the limit has room for so many bytes more; one that has not is counted as refused.
