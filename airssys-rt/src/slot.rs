@@ -278,8 +278,8 @@ impl<T: Request, R: Send> Slot<T, R> {
             };
             match self.enter(request, (began, deadline), has_room, context) {
                 Ok((reply, kept)) => {
-                    let alarm = Alarm::at(kept, deadline + DEADLINE_GRACE);
-                    waiting.begin(reply, alarm, context).map(Ok)
+                    let until = deadline + DEADLINE_GRACE;
+                    waiting.begin(reply, kept, until, context).map(Ok)
                 }
                 Err(refused) => Poll::Ready(Err(refused)),
             }
@@ -328,8 +328,8 @@ impl<T: Request, R: Send> Slot<T, R> {
         };
         if let Some(refused) = refused {
             let granted = inner.room.give_back(usize::from(has_room));
+            self.grant(granted, &inner);
             drop(inner);
-            self.grant(granted);
             return Err(refused.with(request));
         }
         if !has_room && !inner.room.take() {
@@ -378,8 +378,7 @@ impl<T: Request, R: Send> Slot<T, R> {
         if request.is_none() {
             inner.actor = Told::No;
         }
-        drop(inner);
-        self.let_go(passed);
+        self.let_go(passed, inner);
         request.map(|(request, _)| request)
     }
 
@@ -402,8 +401,7 @@ impl<T: Request, R: Send> Slot<T, R> {
         if request.is_none() {
             inner.actor = Told::Waits(context.waker().clone());
         }
-        drop(inner);
-        self.let_go(passed);
+        self.let_go(passed, inner);
         match request {
             Some((request, turn)) => {
                 budget.made_progress();
@@ -413,8 +411,10 @@ impl<T: Request, R: Send> Slot<T, R> {
         }
     }
 
-    fn let_go(&self, passed: Passed<T, R>) {
-        self.grant(passed.granted);
+    /// Frees the lock first.
+    fn let_go(&self, passed: Passed<T, R>, inner: MutexGuard<'_, Inner<T, R>>) {
+        self.grant(passed.granted, &inner);
+        drop(inner);
         for (_, sent) in passed.requests {
             sent.finish();
         }
@@ -563,8 +563,7 @@ impl<T: Request, R: Send> Slot<T, R> {
                 Some((again, inner.replies.send(reply, exited)))
             }
         };
-        drop(inner);
-        self.let_go(passed);
+        self.let_go(passed, inner);
         let (_, sent) = sent?;
         sent.finish();
         let given_up = evicted || (redeliverable && deaths >= self.attempts);
@@ -584,8 +583,7 @@ impl<T: Request, R: Send> Slot<T, R> {
         let waiting = std::mem::take(&mut inner.queue);
         let mut passed = Passed::none();
         inner.refuse(waiting, &mut passed, || Outcome::Closed(Arc::clone(cause)));
-        drop(inner);
-        self.let_go(passed);
+        self.let_go(passed, inner);
     }
 
     /// From the last death to the incarnation that serves now taking work.
@@ -615,7 +613,7 @@ impl<T: Request, R: Send> Slot<T, R> {
 /// Requests that nobody will work on. What is in them may do anything when it is dropped, so that
 /// waits until the lock is free.
 struct Passed<T, R> {
-    requests: Vec<(T, Sent<Outcome<R>>)>,
+    requests: Vec<(Option<T>, Sent<Outcome<R>>)>,
     granted: usize,
 }
 
@@ -685,6 +683,11 @@ impl<T: Request, R> Inner<T, R> {
             if envelope.deadline > taken && self.replies.is_wanted(envelope.reply) {
                 passed.granted += self.room.give_back(usize::from(envelope.roomy));
                 let waited = taken.saturating_duration_since(envelope.began);
+                // One that was never answered is not to be waited for any more.
+                if let Some(left) = self.in_flight.take() {
+                    let sent = self.replies.send(left.reply, Outcome::Expired);
+                    passed.requests.push((left.again, sent));
+                }
                 let request = self.hand_out(envelope);
                 return (Some((request, Turn { taken, waited })), passed);
             }
@@ -703,7 +706,7 @@ impl<T: Request, R> Inner<T, R> {
         for envelope in envelopes {
             passed.granted += self.room.give_back(usize::from(envelope.roomy));
             let sent = self.replies.send(envelope.reply, outcome());
-            passed.requests.push((envelope.request, sent));
+            passed.requests.push((Some(envelope.request), sent));
         }
     }
 

@@ -66,7 +66,7 @@ async fn row(name: &'static str, quick: bool) -> wasmtime::Result<Vec<Row>> {
         "recovery" => vec![work::recovery(rounds / 2).await?],
         "growth" => vec![work::growth(rounds).await?],
         "epochs" => vec![work::epochs(rounds / 20).await?],
-        "siblings" => vec![work::siblings(rounds * 5).await?],
+        "siblings" => vec![work::siblings(rounds * 25).await?],
         "cache" => vec![cache::cache(rounds / 40).await?],
         _ => density::rows(if quick { 1_000 } else { 10_000 }).await?,
     })

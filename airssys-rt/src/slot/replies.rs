@@ -115,7 +115,7 @@ mod tests {
     fn places_are_free_again_whoever_is_done_first() {
         let mut replies = Replies::new();
         let context = &mut Context::from_waker(Waker::noop());
-        let mut began = || Waker::noop().clone();
+        let began = || Waker::noop().clone();
         let fetched = replies.await_by(began());
         assert!(replies.poll(fetched, context).is_pending());
         assert!(matches!(replies.send(fetched, 1), Sent::Wake(_)));

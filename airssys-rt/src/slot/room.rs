@@ -1,8 +1,10 @@
 //! How many requests may wait, and who waits until they do.
 
+use std::sync::MutexGuard;
+
 use tokio::time::{Instant, timeout_at};
 
-use super::{Request, Slot};
+use super::{Inner, Request, Slot};
 
 /// How many more requests may wait.
 pub(super) struct Room {
@@ -61,8 +63,9 @@ impl<T: Request, R: Send> Slot<T, R> {
         true
     }
 
-    /// Hands units of room to those that have waited for longest.
-    pub(super) fn grant(&self, units: usize) {
+    /// Hands units of room to those that have waited for longest: under the lock, so that whoever
+    /// takes a wish back finds the unit that was for it.
+    pub(super) fn grant(&self, units: usize, _: &MutexGuard<'_, Inner<T, R>>) {
         if units > 0 {
             self.wanting.add_permits(units);
         }
@@ -92,7 +95,6 @@ impl<T: Request, R: Send> Drop for Wish<'_, T, R> {
                 0
             }
         };
-        drop(inner);
-        self.slot.grant(granted);
+        self.slot.grant(granted, &inner);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::task::{Context, Poll};
 
+use tokio::time::Instant;
+
 use super::alarm::Alarm;
 use super::replies::Key;
 use super::{Outcome, Request, Slot};
@@ -22,15 +24,16 @@ impl<'s, T: Request, R: Send> Waiting<'s, T, R> {
         }
     }
 
-    /// The request waits in the slot from now on.
+    /// The request waits in the slot from now on, `until` then.
     pub(super) fn begin(
         &mut self,
         reply: Key,
-        alarm: Alarm,
+        kept: Option<Alarm>,
+        until: Instant,
         context: &mut Context<'_>,
     ) -> Poll<Outcome<R>> {
         self.reply = Some(reply);
-        self.alarm = Some(alarm);
+        self.alarm = Some(Alarm::at(kept, until));
         self.poll_alarm(context)
     }
 

@@ -13,6 +13,9 @@ use tokio::time::{Instant, sleep};
 
 const GENERATION: u64 = 1;
 
+/// Takes a second.
+const BUSY: u32 = 1_000;
+
 struct Number(u32);
 
 impl airssys_rt::Request for Number {
@@ -54,6 +57,9 @@ impl Actor for Staying {
                     if n == 0 {
                         sleep(Duration::from_secs(3600)).await;
                     }
+                    if n == BUSY {
+                        sleep(Duration::from_secs(1)).await;
+                    }
                     self.slot.answer(GENERATION, n + 1);
                 }
                 Next::Nudged => {
@@ -70,8 +76,12 @@ impl Actor for Staying {
 
 impl Staying {
     fn new() -> Self {
+        Self::with_room_for(2_000)
+    }
+
+    fn with_room_for(capacity: usize) -> Self {
         Self {
-            slot: Arc::new(Slot::new(2_000)),
+            slot: Arc::new(Slot::new(capacity)),
             entered: Arc::default(),
             nudged: Arc::default(),
             leaves: Arc::default(),
@@ -79,7 +89,11 @@ impl Staying {
     }
 
     async fn start() -> (Self, ActorRef<Work>) {
-        let staying = Self::new();
+        Self::new().started().await
+    }
+
+    async fn started(self) -> (Self, ActorRef<Work>) {
+        let staying = self;
         let (actor, _) = Actor::spawn(None, staying.clone(), ()).await.unwrap();
         staying.slot.attach(GENERATION, actor.clone());
         (staying, actor)
@@ -254,4 +268,145 @@ async fn a_call_that_is_over_leaves_nothing_of_its_task_behind() {
     }
     drop(waker);
     assert_eq!(Arc::strong_count(&count), 1);
+}
+
+/// Whether the future waits.
+fn waits<F: Future>(future: std::pin::Pin<&mut F>) -> bool {
+    let context = &mut Context::from_waker(Waker::noop());
+    future.poll(context).is_pending()
+}
+
+/// A slot with room for one, whose actor is busy for a second.
+async fn busy_with_room_for_one() -> Staying {
+    let (staying, _) = Staying::with_room_for(1).started().await;
+    let busy = staying.clone();
+    tokio::spawn(async move { busy.call(BUSY).await });
+    while staying.slot.waiting() > 0 || staying.entered.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    staying
+}
+
+/// There is room for one request, and for no second.
+async fn has_room_for_one(staying: &Staying) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let busy = staying.slot.try_call(Number(BUSY), deadline);
+    let (busy, second) = tokio::join!(busy, async {
+        while staying.slot.waiting() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let queued = staying.slot.try_call(Number(1), deadline);
+        let refused = staying.slot.try_call(Number(2), deadline);
+        tokio::join!(queued, refused)
+    });
+    assert_eq!(busy.unwrap(), BUSY + 1);
+    assert_eq!(second.0.unwrap(), 2);
+    assert!(matches!(second.1, Err(CallError::Full { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_get_room_in_the_order_in_which_they_have_come() {
+    let staying = busy_with_room_for_one().await;
+    let calls = (1..=20).map(|n| staying.call(n));
+    let answers = futures_util::future::join_all(calls).await;
+    for (n, answer) in (2..=21).zip(answers) {
+        assert_eq!(answer.unwrap(), n);
+    }
+    has_room_for_one(&staying).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_that_was_for_a_caller_that_has_gone_is_for_the_next_or_free() {
+    for next_waits in [false, true] {
+        for goes_before_its_turn in [false, true] {
+            let staying = busy_with_room_for_one().await;
+            let mut queued = pin!(staying.call(1));
+            assert!(waits(queued.as_mut()));
+            let (mut goes, mut next) = (Box::pin(staying.call(2)), pin!(staying.call(3)));
+            assert!(waits(goes.as_mut()));
+            if next_waits {
+                assert!(waits(next.as_mut()));
+            }
+            if goes_before_its_turn {
+                drop(goes);
+                assert_eq!(queued.await.unwrap(), 2);
+            } else {
+                // It is given room, and is not polled any more.
+                assert_eq!(queued.await.unwrap(), 2);
+                drop(goes);
+            }
+            if next_waits {
+                assert_eq!(next.await.unwrap(), 4);
+            }
+            has_room_for_one(&staying).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_waits_for_room_is_told_when_its_time_is_over() {
+    let staying = busy_with_room_for_one().await;
+    let mut queued = pin!(staying.call(1));
+    assert!(waits(queued.as_mut()));
+    let soon = Instant::now() + Duration::from_millis(10);
+    let expired = staying.slot.call(Number(2), soon).await;
+    assert!(matches!(expired, Err(CallError::Expired { .. })));
+    assert_eq!(queued.await.unwrap(), 2);
+    has_room_for_one(&staying).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_left_unanswered_is_over_when_the_next_is_taken() {
+    let slot: Slot<Number, u32> = Slot::new(4);
+    let (actor, _) = Actor::spawn(None, Staying::new(), ()).await.unwrap();
+    slot.attach(GENERATION, actor);
+    let deadline = Instant::now() + Duration::from_secs(3_600);
+    let (mut left, mut next) = (
+        pin!(slot.call(Number(1), deadline)),
+        pin!(slot.call(Number(2), deadline)),
+    );
+    assert!(waits(left.as_mut()) && waits(next.as_mut()));
+    assert!(slot.take(GENERATION).is_some() && slot.take(GENERATION).is_some());
+    slot.answer(GENERATION, 7);
+    let began = Instant::now();
+    assert!(matches!(left.await, Err(CallError::Expired { .. })));
+    assert_eq!(next.await.unwrap(), 7);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+/// Calls its slot when it is dropped.
+struct Inquisitive(Arc<Slot<Asking, u32>>);
+
+struct Asking(#[allow(dead_code, reason = "kept until the request goes")] Option<Inquisitive>);
+
+impl airssys_rt::Request for Asking {
+    fn name(&self) -> Arc<str> {
+        Arc::from("asking")
+    }
+}
+
+impl Drop for Inquisitive {
+    fn drop(&mut self) {
+        // Would wait for ever for a lock that is held.
+        assert!(self.0.waiting() <= self.0.capacity());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_a_request_may_ask_its_slot_when_it_is_dropped() {
+    let slot = Arc::new(Slot::<Asking, u32>::new(4));
+    let (actor, _) = Actor::spawn(None, Staying::new(), ()).await.unwrap();
+    slot.attach(GENERATION, actor);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let asking = || Asking(Some(Inquisitive(Arc::clone(&slot))));
+    // Passed, since its caller has gone; and refused by a close.
+    {
+        let mut gone = Box::pin(slot.call(asking(), deadline));
+        assert!(waits(gone.as_mut()));
+    }
+    assert!(slot.take(GENERATION).is_none());
+    let mut closed = pin!(slot.call(asking(), deadline));
+    assert!(waits(closed.as_mut()));
+    slot.close(&Arc::new(airssys_rt::ExitCause::Shutdown));
+    assert!(matches!(closed.await, Err(CallError::Stopped { .. })));
 }
