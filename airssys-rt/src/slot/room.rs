@@ -21,9 +21,9 @@ impl Room {
         }
     }
 
-    /// A unit, where there is one and nobody has come before.
+    /// A unit, where there is one. While somebody waits there is none.
     pub(super) fn take(&mut self) -> bool {
-        let is_there = self.free > 0 && self.wanting == 0;
+        let is_there = self.free > 0;
         self.free -= usize::from(is_there);
         is_there
     }

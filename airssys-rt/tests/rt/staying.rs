@@ -410,3 +410,51 @@ async fn what_is_in_a_request_may_ask_its_slot_when_it_is_dropped() {
     slot.close(&Arc::new(airssys_rt::ExitCause::Shutdown));
     assert!(matches!(closed.await, Err(CallError::Stopped { .. })));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_close_leaves_the_room_of_all_that_it_refuses() {
+    let (staying, actor) = Staying::with_room_for(1).started().await;
+    let mut busy = pin!(staying.call(BUSY));
+    assert!(waits(busy.as_mut()));
+    while staying.slot.waiting() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let (mut queued, mut behind) = (pin!(staying.call(1)), pin!(staying.call(2)));
+    assert!(waits(queued.as_mut()) && waits(behind.as_mut()));
+    staying
+        .slot
+        .close(&Arc::new(airssys_rt::ExitCause::Shutdown));
+    assert!(matches!(queued.await, Err(CallError::Stopped { .. })));
+    assert!(matches!(behind.await, Err(CallError::Stopped { .. })));
+    staying.slot.attach(GENERATION, actor);
+    assert_eq!(busy.await.unwrap(), BUSY + 1);
+    has_room_for_one(&staying).await;
+}
+
+struct Rung(AtomicUsize);
+
+impl Wake for Rung {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_task_that_asked_is_woken_when_a_caller_goes() {
+    let slot: Slot<Number, u32> = Slot::new(4);
+    let (actor, _) = Actor::spawn(None, Staying::new(), ()).await.unwrap();
+    slot.attach(GENERATION, actor);
+    let mut call = Box::pin(slot.call(Number(1), Instant::now() + Duration::from_secs(10)));
+    assert!(waits(call.as_mut()));
+    assert!(slot.take(GENERATION).is_some());
+    let tasks = [(); 2].map(|()| Arc::new(Rung(AtomicUsize::new(0))));
+    for task in &tasks {
+        let waker = Waker::from(Arc::clone(task));
+        let context = &mut Context::from_waker(&waker);
+        assert!(slot.poll_abandoned(GENERATION, context).is_pending());
+    }
+    drop(call);
+    assert_eq!(tasks.map(|task| task.0.load(Ordering::SeqCst)), [0, 1]);
+    let context = &mut Context::from_waker(Waker::noop());
+    assert!(slot.poll_abandoned(GENERATION, context).is_ready());
+}
