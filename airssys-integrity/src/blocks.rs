@@ -197,17 +197,7 @@ impl Blocks {
 
     /// Copies `source` to the room made for it. After an error nothing of it is held.
     pub(crate) fn append(&mut self, source: &[u8]) -> Result<(), Corrupt> {
-        let before = self.held;
-        let rest = source.get(self.append_whole(source)..).unwrap_or_default();
-        if rest.is_empty() {
-            return Ok(());
-        }
-        let appended = self.append_passes(rest, rest, |_, _| {});
-        if appended.is_err() && self.held != before {
-            self.held = before;
-            self.open();
-        }
-        appended
+        self.append_passes(source, source, |_, _| {})
     }
 
     /// Copies the whole blocks of `source` where a tag each is all that is asked for, and no block
@@ -290,6 +280,14 @@ impl Blocks {
         mut between: impl FnMut(&mut [u8], &mut [u8]),
     ) -> Result<(), Corrupt> {
         let before = (self.held, self.sent, self.arrived);
+        let whole = self.append_whole(first);
+        if whole > 0 {
+            let data: &mut [u8] = bytemuck::cast_slice_mut(&mut self.data);
+            let arrived = data.get_mut(before.0..self.held).unwrap_or_default();
+            between(arrived, &mut []);
+            first = first.get(whole..).unwrap_or_default();
+            second = second.get(whole..).unwrap_or_default();
+        }
         while !first.is_empty() {
             let room = BLOCK_BYTES - self.held % BLOCK_BYTES;
             let (part, later) = first.split_at(first.len().min(room));

@@ -62,6 +62,14 @@ pub(crate) fn pass_blocks<P: Passage>(
     if wide::pass_blocks(first, &mut blocks, &mut each).is_some() {
         return;
     }
+    pass_one_by_one(first, blocks, each);
+}
+
+fn pass_one_by_one<P: Passage>(
+    first: usize,
+    blocks: impl Iterator<Item = P>,
+    mut each: impl FnMut(u32) -> bool,
+) {
     for (at, mut block) in blocks.enumerate() {
         let mut crc = crate::block::open(first.wrapping_add(at));
         crc.state = pass(crc.state, &mut block);
@@ -412,6 +420,30 @@ mod tests {
                 let arrived: Vec<u64> = to.iter().map(load).collect();
                 prop_assert_eq!(&arrived, words);
             }
+        }
+
+        #[test]
+        #[cfg(not(loom))]
+        fn blocks_have_the_tags_of_their_places_by_whatever_way(
+            bytes in proptest::collection::vec(any::<u8>(), 4 * 512),
+            first in 0_usize..1_000,
+            until in 0_usize..5,
+        ) {
+            let (lanes, _) = bytes.as_chunks();
+            let (runs, _) = lanes.as_chunks::<RUN>();
+            let blocks = bytes.chunks(512).enumerate();
+            let tags: Vec<u32> = blocks.map(|(at, block)| crate::block::tag(first + at, block)).collect();
+            let (mut together, mut one_by_one) = (Vec::new(), Vec::new());
+            let mut each = |tags: &mut Vec<u32>, tag| {
+                tags.push(tag);
+                tags.len() <= until
+            };
+            let looks = || runs.iter().map(super::Look);
+            super::pass_blocks(first, looks(), |tag| each(&mut together, tag));
+            super::pass_one_by_one(first, looks(), |tag| each(&mut one_by_one, tag));
+            let asked = (until + 1).min(tags.len());
+            prop_assert_eq!(&together, &tags[..asked]);
+            prop_assert_eq!(&one_by_one, &tags[..asked]);
         }
 
         #[test]

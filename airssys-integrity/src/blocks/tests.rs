@@ -273,12 +273,17 @@ fn sampling_takes_its_turns_from_the_seed() {
 
 #[test]
 fn a_wipe_leaves_nothing_of_data_mirror_and_tags() {
-    let mut blocks = sample(VerificationLevel::Redundant, 700);
-    blocks.restart(0, 7);
-    blocks.append(&[1]).unwrap();
-    assert!(blocks.has_residue());
-    blocks.wipe();
-    assert!(!blocks.has_residue());
+    for level in CHECKED {
+        let mut blocks = sample(level, 1_200);
+        blocks.restart(0, 7);
+        blocks.append(&[1]).unwrap();
+        assert!(blocks.has_residue());
+        blocks.wipe();
+        assert!(!blocks.has_residue(), "{level:?}");
+        blocks.append(&source(1_024)).unwrap();
+        blocks.wipe();
+        assert!(!blocks.has_residue(), "{level:?}");
+    }
 }
 
 #[test]
