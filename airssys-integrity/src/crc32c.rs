@@ -52,6 +52,7 @@ pub(crate) fn pass(state: u32, passage: &mut impl Passage) -> u32 {
 
 /// The tags of blocks of one run each, the first of which has the index `first`: each block is passed
 /// on once, and `each` says whether to go on with the next.
+#[cfg(any(feature = "alloc", test))]
 #[inline(always)]
 pub(crate) fn pass_blocks<P: Passage>(
     first: usize,
@@ -65,6 +66,7 @@ pub(crate) fn pass_blocks<P: Passage>(
     pass_one_by_one(first, blocks, each);
 }
 
+#[cfg(any(feature = "alloc", test))]
 fn pass_one_by_one<P: Passage>(
     first: usize,
     blocks: impl Iterator<Item = P>,
@@ -434,7 +436,7 @@ mod tests {
             let blocks = bytes.chunks(512).enumerate();
             let tags: Vec<u32> = blocks.map(|(at, block)| crate::block::tag(first + at, block)).collect();
             let (mut together, mut one_by_one) = (Vec::new(), Vec::new());
-            let mut each = |tags: &mut Vec<u32>, tag| {
+            let each = |tags: &mut Vec<u32>, tag| {
                 tags.push(tag);
                 tags.len() <= until
             };

@@ -179,6 +179,7 @@ pub(super) fn pass(state: u32, passage: &mut impl Passage) -> Option<u32> {
 }
 
 /// As [`pass_blocks`](super::pass_blocks); `None` before the first where the CPU cannot.
+#[cfg(any(feature = "alloc", test))]
 #[inline(always)]
 pub(super) fn pass_blocks<P: Passage>(
     first: usize,
@@ -198,6 +199,7 @@ fn pass_wide<P: Passage>(state: u32, passage: &mut P, wide: Wide) -> u32 {
 
 /// One function for all blocks, so that the weights stay in registers and the end of a block's sum
 /// goes on beside the next one's begin.
+#[cfg(any(feature = "alloc", test))]
 #[target_feature(enable = "avx512f,vpclmulqdq,sse4.2")]
 fn pass_blocks_wide<P: Passage>(
     first: usize,
