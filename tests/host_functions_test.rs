@@ -284,6 +284,36 @@ fn a_host_function_that_waits_is_dropped_at_the_calls_deadline() {
     });
 }
 
+/// It leaves nothing of its task's budget, in which the runtime's timers are looked at.
+#[test]
+fn a_host_function_that_is_never_done_and_never_waits_is_dropped_at_the_calls_deadline() {
+    let _machine = shared_machine();
+    block_on(async {
+        let tree = tree(&["guest"], &["wait"], "timeout_seconds = 1");
+        let over = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&over);
+        let functions = HostFunctions::new().func_async(KIT, "wait", move |_, (n,): (u32,)| {
+            let held = Dropped(Arc::clone(&told));
+            async move {
+                while n > 0 {
+                    tokio::task::consume_budget().await;
+                }
+                drop(held);
+                Ok((n,))
+            }
+        });
+        let host = start(&tree, functions).await.unwrap();
+        let guest = host.component("guest").unwrap();
+        let call = guest.call("wait", &FIVE);
+        let ended = tokio::time::timeout(Duration::from_secs(20), call).await;
+        let cause = exit(ended.expect("it is cut"));
+        assert!(matches!(&*cause, ExitCause::Deadline { .. }), "{cause}");
+        assert!(over.load(Ordering::SeqCst));
+        assert_eq!(number(&guest.call("count", &[]).await.unwrap()), 1);
+        host.shutdown().await;
+    });
+}
+
 #[test]
 fn a_name_that_is_taken_and_a_function_of_another_type_are_refused_at_the_start() {
     let _machine = shared_machine();
