@@ -102,6 +102,22 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_whose_stamps_are_not_the_disks_has_no_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "here").unwrap();
+        let (_, found) = read_identified_file(&path, 10).unwrap();
+        assert_eq!(found, FileIdentity::at(&path));
+        assert!(found.is_some());
+        // Looks like a regular file, and has the same stamps at each look.
+        let version = Path::new("/proc/version");
+        assert_eq!(FileIdentity::at(version), FileIdentity::at(version));
+        let (bytes, found) = read_identified_file(version, 10_000).unwrap();
+        assert!(!bytes.is_empty() && found.is_none());
+    }
+
+    #[test]
     fn a_file_at_its_bound_is_read_and_one_byte_more_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");

@@ -13,7 +13,7 @@ use crate::engine::EngineKind;
 use crate::provenance::{Provenance, Signed};
 
 /// Sources that are known at a time; what comes on top is read at each start.
-const MAX_KNOWN: usize = 4096;
+pub(super) const MAX_KNOWN: usize = 4096;
 
 /// What a component is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicUsize;
 
 use airssys_rt::{EventStream, PanicBoundary, Received};
 
+use super::known::MAX_KNOWN;
 use super::*;
 use crate::engine::Metering;
 use crate::limits::ResourceLimits;
@@ -243,6 +244,34 @@ async fn a_file_is_known_once_it_was_read_long_enough_after_it_was_seen_like_tha
     };
     known.note(other.clone(), seen, (at, at + lag), &late);
     assert!(Arc::ptr_eq(&known.find(&other).unwrap(), &compiled));
+}
+
+#[tokio::test]
+async fn no_more_sources_are_known_than_may_be_and_those_that_are_stay() {
+    let set = Set::new();
+    let (engine, source) = (set.engine(), set.source());
+    let compiled = set.settle(&source, &engine).await;
+    let seen = read_wasm(&source.path, &source.provenance);
+    let seen = seen.unwrap().seen.unwrap();
+    let (known, at) = (Known::default(), Instant::now());
+    let lag = Duration::from_secs(10);
+    let of = |number: usize| {
+        let mut source = source.clone();
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&number.to_le_bytes());
+        source.provenance.digest = Some(WasmDigest(digest));
+        source
+    };
+    for began in [at, at + lag] {
+        for number in 0..=MAX_KNOWN {
+            known.note(of(number), seen, (began, began), &compiled);
+        }
+    }
+    let found = (0..=MAX_KNOWN).filter(|number| known.find(&of(*number)).is_some());
+    assert_eq!(
+        found.collect::<Vec<_>>(),
+        (0..MAX_KNOWN).collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
