@@ -59,8 +59,7 @@ tokio::task_local! {
 /// What one call takes with it through wasmtime. Nothing of it is borrowed while the guest runs,
 /// which may be in another poll, and on another thread, when it comes back.
 pub(crate) struct Luggage {
-    /// Away while the arguments are lowered.
-    passage: Cell<Option<Arc<Passage>>>,
+    passage: Arc<Passage>,
     carried: Cell<Option<Carried>>,
 }
 
@@ -75,7 +74,7 @@ impl Luggage {
     pub(crate) fn new(passage: Arc<Passage>, message: Message) -> Result<Self, OutOfMemory> {
         let _charge = passage.charge(message.len())?;
         Ok(Self {
-            passage: Cell::new(Some(passage)),
+            passage,
             carried: Cell::new(Some(Carried { message, _charge })),
         })
     }
@@ -83,6 +82,23 @@ impl Luggage {
     /// Makes `call`, of a function with these arguments.
     pub(crate) fn with<F: Future>(self, call: F) -> impl Future<Output = F::Output> {
         LUGGAGE.scope(self, call)
+    }
+
+    /// For the arguments, before the guest runs.
+    #[inline(never)]
+    fn unpack() -> wasmtime::Result<(Arc<Passage>, Carried)> {
+        LUGGAGE.try_with(|luggage| {
+            let carried = luggage.carried.take().ok_or_else(out_of_turn)?;
+            Ok((Arc::clone(&luggage.passage), carried))
+        })?
+    }
+
+    /// For the results, after it has run. Not to be inlined, no more than the one above: the stack
+    /// that both are called on may be another thread's by then, and where the one thread has its
+    /// luggage must not be taken for where the other has it.
+    #[inline(never)]
+    fn passage() -> wasmtime::Result<Arc<Passage>> {
+        Ok(LUGGAGE.try_with(|luggage| Arc::clone(&luggage.passage))?)
     }
 }
 
@@ -135,18 +151,12 @@ unsafe impl Lower for Arguments {
         dst: &mut MaybeUninit<Self::Lower>,
     ) -> wasmtime::Result<()> {
         let slots = dst.write([ValRaw::u64(0); MAX_FLAT_PARAMS]);
-        let taken = LUGGAGE.try_with(|luggage| (luggage.passage.take(), luggage.carried.take()))?;
-        let (Some(passage), Some(carried)) = taken else {
-            return Err(out_of_turn());
-        };
-        let message = &carried.message;
+        let (passage, Carried { message, _charge }) = Luggage::unpack()?;
         if lower::takes_bytes(cx, ty) {
-            lower::bytes(cx, &passage.messages, message, slots)?;
-        } else {
-            let bytes = passage.messages.read(message)?;
-            lower::parameters(cx, ty, bytes, slots, &passage.handles)?;
+            return lower::bytes(cx, &passage.messages, &message, slots);
         }
-        Ok(LUGGAGE.try_with(|luggage| luggage.passage.set(Some(passage)))?)
+        let bytes = passage.messages.read(&message)?;
+        lower::parameters(cx, ty, bytes, slots, &passage.handles)
     }
 
     fn linear_lower_to_memory<T>(
@@ -181,9 +191,7 @@ unsafe impl Lift for Lifted {
         ty: InterfaceType,
         src: &ValRaw,
     ) -> wasmtime::Result<Self> {
-        let passage = LUGGAGE.try_with(|luggage| luggage.passage.take())?;
-        let passage = passage.ok_or_else(out_of_turn)?;
-        lift::results(cx, ty, *src, &passage)
+        lift::results(cx, ty, *src, &*Luggage::passage()?)
     }
 
     fn linear_lift_from_memory(
